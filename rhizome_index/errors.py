@@ -1,0 +1,77 @@
+"""Every error this package raises on purpose, and whose fault it says it is.
+
+The class answers one question: who has to change something? The caller
+(`UsageError`), the peer we talked to (`RemoteError`), the bytes themselves
+(`IntegrityError`), or nobody in particular because nobody had it in time
+(`UnavailableError`). Each carries the exit code of the command line. An
+`AssertionError` is never part of this: it means a bug of ours.
+"""
+
+from __future__ import annotations
+
+
+class RhizomeError(Exception):
+    """Base of all errors raised on purpose. `hint` says what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(RhizomeError):
+    """The caller asked for something that cannot be: bad input, bad arguments, bad state."""
+
+    exit_code = 2
+
+
+class QueryError(UsageError):
+    """A query that cannot be understood. `start` and `end` are offsets into `text`, in characters."""
+
+    def __init__(self, message: str, *, text: str = "", start: int = 0, end: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.text = text
+        self.start = start
+        self.end = max(end, start)
+
+    def pointer(self) -> str:
+        """The query with carets below the place meant, or an empty text."""
+        if not self.text:
+            return ""
+        return f"{self.text}\n{' ' * self.start}{'^' * max(1, self.end - self.start)}"
+
+
+class UnavailableError(RhizomeError):
+    """Nobody had it, or nobody answered, within the time given."""
+
+    exit_code = 3
+
+
+class StoreError(UnavailableError):
+    """The local store cannot be read or written: busy, full, read-only or damaged hardware."""
+
+
+class IntegrityError(RhizomeError):
+    """Bytes or signatures that lie: `cid` names the block where there is one."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, cid: bytes | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.cid = cid
+
+
+class RemoteError(IntegrityError):
+    """A peer broke a protocol or sent bytes that lie. `peer` is its peer id; it has lost its connection."""
+
+    def __init__(self, peer: str, message: str, *, cid: bytes | None = None, hint: str = "") -> None:
+        super().__init__(f"peer {peer}: {message}", cid=cid, hint=hint)
+        self.peer = peer
+        self.reason = message
+
+
+class PartialError(RhizomeError):
+    """An answer that is right as far as it goes, but not complete."""
+
+    exit_code = 5

@@ -1,0 +1,1 @@
+"""The rim: the only place that knows trio, libp2p and SQLite."""

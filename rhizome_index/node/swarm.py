@@ -1,0 +1,66 @@
+"""What a node needs of a network: dial peers, open streams, answer streams.
+
+The node, its tests and the simulator meet the network only through these
+protocols. `libp2p_swarm.py` is the real one. Peer ids are base58 texts, as
+libp2p prints them; addresses are multiaddr texts.
+
+A stream is a reliable, ordered pair of byte flows. Its methods either finish or
+raise `UnavailableError` (peer gone, deadline passed); whatever else goes wrong
+below is translated to that at this door. Cancelling any of them is always safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+
+class Stream(Protocol):
+    """One bidirectional stream with one peer under one protocol."""
+
+    @property
+    def peer_id(self) -> str: ...
+
+    async def send(self, data: bytes) -> None:
+        """Send all of `data`. Raises UnavailableError when the peer is gone or does not read in time."""
+
+    async def receive(self) -> bytes:
+        """Some bytes (at most 256 KiB), or b"" once the peer has finished sending or reset the stream."""
+
+    async def close(self) -> None:
+        """Finish the stream in both directions. Never raises; safe to call twice."""
+
+    async def reset(self) -> None:
+        """Abandon the stream. Never raises; safe to call twice."""
+
+
+StreamHandler = Callable[[Stream], Awaitable[None]]
+
+
+class Swarm(Protocol):
+    """The network as one peer sees it."""
+
+    @property
+    def peer_id(self) -> str: ...
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Full addresses this peer listens on, each ending in /p2p/<peer id>. Empty when it only dials."""
+
+    @property
+    def connected_peers(self) -> tuple[str, ...]: ...
+
+    def handle(self, protocol: str, handler: StreamHandler) -> None:
+        """Answer streams opened by others under `protocol`. The stream is closed when the handler returns."""
+
+    async def dial(self, address: str, *, timeout_seconds: float) -> str:
+        """Connect to a full address and return its peer id. A connected peer is not dialled again."""
+
+    async def open_stream(self, peer_id: str, protocol: str, *, timeout_seconds: float) -> Stream:
+        """Open a stream with a connected peer. Raises UnavailableError if it does not speak `protocol`."""
+
+    async def disconnect(self, peer_id: str) -> None:
+        """Drop all connections with a peer. Never raises."""
+
+    def bytes_received(self, peer_id: str) -> int:
+        """Bytes that streams with this peer delivered to us so far, all protocols."""
