@@ -1,0 +1,1 @@
+"""Bytes with names: canonical DAG-CBOR, CIDs, block stores and CAR files."""

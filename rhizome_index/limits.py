@@ -1,0 +1,55 @@
+"""Every bound, with its reason. Sizes are in bytes unless a name says otherwise.
+
+A bound that faces peers is checked before anything is allocated or decoded.
+"""
+
+# --- blocks and trees ---
+TREE_BLOCK_BYTES_MAX = 64 * 1024  # one chunk fits one message; honest chunks stay near MAX_WEIGHT
+RECORD_BYTES_MAX = 1024 * 1024  # larger things are referred to by CID: a row must stay cheap to prove
+KEY_BYTES_MAX = 1024  # keys are repeated in inner nodes; long ones would ruin the fan-out
+INLINE_VALUE_BYTES_MAX = 2048  # a chunk must hold several entries, or sharing between versions is lost
+NODE_ENTRIES_MAX = 512  # follows from MAX_WEIGHT over the smallest weight of 16
+TREE_HEIGHT_MAX = 12  # mean fan-out is above 50, so 12 levels hold more than anyone has
+MAX_WEIGHT_DEFAULT = 8192  # mean chunk of 4 KiB: one read, one packet train, little to rewrite
+MAX_WEIGHT_RANGE = (4096, 32768)  # below, one entry may not fit; above, chunks outgrow a message
+RECORD_DEPTH_MAX = 32  # deeper documents are an attack on recursive readers
+
+# --- datasets ---
+MANIFEST_BYTES_MAX = 64 * 1024  # opens every cold answer
+COLLECTIONS_MAX = 256  # so that a manifest stays within its bytes
+INDEXES_MAX = 64  # per collection; each costs every write
+INDEX_PATHS_MAX = 8  # a longer key exceeds KEY_BYTES_MAX sooner than it helps
+INDEX_ELEMENTS_MAX = 1024  # entries that one record may put into one index
+NAME_BYTES_MAX = 64  # dataset, collection and index names
+PATH_BYTES_MAX = 256  # a dotted path
+HEAD_BYTES_MAX = 1024  # a signed envelope with its head inside
+CLOCK_SKEW_SECONDS_MAX = 24 * 3600  # a head from further in the future is not believed
+
+# --- queries ---
+QUERY_TEXT_BYTES_MAX = 16 * 1024  # typed by people
+QUERY_BYTES_MAX = 16 * 1024  # an encoded query or plan
+QUERY_TERMS_MAX = 64  # conditions in one query
+QUERY_DEPTH_MAX = 16  # nesting of conditions
+IN_VALUES_MAX = 256  # values in one `in`
+ROWS_MAX = 1_000_000  # rows of one query, over all its pages
+CURSOR_BYTES_MAX = 4096  # a key, two digests and change
+SCAN_FREE_ENTRIES = 2000  # a full scan this small costs less than asking for permission
+ROWS_BATCH = 64  # records needed at once while walking: large enough to batch, small enough not to overshoot
+
+# --- wire ---
+FRAME_BYTES_MAX = 64 * 1024  # one yamux frame; larger blocks travel in parts
+FRAME_PAYLOAD_BYTES = 60 * 1024  # what we put in one frame, leaving room for the message around it
+PROOF_BYTES_MAX = 4 * 1024 * 1024  # one answer; the walk pauses there and is resumed
+ASK_ROWS_MAX = 1000  # rows one answer may carry before it pauses
+ASK_ENTRIES_MAX = 20_000  # entries one answer may scan before it pauses: bounds the answering peer's work
+WANTS_MAX = 1024  # names in one want
+REQUESTS_IN_FLIGHT_MAX = 8  # per stream; with PROOF_BYTES_MAX it bounds what one peer can make us buffer
+HEADS_DATASETS_MAX = 256  # datasets asked about at once
+PROVIDERS_MAX = 16  # providers named for one dataset
+SEGMENTS_MAX = 4096  # times one query is resumed before we call it endless
+
+# --- node ---
+ASK_TIMEOUT_SECONDS = 30.0  # a peer that has not finished one answer by then is given up
+DIAL_TIMEOUT_SECONDS = 10.0  # people wait no longer for an address
+BUFFERED_BYTES_MAX = 64 * 1024 * 1024  # answers in preparation over all peers, reserved before reading
+NODE_CACHE_BYTES = 64 * 1024 * 1024  # decoded chunks kept in memory

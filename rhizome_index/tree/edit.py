@@ -1,0 +1,311 @@
+"""Apply a sorted batch of edits to a tree, reading and writing only what they touch.
+
+Level by level from the leaves. An edit can change cuts no further away than MAX
+in weight (see `boundary`). So each group of edits gets a window that begins and
+ends at cuts with more than MAX of untouched weight on both sides of them; there
+the level is cut anew, and the references that changed are the next level's
+edits. Replacing a value by one of the same weight moves no cut and needs no
+window. The result is the tree that one `build` of the final entries gives.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import lt
+
+from rhizome_index.blocks.cid import Cid, cid_of
+from rhizome_index.limits import INLINE_VALUE_BYTES_MAX, KEY_BYTES_MAX
+from rhizome_index.tree.boundary import Rule, find_cuts
+from rhizome_index.tree.build import LevelBuilder, Sink
+from rhizome_index.tree.node import (
+    EMPTY_CHUNK,
+    EMPTY_TREE,
+    Node,
+    Ref,
+    Tree,
+    Value,
+    encode_inner,
+    encode_leaf,
+    inner_weight,
+    leaf_weight,
+)
+from rhizome_index.tree.walk import Walk, load, load_root
+
+Edit = tuple[bytes, Value | None]  # None deletes; deleting what is not there does nothing
+
+# What stands at a key of a level: an entry's value, or (child's CID, entries below it).
+_Item = Value | tuple[Cid, int]
+_Change = tuple[bytes, _Item | None]
+
+
+def edit(tree: Tree, rule: Rule, edits: Sequence[Edit], sink: Sink) -> Walk[Tree]:
+    """The tree with these edits applied. Their keys must strictly increase."""
+    keys = [key for key, _ in edits]
+    if not all(map(lt, keys, keys[1:])):
+        raise ValueError("edits must be sorted by key, each key once")
+    for key, value in edits:
+        if len(key) > KEY_BYTES_MAX or (value is not None and len(value) > INLINE_VALUE_BYTES_MAX):
+            raise ValueError("a key or a value is too long for a tree")
+    if not edits:
+        return tree
+    root = yield from load_root(tree)
+    editor = _Editor(tree, root, rule, sink)
+    changes: list[_Change] = list(edits)
+    for level in range(root.level + 1):
+        changes = yield from editor.edit_level(level, changes)
+        if not changes:
+            return tree
+    return (yield from editor.close(changes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A node of one level, with the way to it: (ancestor, which child) from the root down."""
+
+    node: Node
+    cid: Cid
+    path: tuple[tuple[Node, int], ...]
+
+    def end_key(self) -> bytes | None:
+        """The first key behind this node on its level, or None at the level's end."""
+        for ancestor, position in reversed(self.path):
+            if position + 1 < len(ancestor.keys):
+                return ancestor.keys[position + 1]
+        return None
+
+
+class _Editor:
+    def __init__(self, tree: Tree, root: Node, rule: Rule, sink: Sink) -> None:
+        self._tree = tree
+        self._root = root
+        self._rule = rule
+        self._sink = sink
+        self._nodes: dict[Cid, Node] = {}
+
+    # --- moving over the old tree ---
+
+    def _load(self, ref: Ref) -> Walk[Node]:
+        node = self._nodes.get(ref.cid)
+        if node is None:
+            node = yield from load(ref)
+            self._nodes[ref.cid] = node
+        return node
+
+    def _descend(self, path: tuple[tuple[Node, int], ...], level: int, key: bytes | None, last: bool) -> Walk[_Place]:
+        """Go down to `level`: towards `key`, or along the first or the last children."""
+        node, cid = self._root, self._tree.root
+        if path:
+            parent, position = path[-1]
+            ref = parent.child(position)
+            node, cid = (yield from self._load(ref)), ref.cid
+        while node.level > level:
+            if key is not None:
+                position = max(0, bisect_right(node.keys, key) - 1)
+            else:
+                position = len(node.keys) - 1 if last else 0
+            path = (*path, (node, position))
+            ref = node.child(position)
+            node, cid = (yield from self._load(ref)), ref.cid
+        return _Place(node, cid, path)
+
+    def _neighbour(self, place: _Place, step: int) -> Walk[_Place | None]:
+        for depth in range(len(place.path) - 1, -1, -1):
+            ancestor, position = place.path[depth]
+            if 0 <= position + step < len(ancestor.keys):
+                path = (*place.path[:depth], (ancestor, position + step))
+                return (yield from self._descend(path, place.node.level, None, last=step < 0))
+        return None
+
+    # --- one level ---
+
+    def edit_level(self, level: int, changes: list[_Change]) -> Walk[list[_Change]]:
+        """Apply changes to a level and return what changed on the level above."""
+        keys = [key for key, _ in changes]
+        above: dict[bytes, _Item | None] = {}
+        at = 0
+        while at < len(changes):
+            place = yield from self._descend((), level, keys[at], last=False)
+            end_key = place.end_key()
+            end = len(keys) if end_key is None else bisect_left(keys, end_key)
+            if not any(_moves_cuts(place.node, key, item) for key, item in changes[at:end]):
+                self._rewrite([place], changes[at:end], above, recut=False, after=None)
+                at = end
+                continue
+            window, behind = yield from self._window(place, keys, changes)
+            start = 0 if not _has_left(window[0]) else bisect_left(keys, window[0].node.keys[0])
+            end = len(keys) if behind is None else bisect_left(keys, behind)
+            after = None if behind is None else self._rule.priorities(level, [behind])[0]
+            self._rewrite(window, changes[start:end], above, recut=True, after=after)
+            at = end
+        return sorted(above.items())
+
+    def _window(
+        self, place: _Place, keys: list[bytes], changes: list[_Change]
+    ) -> Walk[tuple[list[_Place], bytes | None]]:
+        """The nodes to cut anew, and the key of the standing cut behind them (None: the level ends)."""
+        max_weight = self._rule.max_weight
+        first, last = _touched(place, keys, changes)
+        assert first is not None and last is not None
+        window = [place]
+        untouched = _weight(place.node, 0, bisect_left(place.node.keys, first))
+        while untouched <= max_weight:
+            previous = yield from self._neighbour(window[0], -1)
+            if previous is None:
+                break
+            window.insert(0, previous)
+            untouched += _weight(previous.node)
+        # Behind: `size` nodes up to the first cut with more than MAX since the last edit, then MAX more.
+        untouched = _weight(place.node, bisect_right(place.node.keys, last), None)
+        size, untouched_at_size = (len(window), untouched) if untouched > max_weight else (0, 0)
+        while not size or untouched - untouched_at_size <= max_weight:
+            following = yield from self._neighbour(window[-1], +1)
+            if following is None:
+                return window, None
+            window.append(following)
+            touched_first, touched_last = _touched(following, keys, changes)
+            if touched_first is None or touched_last is None:
+                untouched += _weight(following.node)
+                if not size and untouched > max_weight:
+                    size, untouched_at_size = len(window), untouched
+                continue
+            before = untouched + _weight(following.node, 0, bisect_left(following.node.keys, touched_first))
+            if size and before - untouched_at_size > max_weight:
+                break
+            untouched = _weight(following.node, bisect_right(following.node.keys, touched_last), None)
+            size, untouched_at_size = (len(window), untouched) if untouched > max_weight else (0, 0)
+        return window[:size], window[size].node.keys[0] if size < len(window) else window[size - 1].end_key()
+
+    def _rewrite(
+        self,
+        window: list[_Place],
+        changes: list[_Change],
+        above: dict[bytes, _Item | None],
+        *,
+        recut: bool,
+        after: bytes | None,
+    ) -> None:
+        """Apply changes to the items of some nodes, cut them anew if need be, and note the references that differ."""
+        level = window[0].node.level
+        keys, items = _merge(window, changes)
+        old = {}
+        for place in window:
+            if place.node.keys:
+                old[place.node.keys[0]] = place
+                above[place.node.keys[0]] = None
+        bounds = [0, len(keys)]
+        if recut and keys:
+            if level:
+                weights = [inner_weight(key) for key in keys]
+            else:
+                weights = [leaf_weight(key, item) for key, item in zip(keys, items, strict=True)]  # type: ignore[arg-type]
+            cuts = find_cuts(
+                self._rule.priorities(level, keys),
+                weights,
+                self._rule.max_weight,
+                before=_has_left(window[0]),
+                after=after,
+            )
+            bounds = [0, *cuts.positions, len(keys)]
+        for start, end in zip(bounds, bounds[1:], strict=False):
+            if start == end:
+                continue
+            kept = old.get(keys[start])
+            if kept is not None and kept.node.keys == keys[start:end] and _items(kept.node) == items[start:end]:
+                above.pop(keys[start], None)
+            else:
+                above[keys[start]] = self._write(level, keys[start:end], items[start:end])
+
+    def _write(self, level: int, keys: list[bytes], items: list[_Item]) -> tuple[Cid, int]:
+        if level:
+            cids = [item[0] for item in items]
+            counts = [item[1] for item in items]
+            node = Node(level, keys, cids, counts)  # type: ignore[arg-type]
+            data = encode_inner(level, keys, cids, counts)  # type: ignore[arg-type]
+        else:
+            node = Node(0, keys, items, ())  # type: ignore[arg-type]
+            data = encode_leaf(keys, items)  # type: ignore[arg-type]
+        cid = cid_of(data)
+        self._sink(cid, data)
+        if level:
+            self._nodes[cid] = node
+        return cid, node.count
+
+    # --- the top ---
+
+    def close(self, changes: list[_Change]) -> Walk[Tree]:
+        """The tree above the old root's level, given what became of the old root."""
+        level = self._root.level
+        items = [(key, item) for key, item in changes if item is not None]
+        if not items:
+            self._sink(EMPTY_TREE.root, EMPTY_CHUNK)
+            return EMPTY_TREE
+        if len(items) > 1:
+            builder = LevelBuilder(self._rule, level + 1, self._sink)
+            cids, counts = zip(*(item for _, item in items), strict=True)
+            builder.extend([key for key, _ in items], cids, counts)
+            return builder.finish()
+        key, (cid, count) = items[0]  # type: ignore[misc]
+        while level:
+            node = yield from self._load(Ref(cid, level, key, count))  # type: ignore[arg-type]
+            if len(node.keys) > 1:
+                break
+            cid, level = node.values[0], level - 1
+        return Tree(cid, count)  # type: ignore[arg-type]
+
+
+def _has_left(place: _Place) -> bool:
+    return any(position for _, position in place.path)
+
+
+def _moves_cuts(node: Node, key: bytes, item: _Item | None) -> bool:
+    """Whether a change adds or removes an item of this node, or changes its weight."""
+    position = bisect_left(node.keys, key)
+    present = position < len(node.keys) and node.keys[position] == key
+    if item is None or not present:
+        return present or item is not None
+    return not node.level and len(node.values[position]) != len(item)
+
+
+def _touched(place: _Place, keys: list[bytes], changes: list[_Change]) -> tuple[bytes | None, bytes | None]:
+    """The first and the last key of the changes in this node that move cuts."""
+    start = bisect_left(keys, place.node.keys[0]) if _has_left(place) else 0
+    end_key = place.end_key()
+    end = len(keys) if end_key is None else bisect_left(keys, end_key)
+    touched = [key for key, item in changes[start:end] if _moves_cuts(place.node, key, item)]
+    return (touched[0], touched[-1]) if touched else (None, None)
+
+
+def _weight(node: Node, start: int = 0, end: int | None = None) -> int:
+    keys = node.keys[start:end]
+    if node.level:
+        return sum(map(len, keys)) + 48 * len(keys)
+    return sum(map(len, keys)) + sum(map(len, node.values[start:end])) + 16 * len(keys)
+
+
+def _items(node: Node) -> list[_Item]:
+    if node.level:
+        return list(zip(node.values, node.counts, strict=True))
+    return list(node.values)
+
+
+def _merge(window: list[_Place], changes: list[_Change]) -> tuple[list[bytes], list[_Item]]:
+    """The items of some adjacent nodes with changes applied."""
+    old_keys: list[bytes] = []
+    old_items: list[_Item] = []
+    for place in window:
+        old_keys += place.node.keys
+        old_items += _items(place.node)
+    keys: list[bytes] = []
+    items: list[_Item] = []
+    at = 0
+    for key, item in changes:
+        upto = bisect_left(old_keys, key, at)
+        keys += old_keys[at:upto]
+        items += old_items[at:upto]
+        at = upto + 1 if upto < len(old_keys) and old_keys[upto] == key else upto
+        if item is not None:
+            keys.append(key)
+            items.append(item)
+    return keys + old_keys[at:], items + old_items[at:]
