@@ -102,7 +102,7 @@ def _for_cbor2(value: Any, depth: int) -> Any:
             _refuse("a map key that is not text")
         keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
         return {key: _for_cbor2(value[key], depth + 1) for key in keys}
-    _refuse(f"a value of type {kind.__name__}")
+    return _refuse(f"a value of type {kind.__name__}")
 
 
 def _finite(value: float) -> float:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import lt
 
 from rhizome_index.blocks.cid import Cid, cid_of
@@ -208,7 +209,7 @@ class _Editor:
                 after=after,
             )
             bounds = [0, *cuts.positions, len(keys)]
-        for start, end in zip(bounds, bounds[1:], strict=False):
+        for start, end in pairwise(bounds):
             if start == end:
                 continue
             kept = old.get(keys[start])
@@ -246,7 +247,7 @@ class _Editor:
             cids, counts = zip(*(item for _, item in items), strict=True)
             builder.extend([key for key, _ in items], cids, counts)
             return builder.finish()
-        key, (cid, count) = items[0]  # type: ignore[misc]
+        key, (cid, count) = items[0]
         while level:
             node = yield from self._load(Ref(cid, level, key, count))  # type: ignore[arg-type]
             if len(node.keys) > 1:

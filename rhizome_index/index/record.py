@@ -1,0 +1,109 @@
+"""Records: JSON-like maps, their canonical bytes and digest, and what stands at a path in them.
+
+A record holds null, booleans, integers of 64 bits, finite floats, text, bytes,
+lists and maps with text keys. Its digest is the SHA-256 of its canonical bytes,
+so a record has a CID whether it stands inside a leaf or is a block of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rhizome_index.blocks import cbor
+from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.limits import PATH_BYTES_MAX, RECORD_BYTES_MAX, RECORD_DEPTH_MAX
+
+Record = dict[str, Any]
+Path = tuple[str, ...]  # the steps of a dotted path
+
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+_PLAIN = (str, float, bool, bytes, type(None))
+
+
+def encode_record(record: Mapping[str, Any]) -> bytes:
+    """The canonical bytes of a record. Raises UsageError for what records cannot hold."""
+    if type(record) is not dict:
+        raise UsageError("a record must be a map from names to values")
+    if problem := _problem(record, 0):
+        raise UsageError(problem)
+    try:
+        data = cbor.encode(record)
+    except ValueError as error:
+        raise UsageError(f"a record cannot hold this: {error}") from None
+    if len(data) > RECORD_BYTES_MAX:
+        raise UsageError(
+            f"a record of {len(data):,} bytes; at most {RECORD_BYTES_MAX:,} fit",
+            hint="keep large things elsewhere and refer to them by CID",
+        )
+    return data
+
+
+def decode_record(data: bytes) -> Record:
+    """The record of canonical bytes. Raises IntegrityError if they are anything else."""
+    if len(data) > RECORD_BYTES_MAX:
+        raise IntegrityError(f"a record of {len(data)} bytes")
+    record = cbor.decode(data)
+    if type(record) is not dict:
+        raise IntegrityError("a record that is no map")
+    if problem := _problem(record, 0):
+        raise IntegrityError(problem)
+    return record
+
+
+def parse_path(text: str) -> Path:
+    """The steps of a dotted path. Raises UsageError for an empty step or an overlong path."""
+    steps = tuple(text.split("."))
+    if not all(steps) or len(text.encode()) > PATH_BYTES_MAX or text.startswith("-"):
+        raise UsageError(f"not a path: {text!r}", hint="paths look like tags or author.name")
+    return steps
+
+
+def values_at(record: Record, path: Path) -> tuple[list[Any], bool]:
+    """What stands at a path, and whether a list was met there or on the way.
+
+    A missing value counts as null. The elements of a list count one by one, and a
+    path leads through a list into the maps in it, as MongoDB has it; elements of
+    the list that are no maps have nothing at such a path.
+    """
+    if len(path) == 1:
+        value = record.get(path[0])
+        return (value, True) if type(value) is list else ([value], False)
+    return _values_below(record, path)
+
+
+def _values_below(value: Any, path: Path) -> tuple[list[Any], bool]:
+    for depth, step in enumerate(path):
+        if type(value) is list:
+            found: list[Any] = []
+            for item in value:
+                if type(item) is dict:
+                    found += _values_below(item, path[depth:])[0]
+            return found, True
+        value = value.get(step) if type(value) is dict else None
+    return (value, True) if type(value) is list else ([value], False)
+
+
+def _problem(value: Any, depth: int) -> str:
+    """What is wrong with a value, or an empty text."""
+    if depth > RECORD_DEPTH_MAX:
+        return f"a record nested deeper than {RECORD_DEPTH_MAX} levels"
+    if type(value) is dict:
+        if not all(type(key) is str for key in value):
+            return "a record with a name that is not text"
+        items: Any = value.values()
+    else:
+        items = value
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            continue
+        if kind is int:
+            if not _INT_MIN <= item <= _INT_MAX:
+                return f"the number {item} does not fit in 64 bits"
+        elif kind is dict or kind is list:
+            if problem := _problem(item, depth + 1):
+                return problem
+        elif kind not in _PLAIN:
+            return f"a record cannot hold a {'link' if kind is cbor.Link else kind.__name__}"
+    return ""

@@ -1,0 +1,168 @@
+"""What a publisher declares: names, sort orders, collections and their indexes; and the entries that follow.
+
+An index is a list of paths. Each record gives one entry for each distinct
+element of the one path that may hold a list, otherwise one entry. Entry key:
+the values at the paths, then the primary key, which runs in the direction of
+the last path; so an index read backwards is exactly the opposite order. Entry
+value: the record's digest.
+
+An empty list gives no entry: nothing equals any of its elements.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyrsistent import PMap
+
+from rhizome_index.errors import UsageError
+from rhizome_index.index.keys import encode_component
+from rhizome_index.index.record import Path, Record, parse_path, values_at
+from rhizome_index.limits import INDEX_ELEMENTS_MAX, INDEX_PATHS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX
+from rhizome_index.tree.node import Tree
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if datasets, collections and indexes may be called so; raise UsageError otherwise."""
+    if not _NAME.fullmatch(name) or len(name) > NAME_BYTES_MAX:
+        raise UsageError(
+            f"not a name for {what}: {name!r}",
+            hint=f"names are lower-case letters, digits, '_', '-' and '.', at most {NAME_BYTES_MAX}",
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class SortPath:
+    """A path and the direction in which it sorts. As text: `created`, or `-created` for descending."""
+
+    path: str
+    descending: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> SortPath:
+        """From its text. Raises UsageError."""
+        path = text.removeprefix("-")
+        parse_path(path)
+        return cls(path, text.startswith("-"))
+
+    def __str__(self) -> str:
+        return f"-{self.path}" if self.descending else self.path
+
+    def flipped(self) -> SortPath:
+        return SortPath(self.path, not self.descending)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A secondary index.
+
+    paths  what it sorts by; the primary key follows by itself
+    tree   the entries
+    lists  for each path, how many records hold a list there: where that is not 0, one record may
+           have several entries, and the index does not give the order by that path
+    """
+
+    name: str
+    paths: tuple[SortPath, ...]
+    tree: Tree
+    lists: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A table of records.
+
+    key      path of the primary key
+    time     path that `newest` and `oldest` follow, if any
+    order    what `first` follows; empty: the primary key
+    primary  tree from primary keys to records: inline, or as links where they are large
+    """
+
+    name: str
+    key: str
+    time: str | None
+    order: tuple[SortPath, ...]
+    primary: Tree
+    indexes: PMap[str, Index]
+
+
+def parse_index(text: str) -> tuple[str, tuple[SortPath, ...]]:
+    """The name and paths of `by_tag=tags,-created`. Raises UsageError."""
+    name, equals, paths = text.partition("=")
+    if not equals or not paths:
+        raise UsageError(f"not an index: {text!r}", hint="write NAME=PATH,PATH... as in by_tag=tags,-created")
+    return check_name(name, "an index"), check_paths([SortPath.parse(path.strip()) for path in paths.split(",")])
+
+
+def check_paths(paths: Sequence[SortPath]) -> tuple[SortPath, ...]:
+    """Return the paths of an index if they make one; raise UsageError otherwise."""
+    names = [path.path for path in paths]
+    if not 1 <= len(paths) <= INDEX_PATHS_MAX or len(set(names)) != len(names):
+        raise UsageError(f"an index has 1 to {INDEX_PATHS_MAX} different paths")
+    return tuple(paths)
+
+
+def primary_key(record: Record, path: Path) -> bytes:
+    """The primary key of a record, encoded. Raises UsageError where it has none that can be one."""
+    values, is_list = values_at(record, path)
+    if is_list or type(values[0]) not in (str, int, float, bytes):
+        name = ".".join(path)
+        raise UsageError(
+            f"the record has no primary key: {name!r} must be text, a number or bytes",
+            hint="name another field with --key",
+        )
+    key = encode_component(values[0])
+    if len(key) > KEY_BYTES_MAX:
+        raise UsageError(f"a primary key of {len(key)} bytes; at most {KEY_BYTES_MAX} fit")
+    return key
+
+
+EntryMaker = Callable[[Record], tuple[list[bytes], int]]
+
+
+def entry_maker(name: str, paths: Sequence[SortPath], key: str) -> EntryMaker:
+    """A function from a record to its entry keys in an index, and the position of the path with a list (or -1).
+
+    It raises UsageError for a record that this index cannot hold.
+    """
+    steps = [(parse_path(path.path), path.descending) for path in paths]
+    key_path = parse_path(key)
+    key_descending = paths[-1].descending
+
+    def entries(record: Record) -> tuple[list[bytes], int]:
+        prefixes = [b""]
+        list_at = -1
+        for position, (path, descending) in enumerate(steps):
+            values, is_list = values_at(record, path)
+            if is_list:
+                if list_at >= 0:
+                    raise UsageError(f"two lists in one record for the index {name!r}; an index takes one")
+                list_at = position
+                parts = {encode_component(value, descending=descending) for value in values}
+                if len(parts) > INDEX_ELEMENTS_MAX:
+                    raise UsageError(f"a list of {len(parts)} elements for the index {name!r}")
+                prefixes = [prefix + part for prefix in prefixes for part in parts]
+            else:
+                part = encode_component(values[0], descending=descending)
+                prefixes = [prefix + part for prefix in prefixes]
+        tail = encode_component(values_at(record, key_path)[0][0], descending=key_descending)
+        keys = [prefix + tail for prefix in prefixes]
+        if keys and max(map(len, keys)) > KEY_BYTES_MAX:
+            raise UsageError(
+                f"a value too long for the index {name!r}: an entry's key has at most {KEY_BYTES_MAX} bytes"
+            )
+        return keys, list_at
+
+    return entries
+
+
+def describe(value: Any) -> str:
+    """A value as short text for messages."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,260 @@
+"""The text form of queries.
+
+    first 32 posts tagged #cats
+    newest 10 posts by alice where likes > 5 and not tags has "ads"
+    count packages where section = "games"
+    first 20 packages tagged #role::program and #uitoolkit::qt order by -installed_kib after CURSOR
+
+`tagged` speaks of the path `tags`, `by` of the path `author`. An error points at
+the place in the text. Cursors pass through: what is in them is known to `plan`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from lark import Lark, Token, Transformer
+from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken, VisitError
+
+from rhizome_index.errors import QueryError, UsageError
+from rhizome_index.index.schema import SortPath
+from rhizome_index.limits import QUERY_TEXT_BYTES_MAX
+from rhizome_index.query.expr import DECLARED, NEWEST, OLDEST, Compare, Expr, Not, Or, Query, all_of
+
+TAGS_PATH, AUTHOR_PATH = "tags", "author"
+
+_SHOWN = {
+    "COLLECTION": "the name of a collection",
+    "INTEGER": "a whole number",
+    "NUMBER": "a number",
+    "STRING": '"text in quotes"',
+    "TAG": "#tag",
+    "WORD": "a name",
+    "CURSOR": "a cursor",
+    "OPERATOR": "= != < <= > >=",
+    "LPAR": "(",
+    "RPAR": ")",
+    "LSQB": "[",
+    "RSQB": "]",
+    "COMMA": ",",
+    "$END": "the end",
+}
+_HIDDEN = {"QUOTED_PATH", "MINUS"}
+
+
+def parse(text: str) -> tuple[Query, str | None]:
+    """The query of a text, and the cursor after which it goes on, if it names one. Raises QueryError."""
+    if len(text.encode(errors="replace")) > QUERY_TEXT_BYTES_MAX:
+        raise QueryError(f"a query of more than {QUERY_TEXT_BYTES_MAX:,} bytes")
+    return _parse(text)
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> tuple[Query, str | None]:
+    try:
+        tree = _grammar().parse(text)
+    except UnexpectedInput as error:
+        raise _explain(error, text) from None
+    except RecursionError:
+        raise QueryError("a query nested too deeply") from None
+    try:
+        result: tuple[Query, str | None] = _Reader(text).transform(tree)
+    except VisitError as error:
+        if isinstance(error.orig_exc, QueryError):
+            raise error.orig_exc from None
+        if isinstance(error.orig_exc, UsageError):
+            raise QueryError(str(error.orig_exc), text=text, end=len(text), hint=error.orig_exc.hint) from None
+        raise
+    return result
+
+
+@lru_cache(maxsize=1)
+def _grammar() -> Lark:
+    source = files("rhizome_index.query").joinpath("grammar.lark").read_text(encoding="utf-8")
+    return Lark(source, start="query", parser="lalr", propagate_positions=True)
+
+
+class _Reader(Transformer[Token, Any]):
+    """Turns the parse tree into a query."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def _fail(self, message: str, token: Token, hint: str = "") -> QueryError:
+        start, end = token.start_pos or 0, token.end_pos or 0
+        return QueryError(message, text=self._text, start=start, end=end, hint=hint)
+
+    # --- values and names ---
+
+    def value(self, children: list[Token]) -> tuple[Any, Token]:
+        return self._literal(children[0]), children[0]
+
+    def word(self, children: list[Token]) -> Any:
+        token = children[0]
+        return str(token) if token.type == "WORD" else self._literal(token)
+
+    def tag(self, children: list[Token]) -> Any:
+        token = children[0]
+        name = str(token) if token.type == "TAG" else self._literal(token)
+        return name.removeprefix("#")
+
+    def path(self, children: list[Token]) -> str:
+        return str(children[0]).strip("`")
+
+    def _literal(self, token: Token) -> Any:
+        if token.type in ("TRUE", "FALSE", "NULL"):
+            return {"TRUE": True, "FALSE": False, "NULL": None}[token.type]
+        try:
+            value = json.loads(str(token))
+        except ValueError as error:
+            raise self._fail(f"not a value: {error}", token) from None
+        if type(value) is float and value in (float("inf"), float("-inf")):
+            raise self._fail("a number too large", token)
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            raise self._fail("a whole number that does not fit in 64 bits", token)
+        if type(value) is str and any("\ud800" <= char <= "\udfff" for char in value):
+            raise self._fail("half of a character", token)
+        return value
+
+    # --- conditions ---
+
+    def compare(self, children: list[Any]) -> Expr:
+        path, operator, (value, _) = children
+        return Compare(str(operator), path, value)
+
+    def has(self, children: list[Any]) -> Expr:
+        path, _, (value, _) = children
+        return Compare("=", path, value)
+
+    def among(self, children: list[Any]) -> Expr:
+        return Compare("in", children[0], tuple(value for value, _ in children[2:]))
+
+    def starts(self, children: list[Any]) -> Expr:
+        return Compare("starts with", children[0], self._literal(children[3]))
+
+    def exists(self, children: list[Any]) -> Expr:
+        return Compare("exists", children[0], True)
+
+    def negation(self, children: list[Any]) -> Expr:
+        return Not(children[1])
+
+    def and_expr(self, children: list[Any]) -> Expr:
+        return all_of(*children[::2])
+
+    def or_expr(self, children: list[Any]) -> Expr:
+        return Or(tuple(children[::2]))
+
+    # --- clauses: each a function from what has been gathered so far ---
+
+    def tagged(self, children: list[Any]) -> tuple[str, Any]:
+        tags = [child for child in children[1:] if not isinstance(child, Token)]
+        return "where", all_of(*(Compare("=", TAGS_PATH, tag) for tag in tags))
+
+    def by(self, children: list[Any]) -> tuple[str, Any]:
+        return "where", Compare("=", AUTHOR_PATH, children[1])
+
+    def where(self, children: list[Any]) -> tuple[str, Any]:
+        return "where", children[1]
+
+    def sort(self, children: list[Any]) -> SortPath:
+        kinds = [child.type for child in children if isinstance(child, Token)]
+        path = next(child for child in children if not isinstance(child, Token))
+        if "MINUS" in kinds and len(kinds) > 1:
+            token = next(child for child in children if isinstance(child, Token) and child.type != "MINUS")
+            raise self._fail("a direction given twice: write -path, or path desc", token)
+        return SortPath(path, kinds in (["MINUS"], ["DESC"]))
+
+    def order(self, children: list[Any]) -> tuple[str, Any]:
+        paths = tuple(child for child in children if isinstance(child, SortPath))
+        if len({path.path for path in paths}) != len(paths):
+            raise self._fail("a path to order by, given twice", children[0])
+        return "order", (paths, children[0])
+
+    def after(self, children: list[Any]) -> tuple[str, Any]:
+        return "after", children[1]
+
+    # --- whole queries ---
+
+    def limited(self, children: list[Token]) -> tuple[str, int | None]:
+        number = int(children[1])
+        if number < 1:
+            raise self._fail("ask for at least 1", children[1])
+        return {"FIRST": DECLARED, "NEWEST": NEWEST, "OLDEST": OLDEST}[children[0].type], number
+
+    def unlimited(self, children: list[Token]) -> tuple[str, int | None]:
+        return DECLARED, None
+
+    def find(self, children: list[Any]) -> tuple[Query, str | None]:
+        (order, limit), collection, *clauses = children
+        where, paths, after = self._gather(clauses)
+        if paths and order != DECLARED:
+            raise self._fail(f"`{order}` is an order already", paths[1], hint="write: first N ... order by ...")
+        return Query(str(collection), where, paths[0] if paths else order, limit), after
+
+    def count(self, children: list[Any]) -> tuple[Query, str | None]:
+        _, collection, *clauses = children
+        where, paths, after = self._gather(clauses)
+        if paths:
+            raise self._fail("a count has no order", paths[1])
+        if after:
+            raise QueryError("a count has no cursor", text=self._text, end=len(self._text))
+        return Query(str(collection), where, DECLARED, None, count=True), None
+
+    def _gather(self, clauses: Iterable[tuple[str, Any]]) -> tuple[Expr, Any, str | None]:
+        terms: list[Expr] = []
+        once: dict[str, Any] = {}
+        for kind, content in clauses:
+            if kind == "where":
+                terms.append(content)
+                continue
+            if kind in once:
+                token = content if isinstance(content, Token) else content[1]
+                raise self._fail(f"`{'order by' if kind == 'order' else kind}` stands here twice", token)
+            once[kind] = content
+        after = once.get("after")
+        return all_of(*terms), once.get("order"), None if after is None else str(after)
+
+
+def _explain(error: UnexpectedInput, text: str) -> QueryError:
+    """The library's error as one that a person can use."""
+    expected: set[str] = set()
+    start = end = len(text)
+    if isinstance(error, UnexpectedToken) and error.token.type != "$END":
+        expected = set(error.accepts or error.expected)
+        start, end = error.token.start_pos or 0, error.token.end_pos or 0
+    elif isinstance(error, UnexpectedToken):
+        expected = set(error.accepts or error.expected)
+    elif isinstance(error, UnexpectedCharacters):
+        expected = set(error.allowed or ())
+        start = error.pos_in_stream or 0
+        rest = text[start:].split(maxsplit=1)
+        end = start + (len(rest[0]) if rest else 1)
+    elif isinstance(error, UnexpectedEOF):
+        expected = set(error.expected)
+    here = text[start:end]
+    keywords = sorted(name.lower() for name in expected if name not in _SHOWN and name not in _HIDDEN)
+    names = [_SHOWN[name] for name in sorted(expected) if name in _SHOWN] + keywords
+    hint = _suggestion(here, keywords, expected)
+    message = f"{here!r} does not belong here" if here else "the query ends too early"
+    return QueryError(f"{message}; expected {_either(names)}", text=text, start=start, end=end, hint=hint)
+
+
+def _suggestion(here: str, keywords: list[str], expected: set[str]) -> str:
+    if close := get_close_matches(here.lower(), keywords, 1):
+        return f"did you mean {close[0]!r}?"
+    if here and "STRING" in expected and "WORD" not in expected and here.replace("_", "").isalnum():
+        return f'did you mean "{here}"? text stands in double quotes'
+    if {"FIRST", "COUNT"} <= expected:
+        return "queries look like: first 32 posts tagged #cats"
+    return ""
+
+
+def _either(names: list[str]) -> str:
+    unique = list(dict.fromkeys(names))
+    return unique[0] if len(unique) == 1 else ", ".join(unique[:-1]) + " or " + unique[-1] if unique else "nothing"
