@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from rhizome_index.blocks import cbor
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.keys import Interval, encode_component, interval
 from rhizome_index.index.schema import Collection, Index, SortPath
@@ -165,9 +164,7 @@ def find_candidate(query: Query, collection: Collection, access: Access) -> Cand
     raise IntegrityError("a plan that does not answer the query")
 
 
-def _of_index(
-    query: Query, collection: Collection, index: Index, terms: Sequence[SortPath]
-) -> list[Candidate]:
+def _of_index(query: Query, collection: Collection, index: Index, terms: Sequence[SortPath]) -> list[Candidate]:
     """The candidates over one index: one for each choice of conditions where several bind one path."""
     conjuncts = [term for term in query.conjuncts() if isinstance(term, Compare)]
     choices: list[list[Compare | None]] = []
@@ -319,5 +316,3 @@ def _advice(query: Query, collection: Collection) -> str:
         return "narrow the query"
     name = "by_" + "_".join(path.lstrip("-").replace(".", "_") for path in paths)
     return f"add an index: rhizome index add {collection.name} {name.lower()}={','.join(paths)}"
-
-

@@ -1,0 +1,130 @@
+"""An answer in the making: walks in, rows out, resumed as often as it takes.
+
+`Answer` holds one query over one manifest. It starts a walk, takes what the walk
+finds, starts the next one where the last was paused, and knows when the answer
+is complete, what its rows are in order, and the cursor behind them. It does not
+know where blocks come from: see `proof` and the node's resolver.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from rhizome_index.blocks import cbor
+from rhizome_index.blocks.cid import Cid
+from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.index.schema import Collection
+from rhizome_index.limits import CURSOR_BYTES_MAX
+from rhizome_index.query.execute import Counted, Found, Row, Scan, scan, smallest, sort_key
+from rhizome_index.query.expr import Query
+from rhizome_index.query.plan import Access, Candidate, decode_access, encode_access
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page ended: good for one query on one manifest, whoever answers.
+
+    position  key of the last entry read, or the sort key of the last row where rows had to be sorted
+    """
+
+    query: bytes
+    manifest: Cid
+    access: Access
+    position: bytes
+
+    def __str__(self) -> str:
+        body = cbor.encode([self.query[:16], cbor.Link(self.manifest), encode_access(self.access), self.position])
+        return urlsafe_b64encode(body).rstrip(b"=").decode()
+
+    @classmethod
+    def parse(cls, text: str, query: Query) -> Cursor:
+        """From its text. Raises UsageError unless it belongs to this query."""
+        problem = UsageError("not a cursor of this query", hint="a cursor continues exactly the query that gave it")
+        try:
+            data = urlsafe_b64decode(text + "=" * (-len(text) % 4)) if len(text) <= 2 * CURSOR_BYTES_MAX else b""
+            digest, manifest, access, position = cbor.decode(data)
+            if digest != query.digest[:16] or type(manifest) is not cbor.Link or type(position) is not bytes:
+                raise problem
+            return cls(query.digest, bytes(manifest), decode_access(access), position)
+        except (IntegrityError, ValueError, TypeError):
+            raise problem from None
+
+
+class Answer:
+    """The rows of one query, gathered from one walk after another."""
+
+    def __init__(self, query: Query, collection: Collection, candidate: Candidate, after: bytes | None = None) -> None:
+        self.query = query
+        self.collection = collection
+        self.candidate = candidate
+        self.entries = 0
+        self.count = 0
+        self.is_complete = False
+        self._after = after
+        self._position = after if candidate.ordered else None
+        self._seen: set[bytes] = set()
+        self._rows: list[Row] = []
+        self._given = 0
+        self._key: Callable[[Row], bytes] | None = None
+        if not candidate.ordered and not query.count:
+            self._key = sort_key(query, collection)
+
+    @property
+    def position(self) -> bytes | None:
+        """Where the next walk begins."""
+        return self._position
+
+    @property
+    def left(self) -> int | None:
+        """Rows still wanted, where they come in order."""
+        return None if self.query.limit is None else self.query.limit - self._given - len(self._rows)
+
+    def next_walk(self) -> Scan:
+        """A walk for the rest of the answer."""
+        return scan(self.query, self.collection, self.candidate, self._position, self.left)
+
+    def take(self, found: Found) -> None:
+        """What a walk has found."""
+        self.entries += found.entries
+        self._position = found.position
+        rows: Iterable[Row] = found.rows
+        if self.candidate.repeats:
+            rows = [row for row in rows if row.key not in self._seen]
+            self._seen.update(row.key for row in rows)
+        if self.query.count:
+            self.count += len(list(rows))
+            return
+        if self._key is None:
+            self._rows.extend(rows)
+            return
+        if self._after is not None:
+            rows = [row for row in rows if self._key(row) > self._after]
+        self._rows.extend(rows)
+        limit = self.query.limit
+        if limit is not None and len(self._rows) > 2 * limit + 1024:
+            self._rows = smallest(self._rows, self._key, limit)
+
+    def finish(self, result: Counted | None) -> None:
+        """A walk has come to its end, and with it the answer."""
+        self.is_complete = True
+        if result is not None:
+            self.count = result.count
+        if self._key is not None:
+            self._rows = smallest(self._rows, self._key, self.query.limit)
+
+    def rows(self) -> Iterator[Row]:
+        """Rows that are known to be next, each given once. Sorted answers give none before they are complete."""
+        if self._key is not None and not self.is_complete:
+            return iter(())
+        rows, self._rows = self._rows, []
+        self._given += len(rows)
+        return iter(rows)
+
+    def cursor(self, manifest: Cid, last: Row | None) -> Cursor | None:
+        """The cursor behind the last row given, or None if nothing can follow."""
+        if last is None or self.query.count or self.query.limit is None or self._given < self.query.limit:
+            return None
+        position = last.position if self._key is None else self._key(last)
+        return Cursor(self.query.digest, manifest, self.candidate.access, position)
