@@ -1,0 +1,222 @@
+"""Messages: what every protocol here has in common.
+
+A request is `[number, {fields}]`. Its answer is any number of
+
+    [number, "open", {fields}]      once, first, where the protocol has it
+    [number, "part", bytes]         the beginning of a block too large for one frame
+    [number, "blocks", [bytes...]]  blocks in order; the first completes the parts before it; null: not there
+
+and one of these two, which end it:
+
+    [number, "end", {fields}]
+    [number, "error", code, text]
+
+Numbers are chosen by who asks, and are free again once answered. Fields are
+checked one by one: none may be missing, none unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rhizome_index.blocks import cbor
+from rhizome_index.blocks.cid import Cid
+from rhizome_index.errors import IntegrityError
+from rhizome_index.limits import FRAME_PAYLOAD_BYTES, RECORD_BYTES_MAX
+from rhizome_index.wire.frame import encode_frame
+
+# Why a peer does not answer. The text beside it is for people.
+UNKNOWN = "unknown"  # it does not know the dataset, or not that head of it
+MISSING = "missing"  # it lacks a block that the answer needs
+REFUSED = "refused"  # it will not: the query costs too much, or makes no sense here
+MALFORMED = "malformed"  # the request breaks the protocol
+BUSY = "busy"  # ask somebody else, or later
+CODES = (UNKNOWN, MISSING, REFUSED, MALFORMED, BUSY)
+
+_NUMBER_MAX = 2**32
+_ERROR_TEXT_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    number: int
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    number: int
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Whole blocks, put together again; None where the peer has it not."""
+
+    number: int
+    blocks: tuple[bytes | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    number: int
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    number: int
+    code: str
+    text: str
+
+
+Reply = Open | Blocks | End | Failure
+
+
+def encode_request(number: int, fields: Mapping[str, Any]) -> bytes:
+    """The frame of a request."""
+    return encode_frame(cbor.encode([number, dict(fields)]))
+
+
+def decode_request(body: bytes) -> Request:
+    """Raises IntegrityError for anything but a request."""
+    value = cbor.decode(body)
+    if type(value) is not list or len(value) != 2 or type(value[1]) is not dict:
+        raise IntegrityError("a request must be [number, fields]")
+    return Request(_number(value[0]), value[1])
+
+
+def encode_open(number: int, fields: Mapping[str, Any]) -> bytes:
+    return encode_frame(cbor.encode([number, "open", dict(fields)]))
+
+
+def encode_end(number: int, fields: Mapping[str, Any]) -> bytes:
+    return encode_frame(cbor.encode([number, "end", dict(fields)]))
+
+
+def encode_failure(number: int, code: str, text: str) -> bytes:
+    return encode_frame(cbor.encode([number, "error", code, text[:_ERROR_TEXT_MAX]]))
+
+
+class BlockPacker:
+    """Packs blocks into frames, as many into each as fit."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._waiting: list[bytes | None] = []
+        self._size = 0
+
+    def add(self, block: bytes | None) -> Iterator[bytes]:
+        """The frames that are full now."""
+        size = 8 + len(block or b"")
+        if self._waiting and self._size + size > FRAME_PAYLOAD_BYTES:
+            yield from self.flush()
+        if block is not None and size > FRAME_PAYLOAD_BYTES:
+            while len(block) > FRAME_PAYLOAD_BYTES:
+                yield encode_frame(cbor.encode([self._number, "part", block[:FRAME_PAYLOAD_BYTES]]))
+                block = block[FRAME_PAYLOAD_BYTES:]
+            size = 8 + len(block)
+        self._waiting.append(block)
+        self._size += size
+
+    def flush(self) -> Iterator[bytes]:
+        """The frame of what is left, if anything is."""
+        if self._waiting:
+            yield encode_frame(cbor.encode([self._number, "blocks", self._waiting]))
+            self._waiting, self._size = [], 0
+
+
+class ReplyReader:
+    """Reads the answers on one stream, putting large blocks together. It holds one unfinished block for each number."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, bytes] = {}
+
+    def read(self, body: bytes) -> Reply | None:
+        """The message in a frame, or None where more parts must follow. Raises IntegrityError for anything else."""
+        value = cbor.decode(body)
+        if type(value) is not list or len(value) < 3 or type(value[1]) is not str:
+            raise IntegrityError("an answer must be [number, kind, content]")
+        number, kind, content = _number(value[0]), value[1], value[2]
+        if kind == "error" and len(value) == 4 and content in CODES and type(value[3]) is str:
+            return Failure(number, content, value[3][:_ERROR_TEXT_MAX])
+        if len(value) == 3 and kind in ("open", "end") and type(content) is dict:
+            if number in self._parts:
+                raise IntegrityError("an answer that ends within a block")
+            return Open(number, content) if kind == "open" else End(number, content)
+        if len(value) == 3 and kind == "part" and type(content) is bytes and content:
+            self._parts[number] = self._parts.get(number, b"") + content
+            if len(self._parts[number]) > RECORD_BYTES_MAX:
+                raise IntegrityError("a block larger than any may be")
+            return None
+        if len(value) == 3 and kind == "blocks" and type(content) is list and content:
+            if not all(block is None or type(block) is bytes for block in content):
+                raise IntegrityError("a block that is not bytes")
+            begun = self._parts.pop(number, None)
+            if begun is not None:
+                if content[0] is None:
+                    raise IntegrityError("an answer that ends within a block")
+                content[0] = begun + content[0]
+            return Blocks(number, tuple(content))
+        raise IntegrityError(f"an answer of an unknown kind: {kind[:40]!r}")
+
+    def forget(self, number: int) -> None:
+        """An answer has ended."""
+        self._parts.pop(number, None)
+
+
+def read_fields(fields: Mapping[str, Any], **checks: Callable[[Any], bool]) -> list[Any]:
+    """The values of fields in the order of `checks`. Raises IntegrityError for a missing, unknown or wrong one."""
+    if fields.keys() != checks.keys():
+        raise IntegrityError("a message with missing or unknown fields")
+    for name, check in checks.items():
+        if not check(fields[name]):
+            raise IntegrityError(f"a message with a wrong {name!r}")
+    return [fields[name] for name in checks]
+
+
+def is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def is_bytes(value: Any) -> bool:
+    return type(value) is bytes
+
+
+def is_natural(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def is_flag(value: Any) -> bool:
+    return type(value) is bool
+
+
+def is_link(value: Any) -> bool:
+    return type(value) is cbor.Link
+
+
+def is_anything(value: Any) -> bool:
+    return True
+
+
+def optional(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """The same check, or null."""
+    return lambda value: value is None or check(value)
+
+
+def list_of(check: Callable[[Any], bool], size_max: int, size_min: int = 0) -> Callable[[Any], bool]:
+    """A list of a bounded number of such values."""
+    return lambda value: type(value) is list and size_min <= len(value) <= size_max and all(map(check, value))
+
+
+def links(cids: Iterable[Cid]) -> list[cbor.Link]:
+    """CIDs as links in a message."""
+    return [cbor.Link(cid) for cid in cids]
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < _NUMBER_MAX:
+        raise IntegrityError("a message with a number out of range")
+    return value

@@ -1,0 +1,103 @@
+"""`/rhizome/want/1`: blocks by name, or records by primary key, for whoever walks by himself.
+
+An answer has one item for each thing wanted, in the order of the request: the
+bytes, or null for what the peer does not have. It may stop early at the asker's
+budget; the rest is asked for again, here or elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rhizome_index.blocks import cbor
+from rhizome_index.blocks.cid import Cid, check_block
+from rhizome_index.errors import IntegrityError
+from rhizome_index.limits import KEY_BYTES_MAX, PROOF_BYTES_MAX, WANTS_MAX
+from rhizome_index.wire import message as m
+
+PROTOCOL = "/rhizome/want/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A request: blocks by CID, or (with a primary's root) records by primary key."""
+
+    root: Cid | None
+    names: tuple[bytes, ...]
+    budget: int = PROOF_BYTES_MAX
+
+    def fields(self) -> dict[str, Any]:
+        if self.root is None:
+            return {"cids": m.links(self.names), "budget": self.budget}
+        return {"root": cbor.Link(self.root), "keys": list(self.names), "budget": self.budget}
+
+    @classmethod
+    def read(cls, fields: Any) -> Want:
+        """Raises IntegrityError for a request that is none."""
+        if "cids" in fields:
+            cids, budget = m.read_fields(fields, cids=m.list_of(m.is_link, WANTS_MAX, 1), budget=m.is_natural)
+            return cls(None, tuple(bytes(cid) for cid in cids), min(budget, PROOF_BYTES_MAX))
+        root, keys, budget = m.read_fields(
+            fields, root=m.is_link, keys=m.list_of(_is_key, WANTS_MAX, 1), budget=m.is_natural
+        )
+        return cls(bytes(root), tuple(keys), min(budget, PROOF_BYTES_MAX))
+
+
+def _is_key(value: Any) -> bool:
+    return type(value) is bytes and len(value) <= KEY_BYTES_MAX
+
+
+def answer(number: int, want: Want, get: Callable[[Want, bytes], bytes | None]) -> Iterator[bytes]:
+    """The frames that answer a request, reading each block as its turn comes."""
+    packer = m.BlockPacker(number)
+    size = sent = 0
+    for name in want.names:
+        block = get(want, name)
+        size += len(block or b"")
+        if size > want.budget and sent:
+            break
+        yield from packer.add(block)
+        sent += 1
+    yield from packer.flush()
+    yield m.encode_end(number, {"sent": sent})
+
+
+class Wanting:
+    """One request from the asker's side. `digests` name what must come back, in the order of the request."""
+
+    def __init__(self, want: Want, cids: Sequence[Cid]) -> None:
+        self.want = want
+        self.blocks: list[bytes | None] = []
+        self.failure: m.Failure | None = None
+        self.is_over = False
+        self._cids = cids
+        self._size = 0
+
+    def take(self, reply: m.Reply) -> None:
+        """Take one reply. Raises IntegrityError for anything that an honest peer does not send."""
+        if self.is_over:
+            raise IntegrityError("an answer that goes on behind its end")
+        if isinstance(reply, m.Failure):
+            self.failure, self.is_over = reply, True
+        elif isinstance(reply, m.Blocks):
+            for block in reply.blocks:
+                self._take_block(block)
+        elif isinstance(reply, m.End):
+            (sent,) = m.read_fields(reply.fields, sent=m.is_natural)
+            if sent != len(self.blocks) or not sent:
+                raise IntegrityError("an answer with another number of blocks than it says")
+            self.is_over = True
+        else:
+            raise IntegrityError("an answer that opens where none does")
+
+    def _take_block(self, block: bytes | None) -> None:
+        if len(self.blocks) == len(self._cids):
+            raise IntegrityError("more blocks than were wanted")
+        if block is not None:
+            self._size += len(block)
+            if self._size > self.want.budget and self.blocks:
+                raise IntegrityError("more bytes than were asked for")
+            check_block(self._cids[len(self.blocks)], block)
+        self.blocks.append(block)
