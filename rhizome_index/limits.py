@@ -51,5 +51,6 @@ SEGMENTS_MAX = 4096  # times one query is resumed before we call it endless
 # --- node ---
 ASK_TIMEOUT_SECONDS = 30.0  # a peer that has not finished one answer by then is given up
 DIAL_TIMEOUT_SECONDS = 10.0  # people wait no longer for an address
-BUFFERED_BYTES_MAX = 64 * 1024 * 1024  # answers in preparation over all peers, reserved before reading
-NODE_CACHE_BYTES = 64 * 1024 * 1024  # decoded chunks kept in memory
+ANSWERS_AT_ONCE_MAX = 64  # over all peers; each holds one frame and one open walk
+CHUNK_CACHE_BYTES = 64 * 1024 * 1024  # chunks kept in memory, in encoded bytes; decoded they take about four times that
+SORT_BYTES_MAX = 48 * 1024 * 1024  # pairs sorted in memory before they are spilled to disk, for each sorter

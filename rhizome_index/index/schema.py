@@ -114,13 +114,18 @@ def primary_key(record: Record, path: Path) -> bytes:
     if is_list or type(values[0]) not in (str, int, float, bytes):
         name = ".".join(path)
         raise UsageError(
-            f"the record has no primary key: {name!r} must be text, a number or bytes",
-            hint="name another field with --key",
+            f"no primary key: {name!r} must be text, a number or bytes" if name else "not a primary key",
+            hint="another field can be the key: --key",
         )
     key = encode_component(values[0])
     if len(key) > KEY_BYTES_MAX:
         raise UsageError(f"a primary key of {len(key)} bytes; at most {KEY_BYTES_MAX} fit")
     return key
+
+
+def encode_primary_key(collection: Collection, key: Any) -> bytes:
+    """The encoded form of a primary key given by itself. Raises UsageError for what cannot be one."""
+    return primary_key({collection.key: key}, (collection.key,))
 
 
 EntryMaker = Callable[[Record], tuple[list[bytes], int]]
@@ -160,9 +165,3 @@ def entry_maker(name: str, paths: Sequence[SortPath], key: str) -> EntryMaker:
         return keys, list_at
 
     return entries
-
-
-def describe(value: Any) -> str:
-    """A value as short text for messages."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

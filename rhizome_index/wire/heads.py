@@ -51,12 +51,13 @@ def answer(number: int, known: Iterable[DatasetHeads]) -> Iterator[bytes]:
     batch: list[Any] = []
     size = 0
     for item in known:
-        entry = [str(item.address), [head.envelope for head in item.heads], list(item.providers[:PROVIDERS_MAX])]
-        entry_size = 256 + sum(map(len, entry[1])) + sum(len(text.encode()) + 4 for text in entry[2])
+        envelopes = [head.envelope for head in item.heads]
+        providers = list(item.providers[:PROVIDERS_MAX])
+        entry_size = 256 + sum(map(len, envelopes)) + sum(len(text.encode()) + 4 for text in providers)
         if batch and size + entry_size > FRAME_PAYLOAD_BYTES:
             yield m.encode_open(number, {"datasets": batch})
             batch, size = [], 0
-        batch.append(entry)
+        batch.append([str(item.address), envelopes, providers])
         size += entry_size
     if batch:
         yield m.encode_open(number, {"datasets": batch})

@@ -1,0 +1,245 @@
+"""The store of a home directory: blocks and heads in one SQLite file.
+
+Promises: a block that is read matches its name; a batch is kept whole or not at
+all; what `transaction` has committed survives a kill or a power cut at any
+instant. One process writes at a time, any number read.
+
+A block found damaged is set aside, so that it counts as missing and can be
+fetched again. What blocks mean is not known here, except that chunks are decoded
+and kept in memory, newest use first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from rhizome_index.blocks.cid import Cid, check_block, cid_of_digest, digest_of, format_cid
+from rhizome_index.errors import IntegrityError, RhizomeError, StoreError
+from rhizome_index.index.address import Address
+from rhizome_index.index.head import Head, open_head
+from rhizome_index.limits import CHUNK_CACHE_BYTES
+from rhizome_index.tree.node import Node, decode_node
+
+_VERSION = 1
+_PAGE_BYTES = 16384  # chunks of 4 KiB fill pages of this size well, and single edits still write little
+_BUSY_MILLISECONDS = 5000  # small writes of another process are over by then
+
+_SCHEMA = f"""
+create table blocks (id integer primary key, digest blob not null unique, data blob not null);
+create table damaged (digest blob primary key) without rowid;
+create table heads (
+    dataset text not null, sequence integer not null, manifest blob not null, envelope blob not null,
+    primary key (dataset, sequence, envelope)
+) without rowid;
+create index heads_by_manifest on heads (manifest);
+pragma user_version = {_VERSION};
+"""
+
+
+class DiskStore:
+    """A `BlockStore` that also keeps heads. `path` is the database file; it is made if missing."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._path = path
+        self._chunks: OrderedDict[Cid, tuple[bytes, Node]] = OrderedDict()
+        self._chunk_bytes = 0
+        with self._translated():
+            if read_only:  # a folder that cannot be written cannot hold the log's index either
+                flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+                self._db = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)
+            else:
+                flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+                self._db = apsw.Connection(str(path), flags=flags)
+            self._db.setbusytimeout(_BUSY_MILLISECONDS)
+            if not read_only:
+                self._db.execute(f"pragma page_size = {_PAGE_BYTES}; pragma journal_mode = wal;")
+                self._db.execute("pragma synchronous = full; pragma journal_size_limit = 67108864;")
+            self._db.execute("pragma cache_size = -32000; pragma temp_store = memory;")
+            self._prepare(read_only)
+
+    def _prepare(self, read_only: bool) -> None:
+        (version,) = self._one("pragma user_version")
+        if version == 0 and not read_only:
+            with self.transaction():
+                if self._one("pragma user_version") == (0,):
+                    self._db.execute(_SCHEMA)
+        elif version != _VERSION:
+            raise StoreError(
+                f"the store {self._path} has format {version}; this program reads {_VERSION}",
+                hint="use the version of rhizome that wrote it",
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where the file lies."""
+        return self._path.parent
+
+    def close(self) -> None:
+        self._db.close()
+
+    # --- blocks ---
+
+    def get(self, cid: Cid) -> bytes | None:
+        try:
+            row = self._db.execute("select data from blocks where digest = ?", (cid[4:],)).fetchone()
+        except apsw.Error as error:
+            raise _explain(error, self._path) from None
+        if row is None:
+            return None
+        data: bytes = row[0]
+        try:
+            check_block(cid, data)
+        except IntegrityError:
+            self._set_aside(cid)
+            return None
+        return data
+
+    def has(self, cid: Cid) -> bool:
+        with self._translated():
+            return self._one("select 1 from blocks where digest = ?", (digest_of(cid),)) is not None
+
+    def chunk(self, cid: Cid) -> tuple[bytes, Node] | None:
+        """A chunk and its node, or None if it is not here."""
+        held = self._chunks.get(cid)
+        if held is not None:
+            self._chunks.move_to_end(cid)
+            return held
+        data = self.get(cid)
+        if data is None:
+            return None
+        held = (data, decode_node(data))
+        self._chunks[cid] = held
+        self._chunk_bytes += len(data)
+        while self._chunk_bytes > CHUNK_CACHE_BYTES:
+            _, (old, _) = self._chunks.popitem(last=False)
+            self._chunk_bytes -= len(old)
+        return held
+
+    def put_many(self, blocks: Iterable[tuple[Cid, bytes]]) -> None:
+        """Keep blocks: in the transaction under way, or in one of its own."""
+        with self.transaction(), self._translated():
+            self._db.executemany(
+                "insert or ignore into blocks (digest, data) values (?, ?)",
+                ((cid[4:], data) for cid, data in blocks),
+            )
+
+    def count_blocks(self) -> tuple[int, int]:
+        """How many blocks there are, and their bytes."""
+        with self._translated():
+            count, size = self._one("select count(*), coalesce(sum(length(data)), 0) from blocks") or (0, 0)
+        return count, size
+
+    def damaged(self) -> list[Cid]:
+        """Blocks that were set aside and have not come back."""
+        with self._translated():
+            rows = self._db.execute("select digest from damaged where digest not in (select digest from blocks)")
+            return [cid_of_digest(digest) for (digest,) in rows]
+
+    def _set_aside(self, cid: Cid) -> None:
+        try:
+            with self.transaction():
+                self._db.execute("insert or ignore into damaged values (?)", (digest_of(cid),))
+                self._db.execute("delete from blocks where digest = ?", (digest_of(cid),))
+        except RhizomeError:
+            pass  # a store that cannot be written still must not give wrong bytes
+
+    # --- heads ---
+
+    def put_head(self, head: Head) -> None:
+        """Keep a verified head for good."""
+        with self.transaction(), self._translated():
+            self._db.execute(
+                "insert or ignore into heads values (?, ?, ?, ?)",
+                (str(head.address), head.sequence, head.manifest, head.envelope),
+            )
+
+    def newest_head(self, address: Address) -> Head | None:
+        """The head with the highest sequence, verified again."""
+        rows = self._heads("where dataset = ? order by sequence desc, envelope limit 1", (str(address),))
+        return rows[0] if rows else None
+
+    def head_of(self, address: Address, manifest: Cid) -> Head | None:
+        """The newest head of a dataset with this manifest."""
+        rows = self._heads(
+            "where manifest = ? and dataset = ? order by sequence desc limit 1", (manifest, str(address))
+        )
+        return rows[0] if rows else None
+
+    def newest_heads(self) -> list[Head]:
+        """The newest head of every dataset, by address."""
+        return self._heads(
+            "where (dataset, sequence) in (select dataset, max(sequence) from heads group by dataset) "
+            "group by dataset order by dataset",
+            (),
+        )
+
+    def equivocation(self, address: Address) -> tuple[Head, Head] | None:
+        """Two heads of one dataset with one sequence and different manifests, if any are known."""
+        rows = self._heads(
+            "where dataset = ?1 and sequence = (select max(sequence) from (select sequence from heads "
+            "where dataset = ?1 group by sequence having count(distinct manifest) > 1)) group by manifest limit 2",
+            (str(address),),
+        )
+        return (rows[0], rows[1]) if len(rows) == 2 else None
+
+    def _heads(self, condition: str, values: tuple[Any, ...]) -> list[Head]:
+        with self._translated():
+            rows = list(self._db.execute(f"select envelope from heads {condition}", values))
+        return [open_head(envelope) for (envelope,) in rows]
+
+    # --- transactions ---
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, durable once left. Inside another one, part of it. Raises StoreError."""
+        if self._db.in_transaction:
+            yield
+            return
+        with self._translated():
+            self._db.execute("begin immediate")
+        try:
+            yield
+            with self._translated():
+                self._db.execute("commit")
+        except BaseException:
+            if self._db.in_transaction:
+                with self._translated():
+                    self._db.execute("rollback")
+            raise
+
+    def _one(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
+        return self._db.execute(statement, values).fetchone()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The database's errors as ours."""
+        try:
+            yield
+        except apsw.Error as error:
+            raise _explain(error, self._path) from None
+
+
+def _explain(error: apsw.Error, path: Path) -> StoreError:
+    home = path.parent
+    if isinstance(error, (apsw.BusyError, apsw.LockedError)):
+        return StoreError(f"another process is writing to {home}", hint="wait until it is done, then try again")
+    if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError)):
+        return StoreError(f"the store in {home} cannot be written", hint="check the permissions of the folder")
+    if isinstance(error, apsw.FullError):
+        return StoreError(f"the disk with {home} is full; nothing was lost", hint="free some space and try again")
+    if isinstance(error, apsw.CantOpenError):
+        return StoreError(f"the store in {home} cannot be opened", hint="check that the folder exists and is yours")
+    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+        return StoreError(f"the store in {home} is damaged: {error}", hint="restore it from an export or a peer")
+    return StoreError(f"the store in {home} failed: {error}")
+
+
+def describe_missing(cid: Cid) -> str:
+    """What to say of a block that is not here."""
+    return f"block {format_cid(cid)} is not here"

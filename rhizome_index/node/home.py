@@ -1,0 +1,93 @@
+"""A home directory: the identity and the store of one peer.
+
+identity.key   the private key in libp2p's protobuf form, for the owner's eyes only
+store.sqlite   blocks and heads
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from rhizome_index.errors import StoreError, UsageError
+from rhizome_index.index.head import Identity
+from rhizome_index.node.disk import DiskStore
+
+_KEY_HEADER = bytes.fromhex("08011240")  # protobuf: type Ed25519, 64 bytes: seed and public key
+
+
+class Home:
+    """The directory, whether it has been made yet or not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def identity_path(self) -> Path:
+        return self.path / "identity.key"
+
+    @property
+    def store_path(self) -> Path:
+        return self.path / "store.sqlite"
+
+    @property
+    def exists(self) -> bool:
+        return self.identity_path.exists()
+
+    def create(self, seed: bytes | None = None) -> bool:
+        """Make the directory and an identity if there is none; whether there was none. Raises StoreError."""
+        if self.exists:
+            return False
+        identity = Identity(seed or os.urandom(32))
+        fresh = self.path / f".identity-{os.getpid()}"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(_KEY_HEADER + identity.seed + identity.public_key)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(fresh, self.identity_path)  # unlike a rename, never replaces a key
+            except FileExistsError:
+                return False
+            finally:
+                fresh.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"cannot make a home in {self.path}: {error.strerror}", hint="choose another with --home"
+            ) from None
+        return True
+
+    @cached_property
+    def identity(self) -> Identity:
+        """This peer's key. Raises UsageError if there is none or it cannot be read."""
+        try:
+            data = self.identity_path.read_bytes()
+        except FileNotFoundError:
+            raise UsageError(f"there is no home in {self.path} yet", hint="make one: rhizome init") from None
+        except OSError as error:
+            raise StoreError(f"cannot read {self.identity_path}: {error.strerror}") from None
+        if len(data) != 68 or not data.startswith(_KEY_HEADER):
+            raise StoreError(f"{self.identity_path} is not a private key", hint="restore it from a backup")
+        identity = Identity(data[4:36])
+        if identity.public_key != data[36:]:
+            raise StoreError(f"{self.identity_path} is damaged", hint="restore it from a backup")
+        return identity
+
+    @contextmanager
+    def open_store(self) -> Iterator[DiskStore]:
+        """The store, closed behind. Raises StoreError."""
+        writable = os.access(self.path, os.W_OK)
+        if not writable and not self.store_path.exists():
+            raise StoreError(
+                f"{self.path} cannot be written", hint="check its permissions, or choose another with --home"
+            )
+        store = DiskStore(self.store_path, read_only=not writable)
+        try:
+            yield store
+        finally:
+            store.close()

@@ -1,0 +1,234 @@
+"""Publish: change datasets of this peer's own, one signed head for each change.
+
+A change is worked out and written in one transaction, and the head stands in the
+same transaction: either all of it is there afterwards, durably, or none. Only
+then may the head be announced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from pyrsistent import pmap
+
+from rhizome_index.blocks.cid import Cid
+from rhizome_index.errors import UsageError
+from rhizome_index.index.address import Address
+from rhizome_index.index.head import Head, Identity, sign_head
+from rhizome_index.index.manifest import Manifest, encode_manifest, new_manifest
+from rhizome_index.index.record import Record, encode_record, parse_path
+from rhizome_index.index.schema import Collection, Index, SortPath, check_name, encode_primary_key, primary_key
+from rhizome_index.index.write import MemorySorter, RecordWalk, Sorter, add_index, apply_changes
+from rhizome_index.limits import COLLECTIONS_MAX
+from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.local import LocalSource
+from rhizome_index.node.spill import SpillingSorter
+from rhizome_index.tree.build import Sink
+from rhizome_index.tree.node import EMPTY_TREE
+
+_BLOCKS_AT_ONCE = 512
+_RECORDS_AT_ONCE = 1024
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What is declared of a collection when it is made."""
+
+    key: str = "id"
+    time: str | None = None
+    order: tuple[SortPath, ...] = ()
+    indexes: Mapping[str, tuple[SortPath, ...]] = pmap()
+
+
+class Publisher:
+    """Writes to the datasets of one identity. `clock` gives seconds since 1970."""
+
+    def __init__(self, store: DiskStore, identity: Identity, clock: Clock) -> None:
+        self._store = store
+        self._identity = identity
+        self._clock = clock
+        self._source = LocalSource(store)
+
+    def address(self, name: str) -> Address:
+        return Address(self._identity.peer_id, check_name(name, "a dataset"))
+
+    def manifest(self, name: str) -> Manifest:
+        """The dataset as it is now; an empty one if it was never published."""
+        head = self._store.newest_head(self.address(name))
+        if head is None:
+            return new_manifest(self.address(name))
+        return self._source.manifest(head.manifest)
+
+    def put_many(
+        self,
+        dataset: str,
+        collection: str,
+        records: Iterable[Record],
+        declaration: Declaration | None = None,
+        *,
+        big: bool = False,
+        on_written: Callable[[int], None] | None = None,
+    ) -> tuple[Head, int]:
+        """Put records, later ones over earlier ones of the same key; make the collection if it is declared.
+
+        big         sort on disk: for imports
+        on_written  told now and then how many records have been written since it was last told
+
+        Returns the new head and how many records the collection has now.
+        """
+        new_sorter = self._spilling if big else MemorySorter
+        with self._store.transaction():
+            manifest = self.manifest(dataset)
+            made = _with_declared(manifest, collection, declaration)
+            changes = self._sorted_changes(made, records, new_sorter, on_written)
+            head, changed = self._write(
+                dataset, manifest, lambda sink: apply_changes(manifest.rule, made, changes, sink, new_sorter)
+            )
+        return head, changed.primary.count
+
+    def delete_many(self, dataset: str, collection: str, keys: Iterable[Any]) -> tuple[Head, int]:
+        """Delete records by primary key. Returns the new head and how many were there."""
+        with self._store.transaction():
+            manifest = self.manifest(dataset)
+            before = manifest.collection(collection)
+            encoded = sorted({encode_primary_key(before, key) for key in keys})
+            changes = [(key, None) for key in encoded]
+            head, after = self._write(
+                dataset, manifest, lambda sink: apply_changes(manifest.rule, before, changes, sink)
+            )
+        return head, before.primary.count - after.primary.count
+
+    def get(self, dataset: str, collection: str, key: Any) -> Record | None:
+        """A record by its primary key."""
+        return self._source.record(self.manifest(dataset).collection(collection), key)
+
+    def add_index(self, dataset: str, collection: str, name: str, paths: Sequence[SortPath]) -> tuple[Head, Index]:
+        """Add an index over what is there."""
+        with self._store.transaction():
+            manifest = self.manifest(dataset)
+            before = manifest.collection(collection)
+            head, after = self._write(
+                dataset,
+                manifest,
+                lambda sink: add_index(manifest.rule, before, name, paths, sink, self._spilling),
+            )
+        return head, after.indexes[name]
+
+    def drop_index(self, dataset: str, collection: str, name: str) -> Head:
+        """Take an index away."""
+        with self._store.transaction():
+            manifest = self.manifest(dataset)
+            before = manifest.collection(collection)
+            if name not in before.indexes:
+                known = ", ".join(sorted(before.indexes)) or "none"
+                raise UsageError(f"no index called {name!r}", hint=f"{collection!r} has: {known}")
+            after = replace(before, indexes=before.indexes.remove(name))
+            return self._publish(dataset, manifest.with_collection(after))
+
+    # --- inside a transaction ---
+
+    def _sorted_changes(
+        self,
+        collection: Collection,
+        records: Iterable[Record],
+        new_sorter: Callable[[], Sorter],
+        on_written: Callable[[int], None] | None,
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Records in the order of their keys, of equal ones the last. All are checked before the first is given."""
+        path = parse_path(collection.key)
+        sorter = new_sorter()
+        stream = iter(records)
+        while batch := [
+            (primary_key(record, path), encode_record(record)) for record in islice(stream, _RECORDS_AT_ONCE)
+        ]:
+            sorter.add_many(batch)
+        return _last_of_each(sorter.sorted(), on_written)
+
+    def _spilling(self) -> Sorter:
+        return SpillingSorter(self._store.folder)
+
+    def _write(
+        self, dataset: str, manifest: Manifest, change: Callable[[Sink], RecordWalk[Collection]]
+    ) -> tuple[Head, Collection]:
+        with self._sink() as sink:
+            collection = self._source.run(change(sink))
+        return self._publish(dataset, manifest.with_collection(collection)), collection
+
+    @contextmanager
+    def _sink(self) -> Iterator[Sink]:
+        """Takes blocks and writes them in batches. Walks read what the store has, so each batch is seen at once."""
+        waiting: list[tuple[Cid, bytes]] = []
+
+        def sink(cid: Cid, data: bytes) -> None:
+            waiting.append((cid, data))
+            if len(waiting) >= _BLOCKS_AT_ONCE:
+                self._store.put_many(waiting)
+                waiting.clear()
+
+        yield sink
+        self._store.put_many(waiting)
+
+    def _publish(self, dataset: str, manifest: Manifest) -> Head:
+        """Sign and keep the next head. Nothing is signed if nothing changed."""
+        cid, data = encode_manifest(manifest)
+        newest = self._store.newest_head(self.address(dataset))
+        if newest is not None and newest.manifest == cid:
+            return newest
+        self._store.put_many([(cid, data)])
+        sequence = newest.sequence + 1 if newest else 1
+        head = sign_head(self._identity, dataset, sequence, cid, int(self._clock() * 1000))
+        self._store.put_head(head)
+        return head
+
+
+def _with_declared(manifest: Manifest, name: str, declaration: Declaration | None) -> Collection:
+    """The collection that records go to: there already and as declared, or new."""
+    found = manifest.collections.get(name)
+    if declaration is None:
+        return manifest.collection(name)
+    if found is None:
+        if len(manifest.collections) >= COLLECTIONS_MAX:
+            raise UsageError(f"a dataset has at most {COLLECTIONS_MAX} collections")
+        indexes = {
+            label: Index(label, paths, EMPTY_TREE, (0,) * len(paths)) for label, paths in declaration.indexes.items()
+        }
+        check_name(name, "a collection")
+        return Collection(name, declaration.key, declaration.time, declaration.order, EMPTY_TREE, pmap(indexes))
+    wanted = (declaration.key, declaration.time, declaration.order)
+    if wanted != (found.key, found.time, found.order):
+        raise UsageError(
+            f"the collection {name!r} was declared with key={found.key} time={found.time} "
+            f"order={','.join(map(str, found.order)) or 'none'}",
+            hint="declare the same, or import into another collection",
+        )
+    for label, paths in declaration.indexes.items():
+        if label not in found.indexes or found.indexes[label].paths != paths:
+            raise UsageError(
+                f"the collection {name!r} has no such index {label!r}", hint="add it with: rhizome index add"
+            )
+    return found
+
+
+def _last_of_each(
+    pairs: Iterable[tuple[bytes, bytes]], on_written: Callable[[int], None] | None
+) -> Iterator[tuple[bytes, bytes]]:
+    held: tuple[bytes, bytes] | None = None
+    count = 0
+    for pair in pairs:
+        if held is not None and pair[0] != held[0]:
+            yield held
+        held = pair
+        count += 1
+        if on_written is not None and count >= 2048:
+            on_written(count)
+            count = 0
+    if held is not None:
+        yield held
+    if on_written is not None:
+        on_written(count)
