@@ -198,7 +198,7 @@ class DiskStore:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, durable once left. Inside another one, part of it. Raises StoreError."""
-        if self._db.in_transaction:
+        if self._in_transaction():
             yield
             return
         with self._translated():
@@ -208,10 +208,13 @@ class DiskStore:
             with self._translated():
                 self._db.execute("commit")
         except BaseException:
-            if self._db.in_transaction:
+            if self._in_transaction():
                 with self._translated():
                     self._db.execute("rollback")
             raise
+
+    def _in_transaction(self) -> bool:
+        return bool(self._db.in_transaction)
 
     def _one(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
         return self._db.execute(statement, values).fetchone()

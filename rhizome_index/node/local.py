@@ -47,7 +47,7 @@ class LocalSource:
                 return self._by_key(need)
             except UnavailableError:
                 pass  # a sparse store may have the records without the way to them
-        return [self._block(cid_of_digest(digest)) for digest in need.digests]
+        return [self.block(cid_of_digest(digest)) for digest in need.digests]
 
     def run(self, walk: RecordWalk[T]) -> T:
         """Drive a walk to its end. Raises UnavailableError for a block that is not here."""
@@ -58,14 +58,11 @@ class LocalSource:
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            if isinstance(need, NeedNodes):
-                reply = [node for _, node in self.chunks(need.cids)]
-            else:
-                reply = self.records(need)
+            reply = [node for _, node in self.chunks(need.cids)] if isinstance(need, NeedNodes) else self.records(need)
 
     def manifest(self, cid: Cid) -> Manifest:
         """A manifest by its name."""
-        return decode_manifest(self._block(cid))
+        return decode_manifest(self.block(cid))
 
     def record(self, collection: Collection, key: Any) -> Record | None:
         """A record by its primary key, or None."""
@@ -81,13 +78,14 @@ class LocalSource:
             value = values[key]
             cid = cid_of_digest(digest)
             if value is None or type(value) is cbor.Link:
-                found.append(self._block(cid))
+                found.append(self.block(cid))
             else:
                 check_block(cid, value)
                 found.append(value)
         return found
 
-    def _block(self, cid: Cid) -> bytes:
+    def block(self, cid: Cid) -> bytes:
+        """Any block by its name."""
         data = self.store.get(cid)
         if data is None:
             raise UnavailableError(describe_missing(cid))

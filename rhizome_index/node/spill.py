@@ -64,7 +64,7 @@ class SpillingSorter:
         self._pairs.sort(key=_by_key)
         try:
             if self._file is None:
-                self._file = self._files.enter_context(tempfile.TemporaryFile(dir=self._folder))
+                self._file = self._files.enter_context(tempfile.TemporaryFile(dir=self._folder))  # noqa: SIM115
             start = self._file.seek(0, 2)
             pairs = iter(self._pairs)
             while block := list(islice(pairs, _BLOCK_PAIRS)):

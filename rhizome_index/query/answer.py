@@ -26,16 +26,20 @@ from rhizome_index.query.plan import Access, Candidate, decode_access, encode_ac
 class Cursor:
     """Where a page ended: good for one query on one manifest, whoever answers.
 
-    position  key of the last entry read, or the sort key of the last row where rows had to be sorted
+    ordered   whether the access path gives the query's order
+    position  if so, the key of the last row's entry; otherwise the last row's sort key
     """
 
     query: bytes
     manifest: Cid
     access: Access
+    ordered: bool
     position: bytes
 
     def __str__(self) -> str:
-        body = cbor.encode([self.query[:16], cbor.Link(self.manifest), encode_access(self.access), self.position])
+        body = cbor.encode(
+            [self.query[:16], cbor.Link(self.manifest), encode_access(self.access), self.ordered, self.position]
+        )
         return urlsafe_b64encode(body).rstrip(b"=").decode()
 
     @classmethod
@@ -44,10 +48,12 @@ class Cursor:
         problem = UsageError("not a cursor of this query", hint="a cursor continues exactly the query that gave it")
         try:
             data = urlsafe_b64decode(text + "=" * (-len(text) % 4)) if len(text) <= 2 * CURSOR_BYTES_MAX else b""
-            digest, manifest, access, position = cbor.decode(data)
-            if digest != query.digest[:16] or type(manifest) is not cbor.Link or type(position) is not bytes:
+            digest, manifest, access, ordered, position = cbor.decode(data)
+            if digest != query.digest[:16] or type(manifest) is not cbor.Link:
                 raise problem
-            return cls(query.digest, bytes(manifest), decode_access(access), position)
+            if type(position) is not bytes or type(ordered) is not bool:
+                raise problem
+            return cls(query.digest, bytes(manifest), decode_access(access), ordered, position)
         except (IntegrityError, ValueError, TypeError):
             raise problem from None
 
@@ -55,7 +61,12 @@ class Cursor:
 class Answer:
     """The rows of one query, gathered from one walk after another."""
 
-    def __init__(self, query: Query, collection: Collection, candidate: Candidate, after: bytes | None = None) -> None:
+    def __init__(
+        self, query: Query, collection: Collection, candidate: Candidate, cursor: Cursor | None = None
+    ) -> None:
+        if cursor is not None and (cursor.access, cursor.ordered) != (candidate.access, candidate.ordered):
+            raise UsageError("not a cursor of this query", hint="a cursor continues exactly the query that gave it")
+        after = cursor.position if cursor else None
         self.query = query
         self.collection = collection
         self.candidate = candidate
@@ -127,4 +138,4 @@ class Answer:
         if last is None or self.query.count or self.query.limit is None or self._given < self.query.limit:
             return None
         position = last.position if self._key is None else self._key(last)
-        return Cursor(self.query.digest, manifest, self.candidate.access, position)
+        return Cursor(self.query.digest, manifest, self.candidate.access, self.candidate.ordered, position)

@@ -86,6 +86,11 @@ class Replay:
         self.blocks: list[tuple[Cid, bytes]] = []
         self._advance(None)
 
+    @property
+    def next_cid(self) -> Cid:
+        """The name of the block that is needed now."""
+        return self._missing[-1]
+
     def feed(self, data: bytes) -> None:
         """Take the next block. Raises IntegrityError unless it is the one needed now, and sound."""
         if self.is_done:

@@ -22,7 +22,7 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, open_head
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.limits import ASK_ENTRIES_MAX, ASK_ROWS_MAX, KEY_BYTES_MAX, PROOF_BYTES_MAX
-from rhizome_index.query.answer import Answer
+from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.execute import Counted, Found, scan
 from rhizome_index.query.expr import Query, decode_query, encode_query
 from rhizome_index.query.plan import Access, Candidate, decode_access, encode_access, find_candidate
@@ -36,7 +36,8 @@ PROTOCOL = "/rhizome/ask/1"
 class Ask:
     """A request.
 
-    manifest  of the head to answer from; None: the newest the peer has, which it sends along
+    manifest  of the head to answer from; None: the newest the peer has
+    known     the asker has the manifest already; otherwise the peer sends it along
     access    the plan; None: the peer chooses, and says which
     after     go on behind this position
     limit     rows wanted from here on, or None
@@ -47,6 +48,7 @@ class Ask:
     address: Address
     query: Query
     manifest: Cid | None = None
+    known: bool = False
     access: Access | None = None
     after: bytes | None = None
     limit: int | None = None
@@ -58,6 +60,7 @@ class Ask:
             "dataset": str(self.address),
             "query": encode_query(self.query),
             "manifest": None if self.manifest is None else cbor.Link(self.manifest),
+            "known": self.known,
             "plan": None if self.access is None else encode_access(self.access),
             "after": self.after,
             "limit": self.limit,
@@ -68,11 +71,12 @@ class Ask:
     @classmethod
     def read(cls, fields: Any) -> Ask:
         """Raises IntegrityError for a request that is none."""
-        dataset, query, manifest, plan, after, limit, budget, scan_ = m.read_fields(
+        dataset, query, manifest, known, plan, after, limit, budget, scan_ = m.read_fields(
             fields,
             dataset=m.is_text,
             query=m.is_bytes,
             manifest=m.optional(m.is_link),
+            known=m.is_flag,
             plan=m.is_anything,
             after=m.optional(m.is_bytes),
             limit=m.optional(m.is_natural),
@@ -89,6 +93,7 @@ class Ask:
             address,
             decode_query(query),
             None if manifest is None else bytes(manifest),
+            known,
             None if plan is None else decode_access(plan),
             after,
             limit,
@@ -126,7 +131,7 @@ def answer(number: int, ask: Ask, peer: Answerer) -> Iterator[bytes]:
         number,
         {
             "head": head.envelope,
-            "manifest": None if ask.manifest is not None else manifest_bytes,
+            "manifest": None if ask.known else manifest_bytes,
             "plan": encode_access(candidate.access),
         },
     )
@@ -169,10 +174,18 @@ class Asking:
 
     opening  what the asker knows already, for a request that names a manifest
     answer   what the request continues, if anything
+    cursor   what the whole answer continues, if anything
     """
 
-    def __init__(self, ask: Ask, opening: Opening | None = None, answer: Answer | None = None) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        opening: Opening | None = None,
+        answer: Answer | None = None,
+        cursor: Cursor | None = None,
+    ) -> None:
         self.ask = ask
+        self.cursor = cursor
         self.opening = opening
         self.answer = answer
         self.failure: m.Failure | None = None
@@ -220,7 +233,7 @@ class Asking:
             raise IntegrityError("another plan than the one asked for")
         if self.answer is None:
             candidate = find_candidate(self.ask.query, collection, access)
-            self.answer = Answer(self.ask.query, collection, candidate, self.ask.after)
+            self.answer = Answer(self.ask.query, collection, candidate, self.cursor)
         elif self.answer.candidate.access != access:
             raise IntegrityError("another plan than the one asked for")
         self.replay = Replay(

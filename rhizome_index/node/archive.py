@@ -1,0 +1,181 @@
+"""CAR files of ours: a saved answer that anybody can check offline, and a whole dataset.
+
+An answer's file begins with a block `{"kind": "rhizome-answer/1", "query", "plan",
+"ordered", "after", "head", "manifest"}`, its root; then come the manifest and the
+proof's blocks in the walk's order. A dataset's begins with `{"kind":
+"rhizome-dataset/1", "head", "manifest"}` and holds every block of its trees and
+every linked record, parents first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO
+
+from rhizome_index.blocks import cbor
+from rhizome_index.blocks.car import read_car, write_car
+from rhizome_index.blocks.cid import Cid, check_block, cid_of
+from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.index.head import Head, open_head
+from rhizome_index.index.manifest import Manifest, decode_manifest
+from rhizome_index.limits import PROOF_BYTES_MAX
+from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.local import LocalSource
+from rhizome_index.query.answer import Answer, Cursor
+from rhizome_index.query.execute import Row
+from rhizome_index.query.expr import Query, decode_query, encode_query
+from rhizome_index.query.plan import decode_access, encode_access, find_candidate
+from rhizome_index.query.proof import Replay
+from rhizome_index.tree.node import Tree
+from rhizome_index.wire.ask import Opening
+
+ANSWER_KIND, DATASET_KIND = "rhizome-answer/1", "rhizome-dataset/1"
+_SAVED_BYTES_MAX = 64 * PROOF_BYTES_MAX
+
+
+def write_answer(
+    file: BinaryIO, opening: Opening, answer: Answer, cursor: Cursor | None, blocks: list[tuple[Cid, bytes]]
+) -> int:
+    """Save a complete answer with its proof. Returns how many blocks the file holds."""
+    root = cbor.encode(
+        {
+            "kind": ANSWER_KIND,
+            "query": encode_query(answer.query),
+            "plan": encode_access(answer.candidate.access),
+            "after": None if cursor is None else cursor.position,
+            "head": opening.head.envelope,
+            "manifest": cbor.Link(opening.head.manifest),
+        }
+    )
+    named = (cid_of(root), root)
+    return write_car(file, [named[0]], [named, (opening.head.manifest, opening.manifest_bytes), *blocks])
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A saved answer that holds."""
+
+    head: Head
+    query: Query
+    answer: Answer
+    rows: list[Row]
+    blocks: int
+    bytes: int
+
+
+def verify_answer(file: BinaryIO) -> Verified:
+    """Check a saved answer by replaying its walk over its own blocks alone. Raises IntegrityError."""
+    roots, blocks = read_car(file)
+    first = next(blocks, None)
+    if first is None or roots != [first[0]]:
+        raise IntegrityError("a CAR file whose root is not its first block")
+    body = cbor.decode(first[1])
+    fields = {"kind", "query", "plan", "after", "head", "manifest"}
+    if not isinstance(body, dict) or body.get("kind") != ANSWER_KIND or body.keys() != fields:
+        raise IntegrityError("not a saved answer")
+    if not all(type(body[name]) is bytes for name in ("head", "query")) or type(body["after"]) not in (
+        bytes,
+        type(None),
+    ):
+        raise IntegrityError("a saved answer with a field of the wrong type")
+    head, query, access = open_head(body["head"]), decode_query(body["query"]), decode_access(body["plan"])
+    manifest = next(blocks, None)
+    if manifest is None or manifest[0] != head.manifest or body["manifest"] != head.manifest:
+        raise IntegrityError("a saved answer without the manifest of its head")
+    check_block(*manifest)
+    try:
+        collection = decode_manifest(manifest[1]).collection(query.collection)
+    except UsageError as error:
+        raise IntegrityError(str(error)) from None
+    candidate = find_candidate(query, collection, access)
+    cursor = None
+    if body["after"] is not None:
+        cursor = Cursor(query.digest, head.manifest, access, candidate.ordered, body["after"])
+    answer = Answer(query, collection, candidate, cursor)
+    replay = Replay(answer.next_walk(), answer.take)
+    count = size = 0
+    for cid, data in blocks:
+        count += 1
+        size += len(data)
+        if size > _SAVED_BYTES_MAX:
+            raise IntegrityError("a saved answer larger than any is")
+        if not replay.is_done and replay.next_cid != cid:
+            raise IntegrityError("the proof does not have the block that the query needs next", cid=replay.next_cid)
+        replay.feed(data)
+    replay.close()
+    answer.finish(replay.result)
+    return Verified(head, query, answer, list(answer.rows()), count, size)
+
+
+def write_dataset(file: BinaryIO, store: DiskStore, head: Head) -> int:
+    """Save all of a dataset as of one head. Returns how many blocks the file holds."""
+    root = cbor.encode({"kind": DATASET_KIND, "head": head.envelope, "manifest": cbor.Link(head.manifest)})
+    return write_car(file, [cid_of(root)], _dataset_blocks(store, head, (cid_of(root), root)))
+
+
+def _dataset_blocks(store: DiskStore, head: Head, root: tuple[Cid, bytes]) -> Iterator[tuple[Cid, bytes]]:
+    source = LocalSource(store)
+    yield root
+    yield head.manifest, source.block(head.manifest)
+    sent: set[Cid] = set()
+    for tree in trees_of(source.manifest(head.manifest)):
+        yield from _tree_blocks(source, tree.root, sent)
+
+
+def trees_of(manifest: Manifest) -> list[Tree]:
+    """Every tree of a dataset."""
+    trees = []
+    for name in sorted(manifest.collections):
+        collection = manifest.collections[name]
+        trees.append(collection.primary)
+        trees += [collection.indexes[label].tree for label in sorted(collection.indexes)]
+    return trees
+
+
+def _tree_blocks(source: LocalSource, root: Cid, sent: set[Cid]) -> Iterator[tuple[Cid, bytes]]:
+    """A tree's blocks depth first, and the records linked from its leaves."""
+    stack = [root]
+    while stack:
+        cid = stack.pop()
+        if cid in sent:
+            continue
+        sent.add(cid)
+        ((data, node),) = source.chunks([cid])
+        yield cid, data
+        if node.level:
+            stack += list(node.values)[::-1]
+            continue
+        for value in node.values:
+            if type(value) is cbor.Link and bytes(value) not in sent:
+                sent.add(bytes(value))
+                yield bytes(value), source.block(bytes(value))
+
+
+def read_dataset(file: BinaryIO, store: DiskStore) -> tuple[Head, int]:
+    """Restore a dataset from its file: all of it, or nothing. Raises IntegrityError, UsageError.
+
+    The blocks must be exactly those that the head leads to, so nothing else gets into the store.
+    """
+    roots, blocks = read_car(file)
+    first = next(blocks, None)
+    body: Any = cbor.decode(first[1]) if first is not None and roots == [first[0]] else None
+    if not isinstance(body, dict) or body.keys() != {"kind", "head", "manifest"} or body["kind"] != DATASET_KIND:
+        raise IntegrityError("not the file of a dataset", hint="saved answers are checked with: rhizome verify")
+    head = open_head(body["head"] if type(body["head"]) is bytes else b"")
+    known = store.newest_head(head.address)
+    if known is not None and known.sequence > head.sequence:
+        raise UsageError(f"the store has a newer head of {head.address}: {known.sequence} > {head.sequence}")
+    count = 1
+    with store.transaction():
+        while batch := list(islice(blocks, 512)):
+            store.put_many(batch)
+            count += len(batch)
+        reached = 0
+        for _ in _dataset_blocks(store, head, (first[0], first[1]) if first else (b"", b"")):
+            reached += 1
+        if reached != count:
+            raise IntegrityError(f"the file holds {count} blocks, of which the head leads to {reached}")
+        store.put_head(head)
+    return head, count

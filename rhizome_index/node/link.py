@@ -1,0 +1,142 @@
+"""Ask other peers: one kept stream for each peer and protocol, requests numbered, answers in any order.
+
+Replies are checked by the sans-IO conversation that waits for them. The first
+byte that an honest peer would not send costs the peer its connection, and the
+asker gets a RemoteError that says what was wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import trio
+
+from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError
+from rhizome_index.limits import ASK_TIMEOUT_SECONDS, DIAL_TIMEOUT_SECONDS
+from rhizome_index.node.swarm import Stream, Swarm
+from rhizome_index.wire import message as m
+from rhizome_index.wire.frame import FrameReader
+
+
+class Conversation(Protocol):
+    """One request's side of what comes back: see wire.ask, wire.want and wire.heads."""
+
+    is_over: bool
+
+    def take(self, reply: m.Reply) -> None: ...
+
+
+class Links:
+    """The streams this peer keeps open to others. Reading goes on in `nursery`."""
+
+    def __init__(self, swarm: Swarm, nursery: trio.Nursery) -> None:
+        self._swarm = swarm
+        self._nursery = nursery
+        self._links: dict[tuple[str, str], _Link] = {}
+        self._opening: dict[tuple[str, str], trio.Lock] = {}
+
+    async def converse(
+        self,
+        peer_id: str,
+        protocol: str,
+        fields: Mapping[str, Any],
+        conversation: Conversation,
+        timeout_seconds: float = ASK_TIMEOUT_SECONDS,
+    ) -> int:
+        """Send a request and wait until its answer has ended; returns bytes received meanwhile on that stream.
+
+        Raises RemoteError if the peer breaks the protocol, UnavailableError if it is gone or too slow.
+        """
+        try:
+            with trio.fail_after(timeout_seconds):
+                link = await self._link(peer_id, protocol)
+                return await link.converse(fields, conversation)
+        except trio.TooSlowError:
+            await self._swarm.disconnect(peer_id)
+            raise UnavailableError(f"peer {peer_id} did not answer within {timeout_seconds:g} s") from None
+
+    async def _link(self, peer_id: str, protocol: str) -> _Link:
+        name = (peer_id, protocol)
+        async with self._opening.setdefault(name, trio.Lock()):
+            link = self._links.get(name)
+            if link is None or link.is_closed:
+                stream = await self._swarm.open_stream(peer_id, protocol, timeout_seconds=DIAL_TIMEOUT_SECONDS)
+                link = self._links[name] = _Link(self._swarm, stream)
+                self._nursery.start_soon(link.read)
+            return link
+
+
+class _Waiting:
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        self.done = trio.Event()
+        self.error: Exception | None = None
+
+
+class _Link:
+    """One stream, its reader and the answers under way."""
+
+    def __init__(self, swarm: Swarm, stream: Stream) -> None:
+        self._swarm = swarm
+        self._stream = stream
+        self._waiting: dict[int, _Waiting] = {}
+        self._given_up: set[int] = set()
+        self._sending = trio.Lock()
+        self._next = 0
+        self._received = 0
+        self.is_closed = False
+
+    async def converse(self, fields: Mapping[str, Any], conversation: Conversation) -> int:
+        number, self._next = self._next, (self._next + 1) % 2**32
+        waiting = self._waiting[number] = _Waiting(conversation)
+        before = self._received
+        try:
+            async with self._sending:
+                await self._stream.send(m.encode_request(number, fields))
+            await waiting.done.wait()
+        finally:
+            if self._waiting.pop(number, None) is not None and not conversation.is_over:
+                self._given_up.add(number)
+        if waiting.error is not None:
+            raise waiting.error
+        return self._received - before
+
+    async def read(self) -> None:
+        """Read replies until the stream ends."""
+        frames, replies = FrameReader(), m.ReplyReader()
+        error: Exception = UnavailableError(f"peer {self._stream.peer_id} closed the connection")
+        try:
+            while data := await self._stream.receive():
+                self._received += len(data)
+                for body in frames.feed(data):
+                    reply = replies.read(body)
+                    if reply is not None:
+                        self._take(reply, replies)
+        except IntegrityError as problem:
+            error = RemoteError(self._stream.peer_id, str(problem), cid=problem.cid)
+            await self._swarm.disconnect(self._stream.peer_id)
+        except UnavailableError as problem:
+            error = problem
+        finally:
+            self.is_closed = True
+            for waiting in self._waiting.values():
+                waiting.error = error
+                waiting.done.set()
+            with trio.CancelScope(shield=True):
+                await self._stream.close()
+
+    def _take(self, reply: m.Reply, replies: m.ReplyReader) -> None:
+        waiting = self._waiting.get(reply.number)
+        ended = isinstance(reply, m.End | m.Failure)
+        if ended:
+            replies.forget(reply.number)
+        if waiting is None:
+            if reply.number not in self._given_up:
+                raise IntegrityError("an answer to nothing that was asked")
+            if ended:
+                self._given_up.discard(reply.number)
+            return
+        waiting.conversation.take(reply)
+        if waiting.conversation.is_over:
+            waiting.done.set()

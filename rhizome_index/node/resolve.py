@@ -1,0 +1,249 @@
+"""Resolve queries: from the store if it has what the walk needs, otherwise by asking peers.
+
+The way of a query: the local walk; else one `ask` to a peer, whose proof is
+replayed; else, where peers have the blocks but not the whole answer, a walk of
+our own with batched `want`s. What was proven is kept, so that the next walk finds
+it here. A peer that lies loses its connection and the next one is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from rhizome_index.blocks.cid import Cid
+from rhizome_index.errors import (
+    IntegrityError,
+    PartialError,
+    RemoteError,
+    RhizomeError,
+    UnavailableError,
+    UsageError,
+)
+from rhizome_index.index.address import Address
+from rhizome_index.index.head import Head
+from rhizome_index.limits import CLOCK_SKEW_SECONDS_MAX, SEGMENTS_MAX
+from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.link import Links
+from rhizome_index.node.serve import LocalAnswerer
+from rhizome_index.query.answer import Answer, Cursor
+from rhizome_index.query.execute import Counted, Found, Row
+from rhizome_index.query.expr import Query
+from rhizome_index.query.plan import find_candidate
+from rhizome_index.query.proof import record
+from rhizome_index.wire import ask as ask_protocol
+from rhizome_index.wire import heads as heads_protocol
+from rhizome_index.wire import message as m
+from rhizome_index.wire.ask import Ask, Asking, Opening
+from rhizome_index.wire.heads import AskingHeads
+
+Clock = Callable[[], float]
+
+
+@dataclass(slots=True)
+class Cost:
+    """What an answer has cost so far. Times in seconds, sizes in bytes."""
+
+    entries_scanned: int = 0
+    blocks_local: int = 0
+    blocks_remote: int = 0
+    bytes_received: int = 0
+    round_trips: int = 0
+    peers: list[str] = field(default_factory=list)
+    connect_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Resolution:
+    """One query being answered: what is known of it so far.
+
+    proof  blocks in the walk's order, for saving: only where it was asked for
+    """
+
+    query: Query
+    cost: Cost
+    opening: Opening | None = None
+    answer: Answer | None = None
+    last: Row | None = None
+    proof: list[tuple[Cid, bytes]] | None = None
+    after: Cursor | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        return self.answer is not None and self.answer.is_complete
+
+    def give(self) -> list[Row]:
+        """The rows that are known now and were not given yet."""
+        rows = list(self.answer.rows()) if self.answer is not None else []
+        if rows:
+            self.last = rows[-1]
+        return rows
+
+    def cursor(self) -> Cursor | None:
+        """The cursor behind the last row, if rows may follow."""
+        if self.answer is None or self.opening is None:
+            return None
+        return self.answer.cursor(self.opening.head.manifest, self.last)
+
+
+class Resolver:
+    """Answers queries for one home."""
+
+    def __init__(self, store: DiskStore, clock: Clock, links: Links | None = None) -> None:
+        self._store = store
+        self._clock = clock
+        self._links = links
+
+    async def resolve(
+        self,
+        address: Address,
+        resolution: Resolution,
+        peers: Sequence[str],
+        *,
+        local: bool,
+        allow_scan: bool,
+    ) -> AsyncIterator[list[Row]]:
+        """The rows of a query, as they become certain.
+
+        peers  connected peers to ask, in this order
+        local  try the store first
+
+        Raises UnavailableError, RemoteError (every peer lied) or PartialError (some rows were given).
+        """
+        problems: list[RhizomeError] = []
+        if local:
+            try:
+                self._resolve_here(address, resolution, allow_scan=allow_scan)
+                yield resolution.give()
+                return
+            except UnavailableError as error:
+                problems.append(error)
+                resolution.answer = None
+        for peer in peers:
+            try:
+                async for rows in self._ask(address, resolution, peer, allow_scan=allow_scan):
+                    yield rows
+                return
+            except (UnavailableError, IntegrityError) as error:
+                problems.append(error)
+        if resolution.last is not None:
+            raise PartialError(f"the answer is right as far as it goes, but incomplete: {problems[-1]}")
+        raise _worst(problems, address)
+
+    def _resolve_here(self, address: Address, resolution: Resolution, *, allow_scan: bool) -> None:
+        source = LocalAnswerer(self._store)
+        wanted = resolution.after.manifest if resolution.after else None
+        head, manifest_bytes, manifest = source.snapshot(address, wanted)
+        collection = manifest.collection(resolution.query.collection)
+        if resolution.after is not None:
+            candidate = find_candidate(resolution.query, collection, resolution.after.access)
+        else:
+            candidate = source.choose(resolution.query, manifest, allow_scan=allow_scan)
+        answer = Answer(resolution.query, collection, candidate, resolution.after)
+        blocks: list[tuple[Cid, bytes]] = []
+        planned = source.blocks
+        for step in record(answer.next_walk(), source):
+            if isinstance(step, Found):
+                answer.take(step)
+            elif isinstance(step, tuple):
+                blocks.append(step)
+            else:
+                assert step is None or isinstance(step, Counted)
+                answer.finish(step)
+        resolution.opening = Opening(head, manifest, manifest_bytes)
+        resolution.answer = answer
+        resolution.cost.blocks_local += source.blocks - planned
+        resolution.cost.entries_scanned = answer.entries
+        if resolution.proof is not None:
+            resolution.proof += blocks
+
+    async def _ask(
+        self, address: Address, resolution: Resolution, peer: str, *, allow_scan: bool
+    ) -> AsyncIterator[list[Row]]:
+        """Ask one peer, again and again until the answer is complete."""
+        assert self._links is not None
+        for _ in range(SEGMENTS_MAX):
+            asking = self._next_request(address, resolution, allow_scan=allow_scan)
+            cost = resolution.cost
+            cost.round_trips += 1
+            if peer not in cost.peers:
+                cost.peers.append(peer)
+            cost.bytes_received += await self._links.converse(peer, ask_protocol.PROTOCOL, asking.ask.fields(), asking)
+            if asking.failure is not None:
+                raise _refusal(peer, asking.failure)
+            assert asking.opening is not None and asking.answer is not None and asking.replay is not None
+            if resolution.opening is None:
+                self._check_fresh(asking.opening.head, peer, pinned=resolution.after is not None)
+            resolution.opening, resolution.answer = asking.opening, asking.answer
+            cost.blocks_remote += len(asking.replay.blocks)
+            cost.entries_scanned = asking.answer.entries
+            self._keep(asking)
+            if resolution.proof is not None:
+                known = {cid for cid, _ in resolution.proof}
+                resolution.proof += [block for block in asking.replay.blocks if block[0] not in known]
+            yield resolution.give()
+            if asking.answer.is_complete:
+                return
+        raise UnavailableError("the answer did not come to an end")
+
+    def _next_request(self, address: Address, resolution: Resolution, *, allow_scan: bool) -> Asking:
+        query, answer, opening, after = resolution.query, resolution.answer, resolution.opening, resolution.after
+        if answer is not None and opening is not None:
+            access, position = answer.candidate.access, answer.position
+            ask = Ask(address, query, opening.head.manifest, True, access, position, answer.left)
+            return Asking(ask, opening, answer)
+        ask = Ask(address, query, limit=query.limit, scan=allow_scan)
+        if after is not None:
+            # A position among sorted rows means nothing to the walk, which then covers the whole range.
+            position = after.position if after.ordered else None
+            ask = replace(ask, manifest=after.manifest, access=after.access, after=position)
+        return Asking(ask, cursor=after)
+
+    def _check_fresh(self, head: Head, peer: str, *, pinned: bool) -> None:
+        """Refuse a head that is older than one we know, or comes from the future."""
+        if head.time_ms / 1000 > self._clock() + CLOCK_SKEW_SECONDS_MAX:
+            raise RemoteError(peer, "a head from the future")
+        known = self._store.newest_head(head.address)
+        if known is not None and head.sequence < known.sequence and not pinned:
+            raise UnavailableError(f"peer {peer} knows head {head.sequence} only; we know {known.sequence}")
+
+    def _keep(self, asking: Asking) -> None:
+        """Keep what was proven, blocks before the head that leads to them."""
+        assert asking.opening is not None and asking.replay is not None
+        opening = asking.opening
+        try:
+            with self._store.transaction():
+                self._store.put_many([(opening.head.manifest, opening.manifest_bytes), *asking.replay.blocks])
+                self._store.put_head(opening.head)
+        except UnavailableError:
+            pass  # an answer is worth giving even where it cannot be kept
+
+    async def heads(self, peer: str, addresses: Sequence[Address], cost: Cost) -> AskingHeads:
+        """What a peer knows of some datasets, or of all it serves."""
+        assert self._links is not None
+        asking = AskingHeads(addresses)
+        fields = heads_protocol.request_fields(addresses)
+        cost.round_trips += 1
+        cost.bytes_received += await self._links.converse(peer, heads_protocol.PROTOCOL, fields, asking)
+        if asking.failure is not None:
+            raise _refusal(peer, asking.failure)
+        return asking
+
+
+def _refusal(peer: str, failure: m.Failure) -> RhizomeError:
+    if failure.code == m.REFUSED:
+        text, _, hint = failure.text.partition("; ")
+        return UsageError(text, hint=hint)
+    return UnavailableError(f"peer {peer} has no answer ({failure.code}): {failure.text}")
+
+
+def _worst(problems: Sequence[RhizomeError], address: Address) -> RhizomeError:
+    """The error that says most: a lie before an absence."""
+    for kind in (IntegrityError, UnavailableError):
+        for problem in reversed(problems):
+            if isinstance(problem, kind):
+                return problem
+    return UnavailableError(
+        f"nobody to ask about {address}", hint="name a peer that serves it: --peer /ip4/.../tcp/.../p2p/..."
+    )
