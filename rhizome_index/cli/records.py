@@ -1,10 +1,9 @@
 """A user's file of records, read as a stream: JSON lines, a JSON array, or CSV with a header.
 
-Promises: whatever the size of the file, memory stays within a few times TEXT_BYTES_MAX.
-Every record is what the text says, exactly, or a UsageError that names the file and the
-line: integers stay integers of any size, floats are the nearest 64-bit ones, and nothing
-that two readers could understand differently (a name given twice, NaN, broken UTF-8, half
-a surrogate pair) passes.
+Promises: whatever the size of the file, memory holds a chunk of it and a few copies of one
+record, whose text has TEXT_BYTES_MAX at the most (and as Python objects, tiny lists at the
+worst, some 25 times that). Every record is what the text says, exactly, or a UsageError
+names the file and the line. The records before the faulty one are handed out first.
 
 Rules:
 - The format follows from the suffix: .jsonl and .ndjson, .csv, .json; `.gz` after any of
