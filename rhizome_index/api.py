@@ -61,7 +61,7 @@ async def open_node(
 
     Raises UsageError for an address that is none, StoreError for a home that cannot be used.
     """
-    place = home if isinstance(home, Home) else Home(Path(home).expanduser())
+    place = home if isinstance(home, Home) else Home.at(home)
     place.create()
     async with AsyncExitStack() as stack:
         store = stack.enter_context(place.open_store())

@@ -25,6 +25,11 @@ class Home:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @classmethod
+    def at(cls, path: str | Path) -> Home:
+        """The home at a path, in which ~ stands for the user's own directory."""
+        return cls(Path(path).expanduser())
+
     @property
     def identity_path(self) -> Path:
         return self.path / "identity.key"

@@ -1,0 +1,1 @@
+"""The command line `rhizome`: thin commands over the library."""

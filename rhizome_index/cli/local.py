@@ -1,0 +1,347 @@
+"""Commands that need this home only: init, id, status, import, put, get, delete, index, sample."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from rhizome_index.cli.main import Settings, common
+from rhizome_index.cli.records import RecordReader, open_records
+from rhizome_index.cli.show import print_rows, size, to_json
+from rhizome_index.errors import UsageError
+from rhizome_index.index.record import Record
+from rhizome_index.index.schema import SortPath, check_paths, parse_index
+from rhizome_index.node.local import LocalSource
+from rhizome_index.node.publish import Declaration, Publisher
+
+DATASET = click.option("--dataset", default="main", show_default=True, help="Which dataset of yours.")
+
+
+@contextmanager
+def open_publisher(settings: Settings) -> Iterator[Publisher]:
+    """Write access to this home, which is made if it is missing."""
+    if settings.home.create():
+        print(f"rhizome: made a new identity in {settings.home.path}", file=sys.stderr)
+    with settings.home.open_store() as store:
+        yield Publisher(store, settings.home.identity, time.time)
+
+
+def say(settings: Settings, found: dict[str, Any], text: str) -> None:
+    """A result on stdout, for programs or for people."""
+    print(to_json(found) if settings.as_json else text)
+
+
+@click.command("init", epilog="\b\nExample:\n  rhizome --home ~/rhizome init")
+@common
+def init_command(settings: Settings) -> None:
+    """Make a home: an identity and an empty store."""
+    made = settings.home.create()
+    peer_id = settings.home.identity.peer_id
+    with settings.home.open_store():
+        pass
+    found = {"home": str(settings.home.path), "peer_id": peer_id, "created": made}
+    say(settings, found, f"{'made' if made else 'there is'} a home in {settings.home.path}\npeer id {peer_id}")
+
+
+@click.command("id", epilog="\b\nExample:\n  rhizome id")
+@common
+def id_command(settings: Settings) -> None:
+    """Print this home's peer id, under which it publishes."""
+    peer_id = settings.home.identity.peer_id
+    say(settings, {"peer_id": peer_id}, peer_id)
+
+
+@click.command("status", epilog="\b\nExample:\n  rhizome status --json")
+@common
+def status_command(settings: Settings) -> None:
+    """Show what this home holds: its datasets, collections and indexes."""
+    identity = settings.home.identity
+    datasets = []
+    with settings.home.open_store() as store:
+        source = LocalSource(store)
+        blocks, bytes_ = store.count_blocks()
+        for head in store.newest_heads():
+            collections = {}
+            if store.has(head.manifest):
+                for name, collection in sorted(source.manifest(head.manifest).collections.items()):
+                    collections[name] = {
+                        "records": collection.primary.count,
+                        "indexes": {index.name: list(map(str, index.paths)) for index in collection.indexes.values()},
+                    }
+            datasets.append(
+                {
+                    "address": str(head.address),
+                    "own": head.address.publisher == identity.peer_id,
+                    "sequence": head.sequence,
+                    "age_seconds": round(max(0.0, time.time() - head.time_ms / 1000), 3),
+                    "collections": collections,
+                }
+            )
+        damaged = len(store.damaged())
+    found = {
+        "home": str(settings.home.path),
+        "peer_id": identity.peer_id,
+        "blocks": blocks,
+        "bytes": bytes_,
+        "damaged_blocks": damaged,
+        "datasets": datasets,
+    }
+    lines = [f"home     {found['home']}", f"peer id  {identity.peer_id}", f"store    {blocks:,} blocks, {size(bytes_)}"]
+    if damaged:
+        lines.append(f"damaged  {damaged} blocks set aside")
+    for dataset in datasets:
+        lines.append(f"\n{dataset['address']}  head {dataset['sequence']}{'' if dataset['own'] else ', not ours'}")
+        for name, content in dataset["collections"].items():  # type: ignore[attr-defined]
+            lines.append(f"  {name}: {content['records']:,} records")
+            lines += [f"    {label} = {','.join(paths)}" for label, paths in content["indexes"].items()]
+    say(settings, found, "\n".join(lines))
+
+
+@click.command(
+    "import",
+    epilog="""\b
+Examples:
+  rhizome import posts posts.jsonl --time created --order -created --index by_tag=tags,-created
+  zcat packages.jsonl.gz | rhizome import packages - --index by_tag=tags
+""",
+)
+@click.argument("collection")
+@click.argument("file")
+@DATASET
+@click.option("--key", default="id", show_default=True, help="Path of the primary key.")
+@click.option("--time", "time_path", help="Path that newest and oldest follow.")
+@click.option("--order", help="What `first` follows, e.g. -created. Otherwise the primary key.")
+@click.option("--index", "indexes", multiple=True, metavar="NAME=PATH,...", help="An index, e.g. by_tag=tags,-created.")
+@common
+def import_command(
+    settings: Settings,
+    collection: str,
+    file: str,
+    dataset: str,
+    key: str,
+    time_path: str | None,
+    order: str | None,
+    indexes: tuple[str, ...],
+) -> None:
+    """Publish the records of a FILE (JSON lines, a JSON array or CSV; - is standard input) as one new head."""
+    paths = check_paths([SortPath.parse(path) for path in order.split(",")]) if order else ()
+    declaration = Declaration(key, time_path, paths, dict(parse_index(text) for text in indexes))
+    started = time.perf_counter()
+    with open_publisher(settings) as publisher, open_records(file) as reader:
+        if collection in publisher.manifest(dataset).collections and not (order or time_path or indexes):
+            known = publisher.manifest(dataset).collection(collection)
+            same = {index.name: index.paths for index in known.indexes.values()}
+            declaration = Declaration(known.key if key == "id" else key, known.time, known.order, same)
+        reading = Reading(reader)
+        with _progress(settings, reading) as records:
+            try:
+                head, count = publisher.put_many(dataset, collection, records, declaration, big=True)
+            except UsageError as error:
+                raise reading.placed(error) from None
+    seconds = time.perf_counter() - started
+    found = {
+        "address": str(head.address),
+        "sequence": head.sequence,
+        "records": reading.count,
+        "seconds": round(seconds, 3),
+        "indexes": sorted(declaration.indexes),
+        "records_in_collection": count,
+    }
+    rate = reading.count / seconds if seconds else 0
+    text = f"{head.address} head {head.sequence}: {reading.count:,} records in {seconds:.1f} s ({rate:,.0f}/s)"
+    say(settings, found, text)
+
+
+class Reading:
+    """A reader's records, with a note of where they came from: for errors that only show further down."""
+
+    def __init__(self, reader: RecordReader) -> None:
+        self.reader = reader
+        self.count = 0
+        self.line: int | None = None
+
+    def __iter__(self) -> Iterator[Record]:
+        for self.line, record in self.reader:
+            self.count += 1
+            yield record
+        self.line = None
+
+    def placed(self, error: UsageError) -> UsageError:
+        """An error of a record, with the line it stands on, unless it says so itself."""
+        if self.line is None or str(error).startswith(self.reader.name):
+            return error
+        return UsageError(f"{self.reader.name}:{self.line}: {error}", hint=error.hint)
+
+
+@contextmanager
+def _progress(settings: Settings, reading: Reading) -> Iterator[Iterable[Record]]:
+    """The records, with a progress bar on a terminal."""
+    if settings.as_json or not sys.stderr.isatty():
+        yield reading
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[records]:,} records, {task.fields[rate]:,.0f}/s"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("reading", total=reading.reader.bytes_total, records=0, rate=0.0)
+        started = time.monotonic()
+
+        def watched() -> Iterator[Record]:
+            for count, record in enumerate(reading, 1):
+                if count % 2048 == 0:
+                    rate = count / max(1e-9, time.monotonic() - started)
+                    progress.update(task, completed=reading.reader.bytes_read, records=count, rate=rate)
+                yield record
+            progress.update(task, description="indexing", total=None)
+
+        yield watched()
+
+
+@click.command("put", epilog="""\b\nExample:\n  rhizome put posts '{"id": "p1", "tags": ["cats"]}'""")
+@click.argument("collection")
+@click.argument("record")
+@DATASET
+@common
+def put_command(settings: Settings, collection: str, record: str, dataset: str) -> None:
+    """Put one RECORD, given as JSON (- reads it from standard input), and publish."""
+    text = sys.stdin.read() if record == "-" else record
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise UsageError(f"not JSON: {error}") from None
+    with open_publisher(settings) as publisher:
+        head, count = publisher.put_many(dataset, collection, [value])
+    found = {"address": str(head.address), "sequence": head.sequence, "records": count}
+    say(settings, found, f"{head.address} head {head.sequence}: {count:,} records")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def parse_key(text: str) -> Any:
+    """A primary key from the command line: a JSON number or a quoted text, otherwise the text itself."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if type(value) in (int, float, str) else text
+
+
+@click.command("get", epilog="\b\nExample:\n  rhizome get posts p1")
+@click.argument("collection")
+@click.argument("key")
+@DATASET
+@common
+def get_command(settings: Settings, collection: str, key: str, dataset: str) -> None:
+    """Print the record with a primary KEY."""
+    with open_publisher(settings) as publisher:
+        record = publisher.get(dataset, collection, parse_key(key))
+        if record is None and parse_key(key) != key:
+            record = publisher.get(dataset, collection, key)
+    if record is None:
+        raise UsageError(f"no record {key!r} in {collection!r}")
+    print(to_json(record))
+
+
+@click.command("delete", epilog="\b\nExample:\n  rhizome delete posts p1 p2")
+@click.argument("collection")
+@click.argument("keys", nargs=-1, required=True)
+@DATASET
+@common
+def delete_command(settings: Settings, collection: str, keys: tuple[str, ...], dataset: str) -> None:
+    """Delete records by primary key and publish."""
+    with open_publisher(settings) as publisher:
+        wanted: list[Any] = []
+        for key in keys:
+            there = publisher.get(dataset, collection, parse_key(key)) is not None
+            wanted.append(parse_key(key) if there else key)
+        head, deleted = publisher.delete_many(dataset, collection, wanted)
+    found = {"address": str(head.address), "sequence": head.sequence, "deleted": deleted}
+    say(settings, found, f"{head.address} head {head.sequence}: {deleted} deleted")
+
+
+@click.group("index")
+def index_command() -> None:
+    """Add, list and drop indexes."""
+
+
+@index_command.command("add", epilog="\b\nExample:\n  rhizome index add posts by_author=author,-created")
+@click.argument("collection")
+@click.argument("definition", metavar="NAME=PATH,...")
+@DATASET
+@common
+def index_add(settings: Settings, collection: str, definition: str, dataset: str) -> None:
+    """Add an index over the records that are there."""
+    name, paths = parse_index(definition)
+    with open_publisher(settings) as publisher:
+        head, index = publisher.add_index(dataset, collection, name, paths)
+    found = {"address": str(head.address), "sequence": head.sequence, "index": name, "entries": index.tree.count}
+    say(settings, found, f"{head.address} head {head.sequence}: {name} has {index.tree.count:,} entries")
+
+
+@index_command.command("list", epilog="\b\nExample:\n  rhizome index list posts")
+@click.argument("collection")
+@DATASET
+@common
+def index_list(settings: Settings, collection: str, dataset: str) -> None:
+    """List a collection's indexes."""
+    with open_publisher(settings) as publisher:
+        indexes = publisher.manifest(dataset).collection(collection).indexes
+    rows = [
+        {"name": index.name, "paths": [str(path) for path in index.paths], "entries": index.tree.count}
+        for _, index in sorted(indexes.items())
+    ]
+    print_rows(rows, as_json=settings.as_json)
+
+
+@index_command.command("drop", epilog="\b\nExample:\n  rhizome index drop posts by_author")
+@click.argument("collection")
+@click.argument("name")
+@DATASET
+@common
+def index_drop(settings: Settings, collection: str, name: str, dataset: str) -> None:
+    """Take an index away."""
+    with open_publisher(settings) as publisher:
+        head = publisher.drop_index(dataset, collection, name)
+    found = {"address": str(head.address), "sequence": head.sequence, "dropped": name}
+    say(settings, found, f"{head.address} head {head.sequence}: dropped {name}")
+
+
+@click.group("sample")
+def sample_command() -> None:
+    """Print sample records as JSON lines."""
+
+
+@sample_command.command("emoji", epilog="\b\nExample:\n  rhizome sample emoji | rhizome import emoji -")
+@common
+def sample_emoji(settings: Settings) -> None:
+    """The emoji of Unicode CLDR, by way of emojibase (MIT)."""
+    from rhizome_index.cli.samples import emoji
+
+    for line in emoji():
+        sys.stdout.buffer.write(line)
+
+
+@sample_command.command("posts", epilog="\b\nExample:\n  rhizome sample posts --count 1000 --seed 7")
+@click.option("--count", type=click.IntRange(1, 100_000_000), default=1000, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@common
+def sample_posts(settings: Settings, count: int, seed: int) -> None:
+    """Made-up posts, the same for the same seed everywhere."""
+    from rhizome_index.cli.samples import posts
+
+    for post in posts(count, seed):
+        sys.stdout.write(to_json(post) + "\n")

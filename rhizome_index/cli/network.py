@@ -1,0 +1,175 @@
+"""Commands that meet other peers: query and node."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import click
+import trio
+
+from rhizome_index.api import DEFAULT_DATASET, Node, Results, open_node
+from rhizome_index.cli.main import Settings, common
+from rhizome_index.cli.show import print_rows, summary, summary_line, to_json
+from rhizome_index.errors import RhizomeError, UnavailableError, UsageError
+from rhizome_index.index.address import Address
+from rhizome_index.node.archive import write_answer
+from rhizome_index.node.resolve import Cost
+from rhizome_index.query.answer import Cursor
+from rhizome_index.query.parse import parse
+
+PEERS = click.option("--peer", "peers", multiple=True, metavar="MULTIADDR", help="A peer to connect to.")
+
+
+@click.command(
+    "query",
+    epilog="""\b
+Examples:
+  rhizome query 'first 32 posts tagged #cats'
+  rhizome query 'newest 10 posts by alice where likes > 5' --from rhizome:12D3KooW.../main
+  rhizome query 'count posts tagged #cats' --peer /ip4/127.0.0.1/tcp/4711/p2p/12D3KooW...
+""",
+)
+@click.argument("text")
+@click.option("--from", "source", metavar="ADDRESS", help="The dataset to ask; by default the only one there is.")
+@PEERS
+@click.option("--offline", is_flag=True, help="Answer from this home alone.")
+@click.option("--scan", is_flag=True, help="Allow reading everything where no index answers.")
+@click.option("--proof", type=click.Path(path_type=Path, dir_okay=False), help="Save the answer with its proof here.")
+@common
+def query_command(
+    settings: Settings,
+    text: str,
+    source: str | None,
+    peers: tuple[str, ...],
+    offline: bool,
+    scan: bool,
+    proof: Path | None,
+) -> None:
+    """Ask a query. Rows go to stdout; what was proven, and at what cost, to stderr."""
+    query, after = parse(text)
+    cursor = Cursor.parse(after, query) if after else None
+    address = Address.parse(source) if source else None
+    if offline and peers:
+        raise UsageError("--offline and --peer contradict each other")
+
+    async def ask() -> None:
+        async with open_node(settings.home, peers=peers) as node:
+            if peers and not node.peers:
+                raise UnavailableError("; ".join(node.unreachable.values()), hint="is that peer running?")
+            place = address or await _only_dataset(node, query.collection)
+            results = Results(node, place, query, cursor, scan=scan, proof=proof is not None)
+            rows = 0
+            try:
+                batch = []
+                async for record in results:
+                    batch.append(record)
+                    rows += 1
+                    if len(batch) >= 1000:
+                        print_rows(batch, as_json=settings.as_json)
+                        batch = []
+                if query.count and results.resolution.answer is not None:
+                    print(to_json({"count": results.resolution.answer.count}))
+                else:
+                    print_rows(batch, as_json=settings.as_json)
+            except RhizomeError:
+                print_rows(batch, as_json=settings.as_json)
+                _say_summary(settings, results, rows)
+                raise
+            if proof is not None:
+                _save(results, proof)
+            _say_summary(settings, results, rows)
+
+    _run(ask)
+
+
+def _say_summary(settings: Settings, results: Results, rows: int) -> None:
+    found = summary(results, rows, time.time())
+    if settings.as_json:
+        print(to_json(found), file=sys.stderr)
+        return
+    print(summary_line(found), file=sys.stderr)
+    if found["cursor"]:
+        print(f"more: after {found['cursor']}", file=sys.stderr)
+
+
+def _save(results: Results, path: Path) -> None:
+    resolution = results.resolution
+    assert resolution.opening is not None and resolution.answer is not None and resolution.proof is not None
+    try:
+        with path.open("wb") as file:
+            write_answer(file, resolution.opening, resolution.answer, resolution.after, resolution.proof)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
+async def _only_dataset(node: Node, collection: str) -> Address:
+    """The dataset that a query without --from means. Raises UsageError unless there is exactly one."""
+    if node.peers:
+        known: list[Address] = []
+        for peer in node.peers:
+            known += (await node.resolver.heads(peer, (), Cost())).known
+        known = sorted(set(known))
+    else:
+        known = sorted(node.catalog)
+        own = node.publisher.address(DEFAULT_DATASET)
+        if own in known or not known:
+            return own
+    if len(known) == 1:
+        return known[0]
+    listed = "; ".join(map(str, known[:5])) or "none"
+    raise UsageError(f"say which dataset to ask for {collection!r}: --from ADDRESS", hint=f"known here: {listed}")
+
+
+@click.command(
+    "node",
+    epilog="""\b
+Examples:
+  rhizome node --listen /ip4/0.0.0.0/tcp/4711 --listen /ip4/0.0.0.0/tcp/4712/ws
+  rhizome node --json | head -1
+""",
+)
+@click.option("--listen", multiple=True, metavar="MULTIADDR", help="Where to listen. Default: /ip4/127.0.0.1/tcp/0.")
+@PEERS
+@common
+def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, ...]) -> None:
+    """Serve this home's datasets until interrupted."""
+
+    async def serve() -> None:
+        async with AsyncExitStack() as stack:
+            signals = stack.enter_context(trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))
+            addresses = listen or ("/ip4/127.0.0.1/tcp/0",)
+            node = await stack.enter_async_context(open_node(settings.home, listen=addresses, peers=peers))
+            if settings.as_json:
+                print(to_json({"peer_id": node.peer_id, "addresses": list(node.addresses)}), flush=True)
+            else:
+                print(f"peer {node.peer_id} serves {len(node.catalog)} datasets on", flush=True)
+                for address in node.addresses:
+                    print(f"  {address}", flush=True)
+                for dataset in sorted(node.catalog):
+                    print(f"  {dataset}", flush=True)
+            for address, reason in sorted(node.unreachable.items()):
+                print(f"rhizome: {address}: {reason}", file=sys.stderr)
+            async for _ in signals:
+                break
+        if not settings.as_json:
+            print("stopped", file=sys.stderr)
+
+    _run(serve)
+
+
+def _run(main: object) -> None:
+    """Run an async command; of errors that come in groups, raise the first of ours."""
+    try:
+        trio.run(main)  # type: ignore[arg-type]
+    except BaseExceptionGroup as group:
+        for kind in (KeyboardInterrupt, RhizomeError):
+            found = group.subgroup(kind)
+            while isinstance(found, BaseExceptionGroup):
+                found = found.exceptions[0]  # type: ignore[assignment]
+            if found is not None:
+                raise found from None
+        raise

@@ -1,0 +1,149 @@
+"""What the command line prints: rows, summaries, errors. People get tables, programs get JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+from rhizome_index.api import PROVEN, Results
+from rhizome_index.blocks.cbor import Link
+from rhizome_index.blocks.cid import format_cid
+from rhizome_index.errors import QueryError, RhizomeError
+
+_CELL_LETTERS = 48
+_COLUMNS = 8
+
+
+def to_json(value: Any) -> str:
+    """One line of JSON. Bytes become {"/": {"bytes": base64}} and links {"/": CID}, as in DAG-JSON."""
+    return json.dumps(value, ensure_ascii=False, default=_plain, separators=(", ", ": "))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Link):
+        return {"/": format_cid(bytes(value))}
+    if isinstance(value, bytes):
+        return {"/": {"bytes": b64encode(value).rstrip(b"=").decode()}}
+    raise TypeError(type(value).__name__)
+
+
+def rows_as_table(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
+    """Rows for people: the columns they share, shortened to what fits."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    names: dict[str, None] = {}
+    for row in rows:
+        names |= dict.fromkeys(row)
+    shown = sorted(names, key=lambda name: (name != "id", name in ("text", "body"), list(names).index(name)))[:_COLUMNS]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in shown:
+        table.add_column(Text(name), overflow="ellipsis", no_wrap=True, max_width=_CELL_LETTERS)
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(name))) for name in shown))
+    Console(file=file).print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(map(printable, value))
+    return printable(value if isinstance(value, str) else to_json(value))
+
+
+def printable(text: str) -> str:
+    """Text without anything that moves the cursor of a terminal: records come from strangers."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def print_rows(rows: Iterable[dict[str, Any]], *, as_json: bool) -> None:
+    """Rows on stdout: a table on a terminal, otherwise a line of JSON each."""
+    if as_json or not sys.stdout.isatty():
+        for row in rows:
+            sys.stdout.write(to_json(row) + "\n")
+        sys.stdout.flush()
+    else:
+        rows_as_table(list(rows), sys.stdout)
+
+
+def summary(results: Results, rows: int, now: float) -> dict[str, Any]:
+    """What was proven, as of when, and at what cost."""
+    resolution, cost = results.resolution, results.resolution.cost
+    head = resolution.opening.head if resolution.opening else None
+    cursor = resolution.cursor()
+    found: dict[str, Any] = {
+        "proof": PROVEN if resolution.is_complete else None,
+        "complete": resolution.is_complete,
+        "dataset": str(results.address),
+        "head": {
+            "sequence": head.sequence if head else None,
+            "age_seconds": round(max(0.0, now - head.time_ms / 1000), 3) if head else None,
+        },
+        "rows": rows,
+        "entries_scanned": cost.entries_scanned,
+        "blocks_local": cost.blocks_local,
+        "blocks_remote": cost.blocks_remote,
+        "bytes_received": cost.bytes_received,
+        "round_trips": cost.round_trips,
+        "peers": cost.peers,
+        "connect_seconds": round(cost.connect_seconds, 6),
+        "seconds": round(cost.seconds, 6),
+        "cursor": None if cursor is None else str(cursor),
+    }
+    if resolution.query.count and resolution.answer is not None:
+        found["count"] = resolution.answer.count
+    return found
+
+
+def summary_line(found: dict[str, Any]) -> str:
+    """The summary for people."""
+    head = found["head"]
+    proven = "complete and right for its index" if found["complete"] else "not complete"
+    parts = [
+        f"{found['proof'] or 'unproven'}: {proven}",
+        f"head {head['sequence']}, {_age(head['age_seconds'])} old" if head["sequence"] is not None else "no head",
+        f"{_many(found['rows'], 'row')} from {_many(found['entries_scanned'], 'entry', 'entries')}",
+        f"{found['blocks_local']} blocks local, {found['blocks_remote']} remote",
+    ]
+    if found["peers"]:
+        parts.append(f"{size(found['bytes_received'])} in {_many(found['round_trips'], 'round trip')}")
+        parts.append(f"from {', '.join(peer[:8] + '…' + peer[-4:] for peer in found['peers'])}")
+        parts.append(f"connected in {found['connect_seconds'] * 1000:.0f} ms")
+    parts.append(f"{found['seconds'] * 1000:.1f} ms")
+    return " · ".join(parts)
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+
+
+def _many(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def print_error(error: RhizomeError, *, as_json: bool) -> None:
+    """An error on stderr: what is wrong, where, and what to do next."""
+    if as_json:
+        found = {"error": str(error), "hint": error.hint or None, "exit_code": error.exit_code}
+        print(to_json(found), file=sys.stderr)
+        return
+    print(f"rhizome: {printable(str(error))}", file=sys.stderr)
+    if isinstance(error, QueryError) and error.pointer():
+        print("\n".join("  " + line for line in error.pointer().splitlines()), file=sys.stderr)
+    if error.hint:
+        print(f"  {printable(error.hint)}", file=sys.stderr)
