@@ -26,10 +26,8 @@ from rhizome_index.tree.node import decode_node
 def inspect_command(settings: Settings, what: str) -> None:
     """Show a dataset, a tree's node or a record, readably."""
     with settings.home.open_store() as store:
-        if what.startswith("rhizome:"):
-            found = _dataset(store, Address.parse(what))
-        else:
-            found = _block(store, parse_cid(what))
+        is_address = what.startswith("rhizome:")
+        found = _dataset(store, Address.parse(what)) if is_address else _block(store, parse_cid(what))
     print(to_json(found) if settings.as_json else "\n".join(_lines(found, "")))
 
 
@@ -116,14 +114,13 @@ def _lines(value: Any, indent: str) -> list[str]:
     """A value as indented lines."""
     lines = []
     for name, content in value.items():
+        label = f"{indent}{printable(str(name))}:"
         if isinstance(content, dict) and content:
-            lines.append(f"{indent}{printable(str(name))}:")
-            lines += _lines(content, indent + "  ")
+            lines += [label, *_lines(content, indent + "  ")]
         elif isinstance(content, list) and content and isinstance(content[0], dict):
-            lines.append(f"{indent}{printable(str(name))}:")
-            lines += [f"{indent}  " + printable("  ".join(to_json(part) for part in item.values())) for item in content]
+            lines.append(label)
+            for item in content:
+                lines.append(f"{indent}  " + printable("  ".join(to_json(part) for part in item.values())))
         else:
-            lines.append(
-                f"{indent}{printable(str(name))}: {printable(content if isinstance(content, str) else to_json(content))}"
-            )
+            lines.append(f"{label} {printable(content if isinstance(content, str) else to_json(content))}")
     return lines

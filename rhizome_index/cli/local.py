@@ -167,7 +167,8 @@ class Reading:
         self.line: int | None = None
 
     def __iter__(self) -> Iterator[Record]:
-        for self.line, record in self.reader:
+        for line, record in self.reader:
+            self.line = line
             self.count += 1
             yield record
         self.line = None

@@ -10,17 +10,15 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import update_wrapper
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from rhizome_index import __version__
 from rhizome_index.errors import RhizomeError
 from rhizome_index.node.home import Home
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -80,25 +78,24 @@ class Commands(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             if close := get_close_matches(args[0], self.list_commands(ctx), 1):
-                error.message += f" Did you mean '{close[0]}'?"
+                raise click.UsageError(f"{error.message} Did you mean '{close[0]}'?", ctx) from None
             raise
 
 
-def common(command: Callable[..., T]) -> Callable[..., T]:
+def common(command: Callable[..., Any]) -> Any:
     """Gives a command its Settings, and `--home` and `--json` on its own line too."""
 
     @click.option("--home", type=click.Path(path_type=Path), help="Directory of identity and store.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
     @click.pass_context
-    @wraps(command)
-    def wrapped(context: click.Context, home: Path | None, as_json: bool, **options: Any) -> T:
+    def wrapped(context: click.Context, /, home: Path | None, as_json: bool, **options: Any) -> Any:
         settings: Settings = context.obj
         if home is not None:
             settings.home = Home.at(home)
         settings.as_json = settings.as_json or as_json
         return command(settings, **options)
 
-    return wrapped
+    return update_wrapper(wrapped, command)
 
 
 @click.group(
