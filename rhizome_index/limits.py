@@ -54,3 +54,9 @@ DIAL_TIMEOUT_SECONDS = 10.0  # people wait no longer for an address
 ANSWERS_AT_ONCE_MAX = 64  # over all peers; each holds one frame and one open walk
 CHUNK_CACHE_BYTES = 64 * 1024 * 1024  # chunks kept in memory, in encoded bytes; decoded they take about four times that
 SORT_BYTES_MAX = 48 * 1024 * 1024  # pairs sorted in memory before they are spilled to disk, for each sorter
+
+# --- swarm ---
+STREAMS_PER_PEER_MAX = 64  # inbound, for each protocol: an honest peer keeps one
+IDLE_TIMEOUT_SECONDS = 30.0  # a stream on which nothing is said or asked
+WRITE_TIMEOUT_SECONDS = 10.0  # a peer that does not read for so long loses its connection
+CLOSE_TIMEOUT_SECONDS = 2.0  # closing is a courtesy
