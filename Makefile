@@ -1,0 +1,28 @@
+# One command for each task. `make demo` and `make test` need Python 3.11 and nothing else.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+.PHONY: demo test test-slow lint bench clean
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed
+	$(RUN)/rhizome demo
+
+test: $(VENV)/installed
+	$(RUN)/python -m pytest
+
+test-slow: $(VENV)/installed
+	$(RUN)/python -m pytest -m slow
+
+lint: $(VENV)/installed
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
