@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(RUN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 demo: $(VENV)/installed

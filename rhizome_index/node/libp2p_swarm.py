@@ -82,9 +82,9 @@ class Libp2pStream:
         if self._closed:
             return
         self._closed = True
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT_SECONDS):
-            with suppress(*_LIBRARY_ERRORS):  # it may be gone already
-                await end()
+        deadline = trio.current_time() + CLOSE_TIMEOUT_SECONDS
+        with trio.CancelScope(shield=True, deadline=deadline), suppress(*_LIBRARY_ERRORS):  # it may be gone already
+            await end()
 
 
 class Libp2pSwarm:
@@ -176,9 +176,9 @@ class Libp2pSwarm:
         return Libp2pStream(self, raw, peer_id)
 
     async def disconnect(self, peer_id: str) -> None:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT_SECONDS):
-            with suppress(*_LIBRARY_ERRORS):  # it may be gone already
-                await self._host.disconnect(ID.from_string(peer_id))
+        deadline = trio.current_time() + CLOSE_TIMEOUT_SECONDS
+        with trio.CancelScope(shield=True, deadline=deadline), suppress(*_LIBRARY_ERRORS):  # it may be gone already
+            await self._host.disconnect(ID.from_string(peer_id))
 
 
 @asynccontextmanager
