@@ -110,7 +110,7 @@ def _to_collection(name: str, body: Any) -> Collection:
         name,
         key,
         time,
-        _to_paths(order) if order else (),
+        () if order == [] else _to_paths(order),
         _to_tree(primary),
         pmap({check_name(label, "an index"): _to_index(label, item) for label, item in indexes.items()}),
     )

@@ -1,0 +1,78 @@
+"""CAR files: whole ones come back in order, all others are refused."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import pytest
+
+from rhizome_index.blocks.car import read_car, write_car
+from rhizome_index.blocks.cid import CID_BYTES, cid_of, format_cid, parse_cid
+from rhizome_index.blocks.varint import read_uvarint, uvarint
+from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.limits import RECORD_BYTES_MAX
+
+BLOCKS = [(cid_of(data), data) for data in (b"\x80", b"\x00", b"x" * 300)]
+
+
+def a_file() -> bytes:
+    file = BytesIO()
+    assert write_car(file, [BLOCKS[0][0]], BLOCKS) == 3
+    return file.getvalue()
+
+
+def read(data: bytes) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    roots, blocks = read_car(BytesIO(data))
+    return roots, list(blocks)
+
+
+def test_a_file_comes_back() -> None:
+    assert read(a_file()) == ([BLOCKS[0][0]], BLOCKS)
+
+
+def test_every_cut_is_noticed_or_falls_between_blocks() -> None:
+    data = a_file()
+    whole = []
+    for end in range(len(data)):
+        try:
+            whole.append(len(read(data[:end])[1]))
+        except IntegrityError:
+            continue
+    assert whole == [0, 1, 2]
+
+
+def test_every_changed_byte_is_noticed() -> None:
+    data = a_file()
+    for place in range(len(data)):
+        changed = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        try:
+            roots, blocks = read(changed)
+        except IntegrityError:
+            continue
+        assert blocks == BLOCKS and roots != [BLOCKS[0][0]], place
+
+
+def test_a_section_is_bounded_before_it_is_read() -> None:
+    header = a_file()[: a_file()[0] + 1]
+    for size in (0, CID_BYTES + RECORD_BYTES_MAX + 1, 2**40):
+        with pytest.raises(IntegrityError):
+            read(header + uvarint(size) + b"x" * 100)
+
+
+def test_varints() -> None:
+    for value in (0, 1, 127, 128, 300, 2**21 - 1):
+        assert read_uvarint(uvarint(value), 0, 3) == (value, len(uvarint(value)))
+    assert read_uvarint(b"\x80", 0, 3) is None
+    for wrong in (b"\x80\x00", b"\x80\x80\x80"):
+        with pytest.raises(IntegrityError):
+            read_uvarint(wrong, 0, 3)
+
+
+@pytest.mark.parametrize("text", ["", "x", "bafy", "Qm" + "x" * 44, "bafkreib" + "a" * 51, "b" * 1000, "é"])
+def test_other_texts_are_no_cids(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_cid(text)
+
+
+def test_cids_come_back_from_their_text() -> None:
+    assert parse_cid(format_cid(BLOCKS[0][0])) == BLOCKS[0][0]

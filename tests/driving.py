@@ -1,0 +1,84 @@
+"""Drive walks over memory, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rhizome_index.blocks import cbor
+from rhizome_index.blocks.cid import Cid
+from rhizome_index.blocks.store import MemoryStore
+from rhizome_index.errors import UnavailableError
+from rhizome_index.index.write import NeedRecords
+from rhizome_index.query.answer import Answer
+from rhizome_index.query.execute import Found, Row
+from rhizome_index.query.proof import Replay, record
+from rhizome_index.tree.cursor import Cursor, get_many
+from rhizome_index.tree.node import Node, decode_node
+from rhizome_index.tree.walk import NeedNodes
+
+
+class MemorySource:
+    """A `proof.Source` over a MemoryStore."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+
+    def block(self, cid: Cid) -> bytes:
+        data = self.store.get(cid)
+        if data is None:
+            raise UnavailableError("not here")
+        return data
+
+    def chunks(self, cids: Sequence[Cid]) -> list[tuple[bytes, Node]]:
+        return [(self.block(cid), decode_node(self.block(cid))) for cid in cids]
+
+    def records(self, need: NeedRecords) -> list[bytes]:
+        keys = sorted(set(need.keys))
+        values = dict(zip(keys, self.run(get_many(need.primary, keys)), strict=True))
+        found = [values[key] for key in need.keys]
+        return [self.block(bytes(value)) if type(value) is cbor.Link else value for value in found]
+
+    def run(self, walk: Any) -> Any:
+        reply = None
+        while True:
+            try:
+                need = walk.send(reply)
+            except StopIteration as stop:
+                return stop.value
+            if isinstance(need, NeedNodes):
+                reply = [node for _, node in self.chunks(need.cids)]
+            else:
+                reply = self.records(need)
+
+
+def gather(reader: Any) -> Any:
+    """A walk that reads a Cursor or a Diff to its end."""
+    found: list[Any] = []
+    read = reader.next_entries if isinstance(reader, Cursor) else reader.next_differences
+    while (part := (yield from read())) is not None:
+        found += zip(*part, strict=True) if isinstance(reader, Cursor) else part
+    return found
+
+
+def answer_directly(answer: Answer, source: MemorySource) -> tuple[list[Row], list[tuple[Cid, bytes]]]:
+    """The rows of an answer, and its proof."""
+    blocks = []
+    for step in record(answer.next_walk(), source):
+        if isinstance(step, Found):
+            answer.take(step)
+        elif isinstance(step, tuple):
+            blocks.append(step)
+        else:
+            answer.finish(step)
+    return list(answer.rows()), blocks
+
+
+def replay(answer: Answer, blocks: Sequence[bytes]) -> list[Row]:
+    """The rows of an answer, from its proof alone."""
+    replaying = Replay(answer.next_walk(), answer.take)
+    for data in blocks:
+        replaying.feed(data)
+    replaying.close()
+    answer.finish(replaying.result)
+    return list(answer.rows())

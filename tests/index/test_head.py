@@ -1,0 +1,123 @@
+"""Heads and manifests: what was signed is what is read, and every change is noticed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pyrsistent import pmap
+
+from rhizome_index.blocks import cbor
+from rhizome_index.blocks.cid import cid_of
+from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.index.address import Address, peer_id_of, public_key_of
+from rhizome_index.index.head import Identity, open_head, sign_head
+from rhizome_index.index.manifest import decode_manifest, encode_manifest, new_manifest
+from rhizome_index.index.schema import Collection, Index, SortPath, parse_index
+from rhizome_index.tree.node import EMPTY_TREE
+
+IDENTITY = Identity(b"seed" * 8)
+HEAD = sign_head(IDENTITY, "main", 7, cid_of(b"manifest"), 1_700_000_000_000)
+
+
+def test_a_head_comes_back() -> None:
+    assert open_head(HEAD.envelope) == HEAD
+    assert HEAD.address == Address(IDENTITY.peer_id, "main")
+
+
+def test_every_changed_byte_of_a_head_is_noticed() -> None:
+    for place in range(len(HEAD.envelope)):
+        changed = bytearray(HEAD.envelope)
+        changed[place] ^= 0x10
+        with pytest.raises(IntegrityError):
+            open_head(bytes(changed))
+
+
+def test_a_cut_or_longer_head_is_refused() -> None:
+    for envelope in [HEAD.envelope[:end] for end in range(len(HEAD.envelope))] + [HEAD.envelope + b"\0", b"x" * 2000]:
+        with pytest.raises(IntegrityError):
+            open_head(envelope)
+
+
+def test_another_payload_type_is_no_head() -> None:
+    with pytest.raises(IntegrityError):
+        open_head(HEAD.envelope.replace(b"/rhizome/head/1", b"/rhizome/peer/1"))
+
+
+def test_addresses() -> None:
+    assert Address.parse(str(HEAD.address)) == HEAD.address
+    assert peer_id_of(public_key_of(IDENTITY.peer_id)) == IDENTITY.peer_id
+    for text in (
+        "",
+        "rhizome:",
+        "rhizome:x/main",
+        f"rhizome:{IDENTITY.peer_id}",
+        f"rhizome:{IDENTITY.peer_id}/A b",
+        "main",
+    ):
+        with pytest.raises(UsageError):
+            Address.parse(text)
+
+
+def a_manifest() -> bytes:
+    name, paths = parse_index("by_tag=tags,-created")
+    index = Index(name, paths, EMPTY_TREE, (1, 0))
+    posts = Collection("posts", "id", "created", (SortPath("created", True),), EMPTY_TREE, pmap({name: index}))
+    manifest = new_manifest(HEAD.address).with_collection(posts)
+    cid, data = encode_manifest(manifest)
+    assert decode_manifest(data) == manifest and cid == cid_of(data)
+    return data
+
+
+POSTS = ("collections", "posts")
+BY_TAG = (*POSTS, "indexes", "by_tag")
+
+
+@pytest.mark.parametrize("wrong", [7, -1, "", "-", "a..b", [], [1], {}, b"", None, True, 1.5])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("version",),
+        ("rule",),
+        ("rule", "salt"),
+        ("rule", "max_weight"),
+        ("collections",),
+        POSTS,
+        (*POSTS, "key"),
+        (*POSTS, "time"),
+        (*POSTS, "order"),
+        (*POSTS, "primary"),
+        (*POSTS, "primary", 0),
+        (*POSTS, "primary", 1),
+        (*POSTS, "indexes"),
+        BY_TAG,
+        (*BY_TAG, "paths"),
+        (*BY_TAG, "paths", 0),
+        (*BY_TAG, "tree"),
+        (*BY_TAG, "lists"),
+        (*BY_TAG, "lists", 0),
+    ],
+)
+def test_every_field_of_a_manifest_is_checked(path: tuple[Any, ...], wrong: object) -> None:
+    allowed = {
+        ("rule", "salt"): [b""],
+        ("collections",): [{}],
+        (*POSTS, "time"): [None],
+        (*POSTS, "order"): [[]],
+        (*POSTS, "primary", 1): [7],
+        (*POSTS, "indexes"): [{}],
+        (*BY_TAG, "lists", 0): [7],
+    }
+    if any(type(wrong) is type(fine) and wrong == fine for fine in allowed.get(path, [])):
+        return
+    body = cbor.decode(a_manifest())
+    place = body
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = wrong
+    with pytest.raises(IntegrityError):
+        decode_manifest(cbor.encode(body))
+    if isinstance(place, dict) and path not in (POSTS, BY_TAG):
+        del place[path[-1]]
+        with pytest.raises(IntegrityError):
+            decode_manifest(cbor.encode(body))

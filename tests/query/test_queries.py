@@ -1,0 +1,232 @@
+"""Queries against the oracle, over real and made records, whichever indexes there are; and every answer's proof."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import pytest
+from pyrsistent import pmap
+
+from rhizome_index.blocks.cid import cid_of
+from rhizome_index.blocks.store import MemoryStore
+from rhizome_index.cli.samples import emoji, posts
+from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.index.record import encode_record
+from rhizome_index.index.schema import Collection, Index, SortPath, parse_index, primary_key
+from rhizome_index.index.write import apply_changes
+from rhizome_index.query.answer import Answer, Cursor
+from rhizome_index.query.expr import And, Compare, Expr, Not, Or, Query, decode_query, encode_query
+from rhizome_index.query.plan import candidates
+from rhizome_index.tree.boundary import Rule
+from rhizome_index.tree.node import EMPTY_TREE
+from tests.conftest import debian_packages
+from tests.driving import MemorySource, answer_directly, replay
+from tests.query.oracle import in_order, meets
+
+RULE = Rule(b"queries", 4096)
+MANIFEST = cid_of(b"a manifest")
+INDEXES = {
+    "emoji": [
+        "by_tag=tags,order",
+        "by_group=group,-version",
+        "by_version=version,order",
+        "by_text=text",
+        "by_both=group,tags",
+    ],
+    "posts": [
+        "by_tag=tags,-created",
+        "by_author=author,-created",
+        "by_likes=-likes",
+        "by_time=created",
+        "by_only=tags",
+    ],
+    "packages": ["by_tag=tags", "by_section=section,-installed_kib", "by_size=-installed_kib", "by_home=homepage"],
+}
+Records = list[dict[str, Any]]
+
+
+@lru_cache
+def records_of(name: str) -> Records:
+    if name == "emoji":
+        return [json.loads(line) for line in emoji()][::3]
+    if name == "posts":
+        made = list(posts(700, 5))
+        made[3]["tags"], made[4]["tags"], made[5]["likes"] = [], "cats", None
+        del made[6]["tags"], made[7]["author"]
+        made[8] |= {"likes": 2.5, "author": 7, "tags": ["cats", None, 3, True]}
+        made[9] |= {"text": "long " * 700, "tags": ["cats"]}
+        return made
+    path = debian_packages()
+    assert path is not None
+    with gzip.open(path) as file:
+        return [json.loads(line) for line in file][::40]
+
+
+@lru_cache
+def collection_of(name: str) -> tuple[MemorySource, Collection]:
+    source = MemorySource(MemoryStore())
+    indexes = {
+        label: Index(label, paths, EMPTY_TREE, (0,) * len(paths)) for label, paths in map(parse_index, INDEXES[name])
+    }
+    time = "created" if name == "posts" else None
+    order = (SortPath("created", True),) if name == "posts" else ()
+    collection = Collection(name, "id", time, order, EMPTY_TREE, pmap(indexes))
+    changes = sorted((primary_key(record, ("id",)), encode_record(record)) for record in records_of(name))
+    return source, source.run(apply_changes(RULE, collection, changes, source.store.blocks.__setitem__))
+
+
+def a_value(random_: random.Random, records: Records, path: str) -> Any:
+    value = random_.choice(records).get(path)
+    return random_.choice(value) if isinstance(value, list) and value else None if isinstance(value, list) else value
+
+
+def a_condition(random_: random.Random, records: Records, paths: Sequence[str], depth: int) -> Expr:
+    if depth and random_.random() < 0.3:
+        terms = tuple(a_condition(random_, records, paths, depth - 1) for _ in range(random_.choice([1, 2, 3])))
+        return random_.choice([And(terms), Or(terms), Not(terms[0])])
+    path = random_.choice(paths)
+    value = a_value(random_, records, path)
+    operator = random_.choice(["=", "=", "=", "=", "!=", "<", "<=", ">", ">=", "in", "starts with", "exists"])
+    if operator == "in":
+        return Compare("in", path, tuple(a_value(random_, records, path) for _ in range(random_.choice([1, 2]))))
+    if operator == "starts with":
+        return Compare(operator, path, str(value)[: random_.choice([0, 1, 2])])
+    return Compare(operator, path, random_.random() < 0.5 if operator == "exists" else value)
+
+
+def a_query(random_: random.Random, name: str) -> Query:
+    records = records_of(name)
+    paths = sorted({path for record in records[:50] for path in record} - {"depends"})
+    likely = [index.split("=")[1].split(",")[0].lstrip("-") for index in INDEXES[name]]
+    terms = tuple(
+        a_condition(random_, records, paths + likely * 3, 2) for _ in range(random_.choice([0, 1, 1, 2, 2, 3]))
+    )
+    if random_.random() < 0.15:
+        return Query(name, And(terms), count=True)
+    order: Any = "declared"
+    if name == "posts" and random_.random() < 0.3:
+        order = random_.choice(["newest", "oldest"])
+    elif random_.random() < 0.5:
+        chosen = random_.sample(paths, random_.choice([1, 2]))
+        order = tuple(SortPath(path, random_.random() < 0.5) for path in chosen)
+    return Query(name, And(terms), order, random_.choice([None, 1, 3, 32]))
+
+
+def wanted_rows(query: Query) -> Records:
+    found = [record for record in records_of(query.collection) if meets(record, query.where)]
+    if isinstance(query.order, tuple):
+        paths = [(path.path, path.descending) for path in query.order]
+    elif query.collection == "posts":
+        paths = [("created", query.order != "oldest")]
+    else:
+        paths = []
+    return in_order(found, paths)
+
+
+def check_query(query: Query, random_: random.Random) -> None:
+    """Every way to answer a query gives the oracle's rows, page by page, and a proof that replays."""
+    assert decode_query(encode_query(query)) == query
+    source, collection = collection_of(query.collection)
+    wanted = wanted_rows(query)
+    for candidate in candidates(query, collection):
+        answer = Answer(query, collection, candidate)
+        rows, blocks = answer_directly(answer, source)
+        if query.count:
+            assert answer.count == len(wanted), (query, candidate.access)
+        else:
+            assert [row.record for row in rows] == wanted[: query.limit], (query, candidate.access)
+        again = Answer(query, collection, candidate)
+        assert replay(again, [data for _, data in blocks]) == rows and again.count == answer.count
+        cursor = answer.cursor(MANIFEST, rows[-1] if rows else None)
+        if cursor is not None and random_.random() < 0.5:
+            read = Cursor.parse(str(cursor), query)
+            assert read == cursor
+            following, _ = answer_directly(Answer(query, collection, candidate, read), source)
+            limit = query.limit or 0
+            assert [row.record for row in following] == wanted[limit : 2 * limit], (query, candidate.access)
+
+
+def names() -> list[str]:
+    return ["emoji", "posts", *(["packages"] if debian_packages() else [])]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_answers_are_the_oracles(seed: int) -> None:
+    random_ = random.Random(seed)
+    for name in names():
+        for _ in range(2):
+            check_query(a_query(random_, name), random_)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1000, 1040))
+def test_many_answers_are_the_oracles(seed: int) -> None:
+    random_ = random.Random(seed)
+    for name in names():
+        for _ in range(50):
+            check_query(a_query(random_, name), random_)
+
+
+PROVEN = [
+    Query("posts", Compare("=", "tags", "cats"), limit=32),
+    Query("posts", And((Compare("=", "tags", "cats"), Compare(">", "likes", 5))), limit=4),
+    Query("posts", Compare("=", "tags", "cats"), count=True),
+    Query("posts", Compare("=", "author", "alice"), "oldest", 3),
+    Query("emoji", Compare(">", "tags", "z")),
+]
+
+
+@pytest.mark.parametrize("query", PROVEN)
+def test_a_damaged_proof_is_refused(query: Query) -> None:
+    source, collection = collection_of(query.collection)
+    for candidate in candidates(query, collection):
+        rows, named = answer_directly(Answer(query, collection, candidate), source)
+        blocks = [data for _, data in named]
+        damaged = [[*blocks, blocks[0]], [*blocks, blocks[-1]], [*blocks, b""]]
+        places = range(len(blocks)) if len(blocks) < 12 else sorted({0, 1, 2, len(blocks) // 2, len(blocks) - 1})
+        for place in places:
+            block = blocks[place]
+            before, behind = blocks[:place], blocks[place + 1 :]
+            damaged += [before, before + behind, [*before, block, block, *behind], [*before, block[:-1], *behind]]
+            middle = len(block) // 2
+            damaged.append([*before, block[:middle] + bytes([block[middle] ^ 1]) + block[middle + 1 :], *behind])
+            if behind:
+                damaged.append([*before, behind[0], block, *behind[1:]])
+        for wrong in damaged:
+            with pytest.raises(IntegrityError):
+                replay(Answer(query, collection, candidate), wrong)
+        assert replay(Answer(query, collection, candidate), blocks) == rows
+
+
+def test_a_proof_is_good_for_one_query_and_plan_only() -> None:
+    proofs = []
+    for query in PROVEN[:4]:
+        source, collection = collection_of(query.collection)
+        for candidate in candidates(query, collection):
+            blocks = [data for _, data in answer_directly(Answer(query, collection, candidate), source)[1]]
+            proofs.append((query, candidate, blocks))
+    for query, candidate, own in proofs:
+        _, collection = collection_of(query.collection)
+        for _, _, blocks in proofs:
+            if blocks != own:
+                with pytest.raises(IntegrityError):
+                    replay(Answer(query, collection, candidate), blocks)
+
+
+def test_a_cursor_belongs_to_its_query() -> None:
+    source, collection = collection_of("posts")
+    query = PROVEN[0]
+    candidate = candidates(query, collection)[0]
+    answer = Answer(query, collection, candidate)
+    rows, _ = answer_directly(answer, source)
+    text = str(answer.cursor(MANIFEST, rows[-1]))
+    for wrong in (text[:-4], text[1:], "x" * 40, "", text + "A" * 9000):
+        with pytest.raises(UsageError):
+            Cursor.parse(wrong, query)
+    with pytest.raises(UsageError):
+        Cursor.parse(text, PROVEN[1])
