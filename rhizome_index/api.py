@@ -24,7 +24,7 @@ from typing import Any
 import trio
 from pyrsistent import PMap, pmap
 
-from rhizome_index.errors import UnavailableError, UsageError
+from rhizome_index.errors import UnavailableError, UsageError, first_of
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
 from rhizome_index.index.record import Record
@@ -63,6 +63,17 @@ async def open_node(
     """
     place = home if isinstance(home, Home) else Home.at(home)
     place.create()
+    try:
+        async with _open(place, listen, peers, clock) as node:
+            yield node
+    except BaseExceptionGroup as group:  # nurseries wrap what passes through them
+        raise first_of(group) from None
+
+
+@asynccontextmanager
+async def _open(
+    place: Home, listen: Sequence[str], peers: Sequence[str], clock: Callable[[], float]
+) -> AsyncIterator[Node]:
     async with AsyncExitStack() as stack:
         store = stack.enter_context(place.open_store())
         if not listen and not peers:

@@ -75,3 +75,17 @@ class PartialError(RhizomeError):
     """An answer that is right as far as it goes, but not complete."""
 
     exit_code = 5
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The exception that says most in a group: ours before others, others before cancellations."""
+    flat: list[BaseException] = []
+    waiting: list[BaseException] = [group]
+    while waiting:
+        error = waiting.pop()
+        if isinstance(error, BaseExceptionGroup):
+            waiting += error.exceptions
+        else:
+            flat.append(error)
+    ranked = sorted(flat, key=lambda error: (not isinstance(error, RhizomeError), not isinstance(error, Exception)))
+    return ranked[0]

@@ -46,10 +46,8 @@ class MemorySource:
                 need = walk.send(reply)
             except StopIteration as stop:
                 return stop.value
-            if isinstance(need, NeedNodes):
-                reply = [node for _, node in self.chunks(need.cids)]
-            else:
-                reply = self.records(need)
+            is_nodes = isinstance(need, NeedNodes)
+            reply = [node for _, node in self.chunks(need.cids)] if is_nodes else self.records(need)
 
 
 def gather(reader: Any) -> Any:

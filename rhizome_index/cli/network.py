@@ -14,7 +14,7 @@ import trio
 from rhizome_index.api import DEFAULT_DATASET, Node, Results, open_node
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.show import print_rows, summary, summary_line, to_json
-from rhizome_index.errors import RhizomeError, UnavailableError, UsageError
+from rhizome_index.errors import RhizomeError, UnavailableError, UsageError, first_of
 from rhizome_index.index.address import Address
 from rhizome_index.node.archive import write_answer
 from rhizome_index.node.resolve import Cost
@@ -166,10 +166,4 @@ def _run(main: object) -> None:
     try:
         trio.run(main)  # type: ignore[arg-type]
     except BaseExceptionGroup as group:
-        for kind in (KeyboardInterrupt, RhizomeError):
-            found = group.subgroup(kind)
-            while isinstance(found, BaseExceptionGroup):
-                found = found.exceptions[0]  # type: ignore[assignment]
-            if found is not None:
-                raise found from None
-        raise
+        raise first_of(group) from None

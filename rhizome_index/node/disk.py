@@ -135,6 +135,12 @@ class DiskStore:
             count, size = self._one("select count(*), coalesce(sum(length(data)), 0) from blocks") or (0, 0)
         return count, size
 
+    def all_blocks(self) -> Iterator[tuple[Cid, bytes]]:
+        """Every block, in the order in which they came."""
+        with self._translated():
+            for digest, data in self._db.execute("select digest, data from blocks order by id"):
+                yield cid_of_digest(digest), data
+
     def damaged(self) -> list[Cid]:
         """Blocks that were set aside and have not come back."""
         with self._translated():

@@ -27,7 +27,12 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_ID
 from multiaddr import Multiaddr
 
 from rhizome_index.errors import UnavailableError, UsageError
-from rhizome_index.limits import CLOSE_TIMEOUT_SECONDS, STREAMS_PER_PEER_MAX, WRITE_TIMEOUT_SECONDS
+from rhizome_index.limits import (
+    CLOSE_TIMEOUT_SECONDS,
+    PROBE_TIMEOUT_SECONDS,
+    STREAMS_PER_PEER_MAX,
+    WRITE_TIMEOUT_SECONDS,
+)
 from rhizome_index.node import libp2p_guards
 from rhizome_index.node.swarm import StreamHandler
 
@@ -160,8 +165,8 @@ class Libp2pSwarm:
                 await self._host.connect(info)
         except trio.TooSlowError:
             raise UnavailableError(f"no answer from {address} within {timeout_seconds:g} s") from None
-        except _LIBRARY_ERRORS as error:
-            raise UnavailableError(f"cannot connect to {address}: {_reason(error)}") from None
+        except _LIBRARY_ERRORS:
+            raise UnavailableError(f"cannot connect to {address}: {await _reason(address)}") from None
         return peer_id
 
     async def open_stream(self, peer_id: str, protocol: str, *, timeout_seconds: float) -> Libp2pStream:
@@ -251,26 +256,21 @@ def _concrete(text: str) -> list[str]:
     return found
 
 
-def _reason(error: BaseException) -> str:
-    """Why a connection failed, in a few words, from an error with others inside."""
-    texts = []
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        item = waiting.pop()
-        if item is None:
-            continue
-        texts.append(str(item))
-        waiting += [item.__cause__, item.__context__]
-        if isinstance(item, BaseExceptionGroup):
-            waiting += item.exceptions
-    whole = " ".join(texts).lower()
-    for sign, words in (
-        ("refused", "connection refused"),
-        ("peer id mismatch", "another peer answers there"),
-        ("mismatch", "another peer answers there"),
-        ("unreachable", "unreachable"),
-        ("timed out", "timed out"),
-    ):
-        if sign in whole:
-            return words
-    return "not reachable"
+async def _reason(address: str) -> str:
+    """Why nobody could be reached there: the library keeps it to itself, so we look."""
+    parsed = Multiaddr(address)
+    names = [protocol.name for protocol in parsed.protocols()]
+    try:
+        host = str(parsed.value_for_protocol(names[0]))
+        with trio.fail_after(PROBE_TIMEOUT_SECONDS):
+            stream = await trio.open_tcp_stream(host, int(str(parsed.value_for_protocol("tcp"))))
+            await stream.aclose()
+    except trio.TooSlowError:
+        return "timed out"
+    except OSError as error:
+        inner = error.__cause__ if isinstance(error.__cause__, BaseExceptionGroup) else None
+        refused = inner is not None and inner.subgroup(ConnectionRefusedError) is not None
+        return "connection refused" if refused or isinstance(error, ConnectionRefusedError) else "unreachable"
+    except _LIBRARY_ERRORS:
+        return "not a TCP or WebSocket address"
+    return "something answers there, but not this peer over libp2p"

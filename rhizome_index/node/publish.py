@@ -20,7 +20,7 @@ from rhizome_index.errors import UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, Identity, sign_head
 from rhizome_index.index.manifest import Manifest, encode_manifest, new_manifest
-from rhizome_index.index.record import Record, encode_record, parse_path
+from rhizome_index.index.record import Path, Record, encode_record, parse_path
 from rhizome_index.index.schema import Collection, Index, SortPath, check_name, encode_primary_key, primary_key
 from rhizome_index.index.write import MemorySorter, RecordWalk, Sorter, add_index, apply_changes
 from rhizome_index.limits import COLLECTIONS_MAX
@@ -144,9 +144,7 @@ class Publisher:
         path = parse_path(collection.key)
         sorter = new_sorter()
         stream = iter(records)
-        while batch := [
-            (primary_key(record, path), encode_record(record)) for record in islice(stream, _RECORDS_AT_ONCE)
-        ]:
+        while batch := [_as_change(record, path) for record in islice(stream, _RECORDS_AT_ONCE)]:
             sorter.add_many(batch)
         return _last_of_each(sorter.sorted(), on_written)
 
@@ -185,6 +183,11 @@ class Publisher:
         head = sign_head(self._identity, dataset, sequence, cid, int(self._clock() * 1000))
         self._store.put_head(head)
         return head
+
+
+def _as_change(record: Record, path: Path) -> tuple[bytes, bytes]:
+    data = encode_record(record)
+    return primary_key(record, path), data
 
 
 def _with_declared(manifest: Manifest, name: str, declaration: Declaration | None) -> Collection:

@@ -39,6 +39,11 @@ class SpillingSorter:
         self._file: BinaryIO | None = None
         self._runs: list[tuple[int, int]] = []
 
+    @property
+    def spills(self) -> int:
+        """How many runs have been written to disk."""
+        return len(self._runs)
+
     def add_many(self, pairs: Iterable[Pair]) -> None:
         self._pairs.extend(pairs)
         if len(self._pairs) - self._counted >= _BLOCK_PAIRS:

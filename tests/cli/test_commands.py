@@ -1,0 +1,174 @@
+"""The command line as a person meets it: what it prints, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import sys
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rhizome_index.cli.main import Commands, main
+
+
+class Terminal:
+    """Runs commands in one home."""
+
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.home, self.monkeypatch, self.capsys = home, monkeypatch, capsys
+
+    def __call__(self, *words: str, code: int = 0, stdin: bytes = b"") -> tuple[str, str]:
+        """Run a command; what it printed to stdout and to stderr."""
+        self.monkeypatch.setattr(sys, "argv", ["rhizome", "--home", str(self.home), *words])
+        self.monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(stdin), encoding="utf-8"))
+        try:
+            main()
+            exited: Any = 0
+        except SystemExit as error:
+            exited = error.code or 0
+        printed = self.capsys.readouterr()
+        assert exited == code, (exited, printed)
+        assert "Traceback" not in printed.err
+        return printed.out, printed.err
+
+
+@pytest.fixture
+def rhizome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    monkeypatch.delenv("RHIZOME_HOME", raising=False)
+    return Terminal(tmp_path / "home", monkeypatch, capsys)
+
+
+POSTS = b'{"id": "a", "tags": ["cats"], "created": 1}\n{"id": "b", "tags": ["cats", "dogs"], "created": 2}\n'
+DECLARED = ("--time", "created", "--order", "-created", "--index", "by_tag=tags,-created")
+
+
+def test_a_first_session(rhizome: Terminal, tmp_path: Path) -> None:
+    rhizome("init")
+    found = json.loads(rhizome("--json", "import", "posts", "-", *DECLARED, stdin=POSTS)[0])
+    assert (found["sequence"], found["records"], found["indexes"]) == (1, 2, ["by_tag"])
+    assert found["address"].startswith("rhizome:12D3KooW") and found["seconds"] >= 0
+    rows, told = rhizome("query", "first 2 posts tagged #cats", "--json", "--proof", str(tmp_path / "x.car"))
+    assert [json.loads(row)["id"] for row in rows.splitlines()] == ["b", "a"]
+    summary = json.loads(told)
+    assert (summary["proof"], summary["complete"], summary["rows"], summary["round_trips"]) == ("L1", True, 2, 0)
+    assert summary["head"]["sequence"] == 1 and summary["head"]["age_seconds"] >= 0
+    for name in (
+        "entries_scanned",
+        "blocks_local",
+        "blocks_remote",
+        "bytes_received",
+        "peers",
+        "connect_seconds",
+        "seconds",
+    ):
+        assert name in summary
+    assert rhizome("verify", str(tmp_path / "x.car"))[0] == rows
+    assert "head 1" in rhizome("status")[0]
+    assert json.loads(rhizome("query", "count posts tagged #dogs")[0]) == {"count": 1}
+    rhizome("put", "posts", '{"id": "c", "tags": [], "created": 3}')
+    assert json.loads(rhizome("get", "posts", "c")[0])["created"] == 3
+    assert "1 deleted" in rhizome("delete", "posts", "c", "nothing")[0]
+    rhizome("get", "posts", "c", code=2)
+    assert "by_created has 2 entries" in rhizome("index", "add", "posts", "by_created=-created")[0]
+    assert len(rhizome("index", "list", "posts")[0].splitlines()) == 2
+    rhizome("index", "drop", "posts", "by_created")
+    address = found["address"]
+    assert "collections" in rhizome("inspect", address)[0]
+    manifest = json.loads(rhizome("inspect", address, "--json")[0])
+    node = json.loads(rhizome("inspect", manifest["collections"]["posts"]["primary"], "--json")[0])
+    assert node["items"][0]["key"] == ["a"] and node["items"][0]["value"]["tags"] == ["cats"]
+
+
+def test_a_dataset_moves_as_a_file(rhizome: Terminal, tmp_path: Path) -> None:
+    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
+    file = tmp_path / "posts.car"
+    rhizome("export", str(file))
+    address = json.loads(rhizome("status", "--json")[0])["datasets"][0]["address"]
+    rhizome.home = tmp_path / "other"
+    rhizome("restore", str(file))
+    rows, _ = rhizome("query", "first 1 posts tagged #dogs", "--from", address)
+    assert json.loads(rows)["id"] == "b"
+    data = file.read_bytes()
+    rhizome.home = tmp_path / "third"
+    for wrong in (
+        data[:-1],
+        data[:200],
+        data + data[-50:],
+        b"",
+        b"x" * 99,
+        data[:300] + bytes([data[300] ^ 1]) + data[301:],
+    ):
+        file.write_bytes(wrong)
+        rhizome("restore", str(file), code=4)
+    assert json.loads(rhizome("status", "--json")[0])["datasets"] == []
+
+
+def test_a_changed_answer_is_not_verified(rhizome: Terminal, tmp_path: Path) -> None:
+    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
+    file = tmp_path / "x.car"
+    rhizome("query", "first 2 posts tagged #cats", "--proof", str(file))
+    data = file.read_bytes()
+    for place in range(0, len(data), 7):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        rhizome("verify", str(file), code=4)
+    file.write_bytes(data)
+    rhizome("verify", str(file))
+    rhizome("verify", str(file), "--publisher", "12D3KooWSxpeJpcAebtV9emdNM7bUNATFhTx2JirESHYLkxhVvHC", code=4)
+
+
+def test_a_cursor_continues(rhizome: Terminal) -> None:
+    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
+    cursor = json.loads(rhizome("query", "first 1 posts tagged #cats", "--json")[1])["cursor"]
+    rows, _ = rhizome("query", f"first 1 posts tagged #cats after {cursor}")
+    assert json.loads(rows)["id"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "says"),
+    [
+        (("query", "frist 3 posts"), b"", "did you mean 'first'?"),
+        (("query", "first 3 nothing"), b"", "no collection called 'nothing'"),
+        (("import", "posts", "-", "--index", "x"), b"", "NAME=PATH"),
+        (("import", "posts", "-"), b'{"id": 1}\n{"id": 2,}\n', "standard input:2: not valid JSON"),
+        (("import", "posts", "-"), b'{"id": 1}\n{"x": 2}\n', "standard input:2: no primary key"),
+        (
+            ("import", "posts", "-"),
+            b'{"id": 1}\n{"id": 2, "n": 99999999999999999999}\n',
+            "standard input:2: the number",
+        ),
+        (("import", "posts", "/no/such/file"), b"", "cannot read /no/such/file"),
+        (("import", "Posts", "-"), b'{"id": 1}', "not a name for a collection"),
+        (("put", "posts", "{"), b"", "not JSON"),
+        (("put", "posts", "[]"), b"", "a record must be a map"),
+        (("get", "posts", "nothing"), b"", "no record"),
+        (("inspect", "bafyx"), b"", "not the CID"),
+        (("verify", "/no/such/file"), b"", "cannot read"),
+        (("qurey", "x"), b"", "Did you mean 'query'?"),
+        (("query", "first 1 posts", "--peer", "nonsense"), b"", "not a peer's address"),
+        (("query", "first 1 posts", "--from", "nonsense"), b"", "not an address"),
+        (("query", "first 1 posts where nothing = 1 order by other", "--offline", "--peer", "x"), b"", "contradict"),
+    ],
+)
+def test_mistakes_are_answered_in_a_line_or_three(
+    rhizome: Terminal, words: tuple[str, ...], stdin: bytes, says: str
+) -> None:
+    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
+    _, told = rhizome(*words, code=2, stdin=stdin)
+    assert says in told and len(told.splitlines()) <= 6
+    assert json.loads(rhizome("status", "--json")[0])["datasets"][0]["sequence"] == 1
+
+
+def test_nobody_to_ask_is_not_a_usage_error(rhizome: Terminal) -> None:
+    rhizome("init")
+    _, told = rhizome("query", "first 1 posts", code=3)
+    assert "here" in told
+
+
+def test_every_command_has_help_with_an_example(rhizome: Terminal) -> None:
+    for name in Commands.MODULES:
+        subcommands = {"index": ["add", "list", "drop"], "sample": ["emoji", "posts"]}.get(name, [""])
+        for subcommand in subcommands:
+            text, _ = rhizome(*filter(None, (name, subcommand, "--help")))
+            assert "Example" in text and f"rhizome {name}".strip() in text or name in ("init",), (name, subcommand)

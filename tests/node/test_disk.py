@@ -1,0 +1,161 @@
+"""The store and publishing: all or nothing, never wrong bytes, never a sequence twice."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from rhizome_index.blocks.cid import cid_of
+from rhizome_index.cli.samples import posts
+from rhizome_index.errors import StoreError, UsageError
+from rhizome_index.index.head import sign_head
+from rhizome_index.index.schema import parse_index
+from rhizome_index.index.write import derive_index
+from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.home import Home
+from rhizome_index.node.local import LocalSource
+from rhizome_index.node.publish import Declaration, Publisher
+from rhizome_index.node.spill import SpillingSorter
+
+DECLARED = Declaration(time="created", indexes=dict(map(parse_index, ["by_tag=tags,-created", "by_author=author"])))
+
+
+def a_publisher(home: Home, store: DiskStore) -> Publisher:
+    return Publisher(store, home.identity, lambda: 1_700_000_000.0)
+
+
+def a_home(path: Path) -> Home:
+    home = Home(path)
+    home.create(b"k" * 32)
+    return home
+
+
+def test_a_block_comes_back_or_is_missing(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path / "store")
+    store.put_many([(cid_of(b"a"), b"a")])
+    assert store.get(cid_of(b"a")) == b"a" and store.has(cid_of(b"a"))
+    assert store.get(cid_of(b"b")) is None and not store.has(cid_of(b"b"))
+
+
+def test_a_damaged_block_is_set_aside_and_can_come_back(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path / "store")
+    store.put_many([(cid_of(b"a"), b"a")])
+    apsw.Connection(str(tmp_path / "store")).execute("update blocks set data = x'00'")
+    assert store.get(cid_of(b"a")) is None and store.damaged() == [cid_of(b"a")]
+    store.put_many([(cid_of(b"a"), b"a")])
+    assert store.get(cid_of(b"a")) == b"a" and not store.damaged()
+
+
+def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path / "store")
+    with pytest.raises(KeyboardInterrupt), store.transaction():
+        store.put_many([(cid_of(b"a"), b"a")])
+        raise KeyboardInterrupt
+    assert not store.has(cid_of(b"a"))
+
+
+def test_a_second_writer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rhizome_index.node.disk._BUSY_MILLISECONDS", 1)
+    one, two = DiskStore(tmp_path / "store"), DiskStore(tmp_path / "store")
+    with one.transaction(), pytest.raises(StoreError, match="another process is writing"):
+        two.put_many([(cid_of(b"a"), b"a")])
+
+
+def test_a_file_that_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "store").write_bytes(b"not a database, not at all" * 100)
+    with pytest.raises(StoreError, match="damaged"):
+        DiskStore(tmp_path / "store")
+
+
+def test_the_key_is_for_its_owner_alone_and_made_once(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    assert stat.S_IMODE(home.identity_path.stat().st_mode) == 0o600
+    peer_id = home.identity.peer_id
+    assert not Home(tmp_path / "home").create() and Home(tmp_path / "home").identity.peer_id == peer_id
+    with pytest.raises(UsageError, match="no home"):
+        _ = Home(tmp_path / "nothing").identity
+
+
+def test_any_batching_of_puts_and_deletes_gives_one_manifest(tmp_path: Path) -> None:
+    records = list(posts(300, 2))
+    records[7]["text"] = "long" * 2000
+    home = a_home(tmp_path / "home")
+    with home.open_store() as store:
+        publisher = a_publisher(home, store)
+        publisher.put_many("one", "posts", [*records, records[3]], DECLARED, big=True)
+        publisher.put_many("two", "posts", records[100:], DECLARED)
+        publisher.put_many("two", "posts", [{**record, "tags": ["other"]} for record in records[:150]])
+        publisher.put_many("two", "posts", [{"id": f"x{number}", "tags": [number]} for number in range(20)])
+        publisher.delete_many("two", "posts", [f"x{number}" for number in range(30)])
+        publisher.put_many("two", "posts", records[:150])
+        one, two = publisher.manifest("one"), publisher.manifest("two")
+        source = LocalSource(store)
+        for name in ("by_tag", "by_author"):
+            index = two.collections["posts"].indexes[name]
+            tree, lists = source.run(
+                derive_index(two.rule, two.collections["posts"], name, index.paths, lambda cid, data: None)
+            )
+            assert (tree, lists) == (index.tree, index.lists)
+            assert one.collections["posts"].indexes[name].tree.count == index.tree.count
+        assert publisher.get("two", "posts", records[7]["id"]) == records[7]
+
+
+def test_indexes_come_and_go(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    with home.open_store() as store:
+        publisher = a_publisher(home, store)
+        first, _ = publisher.put_many("main", "posts", list(posts(50, 1)), DECLARED)
+        name, paths = parse_index("by_likes=-likes")
+        second, index = publisher.add_index("main", "posts", name, paths)
+        assert index.tree.count == 50
+        third = publisher.drop_index("main", "posts", name)
+        assert (first.sequence, second.sequence, third.sequence) == (1, 2, 3) and third.manifest == first.manifest
+        with pytest.raises(UsageError):
+            publisher.drop_index("main", "posts", name)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"id": None}, {}, {"id": 1, "n": 2**63}, {"id": 1, "f": float("nan")}, {"id": ["x"]}, [1]]
+)
+def test_a_bad_record_publishes_nothing(tmp_path: Path, bad: Any) -> None:
+    home = a_home(tmp_path / "home")
+    with home.open_store() as store:
+        publisher = a_publisher(home, store)
+        publisher.put_many("main", "posts", [{"id": "a"}], DECLARED)
+        with pytest.raises(UsageError):
+            publisher.put_many("main", "posts", [{"id": "b"}, bad])
+        assert publisher.get("main", "posts", "b") is None and len(store.newest_heads()) == 1
+        assert store.newest_heads()[0].sequence == 1
+
+
+def test_nothing_changed_signs_nothing(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    with home.open_store() as store:
+        publisher = a_publisher(home, store)
+        first, _ = publisher.put_many("main", "posts", [{"id": "a"}], DECLARED)
+        again, _ = publisher.put_many("main", "posts", [{"id": "a"}])
+        assert again == first
+
+
+def test_two_heads_with_one_sequence_are_remembered(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    with home.open_store() as store:
+        heads = [sign_head(home.identity, "main", 4, cid_of(bytes([n])), 0) for n in range(2)]
+        for head in heads:
+            assert store.equivocation(head.address) is None
+            store.put_head(head)
+        found = store.equivocation(heads[0].address)
+        assert found is not None and set(found) == set(heads)
+
+
+def test_a_sorter_that_spills_is_stable(tmp_path: Path) -> None:
+    sorter = SpillingSorter(tmp_path, bytes_max=100_000)
+    pairs = [(b"%d" % (number * 7919 % 997), b"%d" % number) for number in range(20_000)]
+    for start in range(0, len(pairs), 512):
+        sorter.add_many(pairs[start : start + 512])
+    assert sorter.spills > 2
+    assert list(sorter.sorted()) == sorted(pairs, key=lambda pair: pair[0])
