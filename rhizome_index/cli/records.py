@@ -8,14 +8,16 @@ names the file and the line. The records before the faulty one are handed out fi
 Rules:
 - The format follows from the suffix: .jsonl and .ndjson, .csv, .json; `.gz` after any of
   them. A .json file, and one with another suffix, is told by its first character: `[` is an
-  array, `{` opens JSON lines, and anything else is CSV (in a .json file: an error).
+  array, `{` opens JSON lines, and anything else is CSV (in a .json file: an error). A caller
+  who knows better says so: one of FORMATS.
 - gzip is recognised by its first two bytes, so standard input (`-`) may be compressed too.
 - Blank lines are skipped, a byte order mark of UTF-8 is ignored.
 - In CSV a value becomes what it looks like: nothing is null; `true` and `false` are
   booleans; `0` and digits without a leading zero, perhaps after a minus, are an integer if
   they fit 64 bits; with a decimal point or a signed exponent (1.5, 1e+16, but not 12e4,
   which may well be an id) a finite float. All else is text: 007, +49, -0, True, .5. Quotes
-  make no difference.
+  make no difference. A value has at most 131,072 characters, the csv module's own bound,
+  which could be raised for the whole process only.
 
 Does not know: how JSON is parsed (`json_text` says, and why so), what a record may hold
 (`index.record` says), collections, keys.
@@ -35,19 +37,30 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, BinaryIO, NoReturn, cast
 
 from rhizome_index.cli.json_text import TEXT_BYTES_MAX, TOO_LONG, Flaw, Window, parse_exactly, parse_quickly
 from rhizome_index.errors import UsageError
 from rhizome_index.index.record import Record
 
+FORMATS = ("lines", "array", "csv")  # JSON lines, one JSON array, CSV with a header
+
 _CHUNK_BYTES = 256 * 1024
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
-_FORMATS = {".jsonl": "lines", ".ndjson": "lines", ".csv": "csv"}
+_SUFFIXES = {".jsonl": "lines", ".ndjson": "lines", ".csv": "csv"}
 _CSV_INT = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _CSV_FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?|[eE][+-][0-9]+)")
 _INT64 = range(-(2**63), 2**63)
+
+
+def read_records(source: BinaryIO, name: str, *, format: str | None = None) -> Iterator[tuple[int, Record]]:
+    """The records of a buffered stream, as RecordReader gives them, for those who need no progress.
+
+    Raises UsageError, at the first record, for a `format` that is none of FORMATS.
+    """
+    # BinaryIO knows no read1, which every buffered stream has.
+    yield from RecordReader(cast(io.BufferedIOBase, source), name, None, format=format)
 
 
 @contextmanager
@@ -73,9 +86,15 @@ class RecordReader:
 
     `name` is the file's name in messages. `bytes_read` of `bytes_total` are done, as they
     lie on disk, so compressed if the file is; the total is None where it cannot be known.
+    `format` is one of FORMATS, or None to tell it by the module's rules.
     """
 
-    def __init__(self, file: io.BufferedIOBase, name: str, bytes_total: int | None) -> None:
+    def __init__(
+        self, file: io.BufferedIOBase, name: str, bytes_total: int | None, *, format: str | None = None
+    ) -> None:
+        if format not in (None, *FORMATS):
+            raise UsageError(f"there is no format {format!r}", hint=f"one of {', '.join(FORMATS)}")
+        self._format = format
         self.name = name
         self.bytes_total = bytes_total
         self._meter = _Meter(file)
@@ -116,9 +135,11 @@ class RecordReader:
                 break
             head += chunk
         self._head = head.removeprefix(_BOM)
+        if self._format:
+            return self._format
+        if suffix in _SUFFIXES:
+            return _SUFFIXES[suffix]
         first = self._head.lstrip()[:1]
-        if suffix in _FORMATS:
-            return _FORMATS[suffix]
         if first == b"[":
             return "array"
         return "lines" if first == b"{" or suffix == ".json" else "csv"
@@ -176,8 +197,12 @@ class RecordReader:
     def _read_array(self) -> Iterator[tuple[int, Record]]:
         self._unit = "element"
         window = Window(self._chunk)
-        window.next_byte()
-        window.skip(1)  # the opening bracket, seen by _open
+        opening = window.next_byte()
+        if not opening:  # an empty file
+            return
+        if opening != b"[":  # the caller said it was one, or a form feed looked like a blank
+            self._fail("not a JSON array: it does not start with [")
+        window.skip(1)
         closing = window.next_byte() == b"]"
         while not closing:
             number = self._number + 1

@@ -5,7 +5,7 @@ pure function of (count, seed): the same records on every machine and every Pyth
 version, made one at a time in constant memory.
 
 How that is kept: the only source of chance is `random.Random(seed).random()`, whose
-sequence Python promises to keep (choice, shuffle and sample carry no such promise).
+sequence Python promises to keep for a seed (choice, shuffle and sample carry no such promise).
 Of its floats only sums, products and quotients are taken, which IEEE 754 fixes to
 the last bit; powers and logarithms differ between C libraries and are not used.
 
@@ -79,6 +79,10 @@ def posts(count: int, seed: int) -> Iterator[dict[str, Any]]:
     Ids sort as the posts were made. Authors and tags follow Zipf's law by rank with
     exponent 1; likes have a Pareto tail with exponent 1. As JSON a post takes some
     230 bytes.
+
+    The first posts of a greater `count` are these same posts but for `created`, which is
+    counted back from END_MS, and for the digits of `id`, of which there are more from a
+    count of 10**8 on. Seeds n and -n are one seed to Python.
     """
     chance = random.Random(seed).random
     id_digits = max(8, len(str(count)))

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rhizome_index.cli.json_text import TEXT_BYTES_MAX
-from rhizome_index.cli.records import RecordReader, open_records, typed_value
+from rhizome_index.cli.records import FORMATS, RecordReader, open_records, read_records, typed_value
 from rhizome_index.errors import UsageError
 
 Rows = list[tuple[int, dict[str, object]]]
@@ -163,6 +163,35 @@ def test_an_empty_file_holds_nothing(name: str, data: bytes) -> None:
     assert read(gzip.compress(data) if data and name.endswith(".gz") else data, name) == []
 
 
+@pytest.mark.parametrize(
+    ("format", "data"), [("lines", b' {"a":1}'), ("array", b' [{"a":1}]'), ("csv", b"a\n1"), (None, b"a\n1")]
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_callers_format_comes_before_suffix_and_content(format: str | None, data: bytes, packed: bool) -> None:
+    for name in ["x.csv"] if format is None else ["x", "x.csv", "x.json", "x.jsonl"]:
+        source = io.BytesIO(gzip.compress(data) if packed else data)
+        assert [record for _, record in read_records(source, name, format=format)] == [{"a": 1}]
+        assert not source.closed
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("data", [b"", b"\n" * 300_000, b"\xef\xbb\xbf\n"])
+def test_an_empty_stream_holds_nothing_in_any_format(format: str, data: bytes) -> None:
+    assert list(read_records(io.BytesIO(data), "x", format=format)) == []
+
+
+def test_a_format_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match=r"^there is no format 'xml'$") as caught:
+        list(read_records(io.BytesIO(b""), "x", format="xml"))
+    assert caught.value.hint == "one of lines, array, csv"
+
+
+@pytest.mark.parametrize("data", [b'{"a":1}', b"a\n1", b"1"])
+def test_what_is_said_to_be_an_array_and_is_none(data: bytes) -> None:
+    with pytest.raises(UsageError, match=r"^x: not a JSON array: it does not start with \[$"):
+        list(read_records(io.BytesIO(data), "x", format="array"))
+
+
 # Faults
 
 
@@ -202,6 +231,7 @@ def test_an_empty_file_holds_nothing(name: str, data: bytes) -> None:
         ("p.json", b'[{}, {"a":"b', "p.json: element 2: the file ends in the middle of it"),
         ("p.json", b'[{}, {"a":1', "p.json: element 2: the file ends in the middle of it"),
         ("p.json", b'[{"a":"b},\n{"a":"c"}]', "p.json: element 1: not valid JSON: "),
+        ("p.json", b"\x0c[{}]", "p.json: not a JSON array: it does not start with ["),
         ("p.json", b"[{}] {}", "p.json: not valid JSON: something follows the end of the array"),
         ("p.csv", b"a,b\n1,2\n3\n", "p.csv:3: 1 value for 2 columns"),
         ("p.csv", b"a\n1,2\n", "p.csv:2: 2 values for 1 column"),
@@ -233,7 +263,7 @@ LINES = b"".join(b'{"n":%d,"x":"%d"}\n' % (number, number**9) for number in rang
 def test_a_truncated_gzip_hands_out_what_came_and_then_fails() -> None:
     packed = gzip.compress(LINES)
     reader = RecordReader(io.BytesIO(packed[: len(packed) // 2]), "p.jsonl.gz", None)
-    found = []
+    found: Rows = []
     with pytest.raises(UsageError, match=r"^p\.jsonl\.gz: the gzip data is cut off after line \d+$") as caught:
         found.extend(reader)
     assert found

@@ -37,6 +37,12 @@ def test_posts_are_a_function_of_count_and_seed(count: int, seed: int) -> None:
     assert posts == list(samples.posts(count, seed))
 
 
+@given(count=st.integers(0, 40), more=st.integers(0, 40), seed=st.integers(0, 2**32))
+def test_the_first_of_more_posts_differ_in_time_only(count: int, more: int, seed: int) -> None:
+    for fewer, first in zip(samples.posts(count, seed), samples.posts(count + more, seed), strict=False):
+        assert first | {"created": 0} == fewer | {"created": 0}
+
+
 def test_another_seed_gives_other_posts() -> None:
     assert next(samples.posts(1, 1))["text"] != next(samples.posts(1, 2))["text"]
 
