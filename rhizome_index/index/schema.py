@@ -141,23 +141,28 @@ def entry_maker(name: str, paths: Sequence[SortPath], key: str) -> EntryMaker:
     key_descending = paths[-1].descending
 
     def entries(record: Record) -> tuple[list[bytes], int]:
-        prefixes = [b""]
+        prefixes: list[bytes] | None = None
+        prefix = b""
         list_at = -1
         for position, (path, descending) in enumerate(steps):
-            values, is_list = values_at(record, path)
-            if is_list:
-                if list_at >= 0:
-                    raise UsageError(f"two lists in one record for the index {name!r}; an index takes one")
-                list_at = position
-                parts = {encode_component(value, descending=descending) for value in values}
-                if len(parts) > INDEX_ELEMENTS_MAX:
-                    raise UsageError(f"a list of {len(parts)} elements for the index {name!r}")
-                prefixes = [prefix + part for prefix in prefixes for part in parts]
+            # The common case first: this runs for every record and index.
+            value = record.get(path[0]) if len(path) == 1 else None
+            if len(path) == 1 and type(value) is not list:
+                part = encode_component(value, descending=descending)
             else:
+                values, is_list = values_at(record, path)
+                if is_list:
+                    parts = _distinct(name, values, descending, again=list_at >= 0)
+                    list_at = position
+                    prefixes = [prefix + part for part in parts]
+                    continue
                 part = encode_component(values[0], descending=descending)
-                prefixes = [prefix + part for prefix in prefixes]
+            if prefixes is None:
+                prefix += part
+            else:
+                prefixes = [item + part for item in prefixes]
         tail = encode_component(values_at(record, key_path)[0][0], descending=key_descending)
-        keys = [prefix + tail for prefix in prefixes]
+        keys = [prefix + tail] if prefixes is None else [item + tail for item in prefixes]
         if keys and max(map(len, keys)) > KEY_BYTES_MAX:
             raise UsageError(
                 f"a value too long for the index {name!r}: an entry's key has at most {KEY_BYTES_MAX} bytes"
@@ -165,3 +170,13 @@ def entry_maker(name: str, paths: Sequence[SortPath], key: str) -> EntryMaker:
         return keys, list_at
 
     return entries
+
+
+def _distinct(name: str, values: Sequence[Any], descending: bool, *, again: bool) -> set[bytes]:
+    """The components of a list's elements, each once."""
+    if again:
+        raise UsageError(f"two lists in one record for the index {name!r}; an index takes one")
+    parts = {encode_component(value, descending=descending) for value in values}
+    if len(parts) > INDEX_ELEMENTS_MAX:
+        raise UsageError(f"a list of {len(parts)} elements for the index {name!r}")
+    return parts

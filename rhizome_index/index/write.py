@@ -19,13 +19,13 @@ from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import cid_of, digest_of
 from rhizome_index.errors import UsageError
 from rhizome_index.index.record import Record, decode_record
-from rhizome_index.index.schema import Collection, EntryMaker, Index, SortPath, check_name, check_paths, entry_maker
+from rhizome_index.index.schema import Collection, Index, SortPath, check_name, check_paths, entry_maker
 from rhizome_index.limits import INDEXES_MAX, INLINE_VALUE_BYTES_MAX
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.build import Sink, build
 from rhizome_index.tree.cursor import Cursor, get_many
 from rhizome_index.tree.edit import edit
-from rhizome_index.tree.node import Tree, Value
+from rhizome_index.tree.node import EMPTY_TREE, Tree, Value
 from rhizome_index.tree.walk import NeedNodes
 
 T = TypeVar("T")
@@ -85,21 +85,19 @@ def apply_changes(
     new_sorter: Callable[[], Sorter] = MemorySorter,
 ) -> RecordWalk[Collection]:
     """The collection with changes applied. They are sorted by primary key, each key once; records are checked."""
-    makers = [entry_maker(index.name, index.paths, collection.key) for index in _indexes(collection)]
-    sorters = [new_sorter() for _ in makers]
-    lists = [list(index.lists) for index in _indexes(collection)]
-    if collection.primary.count:
-        primary = yield from _edit_primary(rule, collection.primary, changes, sink, makers, sorters, lists)
+    deriving = [_Deriving(collection, index, new_sorter) for index in _indexes(collection)]
+    is_new = not collection.primary.count
+    if is_new:
+        primary = build(rule, _primary_entries(changes, sink, deriving), sink)
     else:
-        entries = _primary_entries(changes, sink, makers, sorters, lists)
-        primary = build(rule, entries, sink)
+        primary = yield from _edit_primary(rule, collection.primary, changes, sink, deriving)
     indexes = collection.indexes
-    for index, sorter, counts in zip(_indexes(collection), sorters, lists, strict=True):
-        if index.tree.count:
-            tree = yield from _edit_index(rule, index.tree, sorter, sink)
+    for item in deriving:
+        if is_new:
+            tree = build(rule, item.entries(), sink)
         else:
-            tree = build(rule, ((key, value) for key, value in _last_of_each(sorter.sorted()) if value), sink)
-        indexes = indexes.set(index.name, replace(index, tree=tree, lists=tuple(counts)))
+            tree = yield from _edit_index(rule, item.index.tree, item.entries(), sink)
+        indexes = indexes.set(item.index.name, replace(item.index, tree=tree, lists=tuple(item.lists)))
     return replace(collection, primary=primary, indexes=indexes)
 
 
@@ -131,15 +129,48 @@ def derive_index(
     new_sorter: Callable[[], Sorter] = MemorySorter,
 ) -> RecordWalk[tuple[Tree, tuple[int, ...]]]:
     """An index's tree and counts of lists, from the primary alone: the pure function that makes roots decidable."""
-    maker = entry_maker(name, paths, collection.key)
-    sorter = new_sorter()
-    lists = [0] * len(paths)
+    deriving = _Deriving(collection, Index(name, tuple(paths), EMPTY_TREE, (0,) * len(paths)), new_sorter)
     cursor = Cursor(collection.primary)
     while (found := (yield from cursor.next_entries())) is not None:
         keys, values = found
         for data in (yield from _record_bytes(collection.primary, keys, values)):
-            _note_entries(decode_record(data), sha256(data).digest(), maker, sorter, lists, +1)
-    return build(rule, sorter.sorted(), sink), tuple(lists)
+            deriving.note(decode_record(data), sha256(data).digest(), +1)
+    return build(rule, deriving.entries(), sink), tuple(deriving.lists)
+
+
+class _Deriving:
+    """The entries of one index, gathered while records pass by.
+
+    lists  for each path, how many records hold a list there
+    """
+
+    def __init__(self, collection: Collection, index: Index, new_sorter: Callable[[], Sorter]) -> None:
+        self.index = index
+        self.lists = list(index.lists)
+        self._maker = entry_maker(index.name, index.paths, collection.key)
+        self._sorter = new_sorter()
+        self._waiting: list[tuple[bytes, bytes]] = []
+
+    def note(self, record: Record, digest: bytes, sign: int) -> None:
+        """A record comes (+1) or goes (-1)."""
+        keys, list_at = self._maker(record)
+        if list_at >= 0:
+            self.lists[list_at] += sign
+        value = digest if sign > 0 else _DELETE
+        waiting = self._waiting
+        for key in keys:
+            waiting.append((key, value))
+        if len(waiting) >= _BATCH:
+            self._hand_over()
+
+    def entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """Everything noted, by key."""
+        self._hand_over()
+        return self._sorter.sorted()
+
+    def _hand_over(self) -> None:
+        self._sorter.add_many(self._waiting)
+        self._waiting.clear()
 
 
 def _indexes(collection: Collection) -> list[Index]:
@@ -147,18 +178,13 @@ def _indexes(collection: Collection) -> list[Index]:
 
 
 def _primary_entries(
-    changes: Iterable[Change],
-    sink: Sink,
-    makers: Sequence[EntryMaker],
-    sorters: Sequence[Sorter],
-    lists: Sequence[list[int]],
+    changes: Iterable[Change], sink: Sink, deriving: Sequence[_Deriving]
 ) -> Iterator[tuple[bytes, Value]]:
     """The entries of a new primary tree, noting index entries on the way."""
     for key, data in changes:
-        if data is None:
-            continue
-        _note_record(data, makers, sorters, lists, +1)
-        yield key, _as_value(data, sink)
+        if data is not None:
+            _note_record(data, deriving, +1)
+            yield key, _as_value(data, sink)
 
 
 def _edit_primary(
@@ -166,9 +192,7 @@ def _edit_primary(
     tree: Tree,
     changes: Iterable[Change],
     sink: Sink,
-    makers: Sequence[EntryMaker],
-    sorters: Sequence[Sorter],
-    lists: Sequence[list[int]],
+    deriving: Sequence[_Deriving],
 ) -> RecordWalk[Tree]:
     stream = iter(changes)
     start = tree
@@ -179,17 +203,17 @@ def _edit_primary(
         held = [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
         old = yield from _record_bytes(start, [key for key, _ in held], [value for _, value in held])
         for data in old:
-            _note_record(data, makers, sorters, lists, -1)
+            _note_record(data, deriving, -1)
         for _, new in batch:
             if new is not None:
-                _note_record(new, makers, sorters, lists, +1)
+                _note_record(new, deriving, +1)
         edits = [(key, None if new is None else _as_value(new, sink)) for key, new in batch]
         tree = yield from edit(tree, rule, edits, sink)
     return tree
 
 
-def _edit_index(rule: Rule, tree: Tree, sorter: Sorter, sink: Sink) -> RecordWalk[Tree]:
-    stream = _last_of_each(sorter.sorted())
+def _edit_index(rule: Rule, tree: Tree, entries: Iterable[tuple[bytes, bytes]], sink: Sink) -> RecordWalk[Tree]:
+    stream = _last_of_each(entries)
     while batch := list(islice(stream, _BATCH)):
         tree = yield from edit(tree, rule, [(key, value or None) for key, value in batch], sink)
     return tree
@@ -217,25 +241,12 @@ def _as_value(data: bytes, sink: Sink) -> Value:
     return cbor.Link(cid)
 
 
-def _note_record(
-    data: bytes, makers: Sequence[EntryMaker], sorters: Sequence[Sorter], lists: Sequence[list[int]], sign: int
-) -> None:
-    if not makers:
-        return
-    record = decode_record(data)
-    digest = sha256(data).digest()
-    for maker, sorter, counts in zip(makers, sorters, lists, strict=True):
-        _note_entries(record, digest, maker, sorter, counts, sign)
-
-
-def _note_entries(
-    record: Record, digest: bytes, maker: EntryMaker, sorter: Sorter, lists: list[int], sign: int
-) -> None:
-    keys, list_at = maker(record)
-    if list_at >= 0:
-        lists[list_at] += sign
-    value = digest if sign > 0 else _DELETE
-    sorter.add_many([(key, value) for key in keys])
+def _note_record(data: bytes, deriving: Sequence[_Deriving], sign: int) -> None:
+    if deriving:
+        record: Record = cbor.decode_own(data)
+        digest = sha256(data).digest()
+        for item in deriving:
+            item.note(record, digest, sign)
 
 
 def _last_of_each(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:

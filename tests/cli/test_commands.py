@@ -171,4 +171,4 @@ def test_every_command_has_help_with_an_example(rhizome: Terminal) -> None:
         subcommands = {"index": ["add", "list", "drop"], "sample": ["emoji", "posts"]}.get(name, [""])
         for subcommand in subcommands:
             text, _ = rhizome(*filter(None, (name, subcommand, "--help")))
-            assert "Example" in text and f"rhizome {name}".strip() in text or name in ("init",), (name, subcommand)
+            assert ("Example" in text and f"rhizome {name}".strip() in text) or name in ("init",), (name, subcommand)

@@ -136,7 +136,8 @@ def lying(frames: Iterator[bytes], lie: str) -> Iterator[bytes]:
                 yield encode_frame(cbor.encode([number, kind, content]))
 
 
-LIES = "flip drop swap add gap text head manifest plan field incomplete malformed number".split() + ["drop first"]
+LIES = ["flip", "drop", "swap", "add", "gap", "text", "head", "manifest", "plan", "field", "incomplete"]
+LIES += ["malformed", "number", "drop first"]
 
 
 @pytest.mark.parametrize("lie", LIES)
