@@ -57,7 +57,17 @@ SORT_BYTES_MAX = 48 * 1024 * 1024  # pairs sorted in memory before they are spil
 
 # --- swarm ---
 STREAMS_PER_PEER_MAX = 64  # inbound, for each protocol: an honest peer keeps one
+CONNECTION_STREAMS_MAX = 96  # in each direction, all protocols: room for identify, ping and gossip beside ours
+STREAM_WINDOW_BYTES = 256 * 1024  # yamux's own: what a peer may send unread on a new stream
+STREAM_WINDOW_BYTES_MAX = 2 * 1024 * 1024  # grows only while it is being read: 20 MB/s at 100 ms
+STREAM_FRAME_BYTES = 65_507  # with yamux's header exactly one noise message
+UNREAD_BYTES_MAX = 8 * 1024 * 1024  # over a connection's streams; an honest peer has a few of them
+CONTROL_BYTES_MAX = 64 * 1024  # answers queued (12 bytes each) to a peer that asks but does not read
 IDLE_TIMEOUT_SECONDS = 30.0  # a stream on which nothing is said or asked
+LINGER_SECONDS = 30.0  # a stream that we closed and the peer does not
 WRITE_TIMEOUT_SECONDS = 10.0  # a peer that does not read for so long loses its connection
 CLOSE_TIMEOUT_SECONDS = 2.0  # closing is a courtesy
-PROBE_TIMEOUT_SECONDS = 2.0  # to say why a dial failed
+PING_INTERVAL_SECONDS = 15.0  # a home router forgets a silent connection after a minute or so
+PING_TIMEOUT_SECONDS = 10.0  # nobody's round trip is longer; then the peer is dead
+IDENTIFY_DELAY_SECONDS = 2.0  # identify tells us nothing that the first question needs, and it costs 10 ms
+PEERS_COUNTED_MAX = 4096  # peers whose received bytes are remembered; then the oldest is forgotten

@@ -2,75 +2,201 @@
 
 Each guard names the behaviour it guards against; a regression test fails without
 it. They reach into the library, which is why its version is pinned. When an
-upgrade makes a guard needless, its test says so: then it goes.
+upgrade makes a guard needless, its test says so: then it goes. Streams and
+frames have a module of their own, `libp2p_yamux`.
+
+`install` holds for the process; the rest is for one host.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import trio
+from libp2p.abc import IMultiselectCommunicator
+from libp2p.custom_types import TProtocol
+from libp2p.io.trio import TrioTCPStream
 from libp2p.network import swarm as network_swarm
+from libp2p.network.connection import swarm_connection
+from libp2p.network.exceptions import SwarmException
+from libp2p.protocol_muxer import multiselect_client
+from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.stream_muxer import muxer_multistream
-from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
+from libp2p.transport.tcp import tcp
+from libp2p.utils import encode_delim
 
-from rhizome_index.limits import WRITE_TIMEOUT_SECONDS
+from rhizome_index.limits import IDENTIFY_DELAY_SECONDS
+from rhizome_index.node.libp2p_yamux import Session
+
+_TCP_READ_BYTES = 128 * 1024  # one system call for as much as a window's half
 
 
-class GuardedYamux(Yamux):
-    """Yamux whose connection survives cancellation.
+class BufferedTcpStream(TrioTCPStream):
+    """A TCP stream whose `read(n)` gives n bytes, or what is left before the end.
 
-    The library writes a frame of the encrypted connection in pieces: cancelled between two of them, it leaves
-    the connection listed as good and corrupt for ever. So frames are written under a shield; when the deadline
-    passes, the connection goes instead.
+    The library reads lengths byte by byte, a system call each, and gives a message up after 100 partial reads:
+    a noise message over a path of small packets arrives in more.
     """
 
-    async def _write_frame(self, data: bytes) -> None:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_SECONDS) as scope:
-            await super()._write_frame(data)
-        if scope.cancelled_caught:
-            self.event_shutting_down.set()
-            await trio.aclose_forcefully(_Closing(self.secured_conn.close))
-            raise OSError("the peer does not read")
+    def __init__(self, stream: trio.SocketStream) -> None:
+        super().__init__(stream)
+        self._held = b""
+        self._is_ended = False
 
-    async def open_stream(self) -> YamuxStream:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_SECONDS):
-            return await super().open_stream()
-        raise OSError("too many streams are open with this peer")
+    async def read(self, n: int | None = None) -> bytes:
+        while not self._is_ended and len(self._held) < (1 if n is None else n):
+            more = await super().read(_TCP_READ_BYTES)
+            self._held += more
+            self._is_ended = not more
+        n = len(self._held) if n is None else n
+        data, self._held = self._held[:n], self._held[n:]
+        return data
 
 
-class _Closing(trio.abc.AsyncResource):
-    """A close function as a resource, so that it can be closed forcefully."""
+class EagerClient(multiselect_client.MultiselectClient):
+    """Names the one protocol it wants along with its greeting: one round trip instead of two."""
 
-    def __init__(self, close: Callable[[], Awaitable[None]]) -> None:
-        self._close = close
-
-    async def aclose(self) -> None:
-        await self._close()
+    async def select_one_of(
+        self,
+        protocols: Sequence[TProtocol],
+        communicator: IMultiselectCommunicator,
+        negotiate_timeout: int = multiselect_client.DEFAULT_NEGOTIATE_TIMEOUT,
+    ) -> TProtocol:
+        if len(protocols) != 1:
+            return await super().select_one_of(protocols, communicator, negotiate_timeout)
+        greeting, wanted = multiselect_client.MULTISELECT_PROTOCOL_ID, str(protocols[0])
+        try:
+            with trio.fail_after(negotiate_timeout):
+                writer: Any = communicator
+                await writer.read_writer.write(encode_delim(greeting.encode()) + encode_delim(wanted.encode()))
+                if await communicator.read() != greeting:
+                    raise MultiselectClientError("does not speak multistream")
+                if await communicator.read() != wanted:
+                    raise MultiselectClientError(f"does not speak {wanted}")
+        except MultiselectClientError:
+            raise
+        except Exception as error:  # io errors, bytes that are no text, the deadline
+            raise MultiselectClientError(f"no agreement on {wanted}: {error}") from error
+        return protocols[0]
 
 
 def install() -> None:
     """Put the guards of the whole library in place. Calling it again changes nothing."""
     # The negotiator ignores the muxer class it is given and takes this name instead.
-    vars(muxer_multistream)["Yamux"] = GuardedYamux
+    vars(muxer_multistream)["Yamux"] = Session
     # It waits this long after a success too, so that each connection would take 250 ms.
     network_swarm._HAPPY_EYEBALLS_DELAY = 0.0
-    logging.getLogger("libp2p").setLevel(logging.CRITICAL + 1)
+    vars(tcp)["TrioTCPStream"] = BufferedTcpStream
+    vars(swarm_connection.SwarmConn)["close"]  # fails here, not silently, if the name goes
+    swarm_connection.SwarmConn.close = close_connection  # type: ignore[method-assign]
+    # It logs connections on the root logger, which installs a handler there if nobody has.
+    vars(swarm_connection)["logging"] = logging.getLogger("libp2p.network.connection.swarm_connection")
+    if "LIBP2P_DEBUG" not in os.environ:  # the library's own switch
+        for name in ("libp2p", "trio-websocket"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-def hold_inbound(swarm: Any) -> None:
+async def close_connection(self: swarm_connection.SwarmConn) -> None:
+    """Stands in for SwarmConn.close, which sleeps 0.2 s: closing ten connections would take two seconds."""
+    if self.event_closed.is_set():
+        return
+    self.event_closed.set()
+    if not getattr(self, "_shared_muxed_conn", False):
+        await self.muxed_conn.close()
+    self.swarm.remove_conn(self)
+    self.streams.clear()  # the session has ended them
+    await self.swarm.notify_disconnected(self)
+
+
+def guard(host: Any, nursery: trio.Nursery) -> None:
+    """Put the guards of one host in place, before it runs. Its late tasks live in `nursery`."""
+    network = host.get_network()
+    hold_inbound(network)
+    contain_handlers(network)
+    postpone_identify(host, nursery)
+    negotiate_eagerly(host)
+    stay_put(network)
+    # The library's own accounting refuses honest peers that come back quickly. Ours is in the session and the swarm.
+    network.set_resource_manager(None)
+
+
+def hold_inbound(network: Any) -> None:
     """Make an inbound connection hold its slot until it closes.
 
     The library takes a slot for each inbound connection and gives it back at shutdown only, so that a listener
-    is deaf after 250 of them. Its handler gives the slot back when the upgrade returns: it returns at the end.
+    is deaf after 250 of them. Its handler waits for the shutdown after a good upgrade, and gives the slot back
+    at once after a failed one. So the upgrade takes as long as the connection, and then fails.
     """
-    upgrade = swarm.upgrade_inbound_raw_conn
+    upgrade = network.upgrade_inbound_raw_conn
 
     async def upgrade_and_hold(raw_conn: Any, address: Any) -> Any:
         muxed = await upgrade(raw_conn, address)
         await muxed.event_closed.wait()
-        return muxed
+        raise SwarmException("closed")
 
-    swarm.upgrade_inbound_raw_conn = upgrade_and_hold
+    network.upgrade_inbound_raw_conn = upgrade_and_hold
+
+
+def contain_handlers(network: Any) -> None:
+    """Keep what goes wrong on an inbound stream on that stream, and end the stream when its handler returns.
+
+    Any exception out of a handler, or out of the negotiation before it, would bring the whole host down; a
+    handler that returns without closing would leave the stream open on both sides for good.
+    """
+    handle = network.common_stream_handler
+
+    async def contained(stream: Any) -> None:
+        try:
+            await handle(stream)
+        except* Exception:
+            stream.muxed_stream.abandon()
+        finally:
+            stream.muxed_stream.disregard()
+            await stream.muxed_stream.close()
+
+    network.set_stream_handler(contained)
+
+
+def postpone_identify(host: Any, nursery: trio.Nursery) -> None:
+    """Identify peers a while after connecting, in tasks that end with the host.
+
+    The library does it at once, both ways, just when the first question is on its way, and in system tasks that
+    outlive the host.
+    """
+    waiting: set[Any] = set()
+
+    async def identify(peer_id: Any, reason: str) -> None:
+        try:
+            await trio.sleep(IDENTIFY_DELAY_SECONDS)
+            await host._identify_peer(peer_id, reason=reason)
+        except Exception:
+            pass  # what it tells is a courtesy
+        finally:
+            waiting.discard(peer_id)
+
+    def schedule(peer_id: Any, *, reason: str) -> None:
+        if peer_id not in waiting and not host._has_cached_protocols(peer_id):
+            waiting.add(peer_id)
+            nursery.start_soon(identify, peer_id, reason)
+
+    host._schedule_identify = schedule
+
+
+def negotiate_eagerly(host: Any) -> None:
+    """Use EagerClient wherever this host asks for a protocol."""
+    client = host.multiselect_client = EagerClient()
+    upgrader = host.get_network().upgrader
+    upgrader.security_multistream._selector.multiselect_client = client
+    upgrader.muxer_multistream._selector.multiselect_client = client
+
+
+def stay_put(network: Any) -> None:
+    """Dial nobody unasked: the library dials whatever it has heard of while below 150 connections."""
+
+    async def do_nothing() -> None:
+        return
+
+    network.auto_connector.maybe_connect = do_nothing

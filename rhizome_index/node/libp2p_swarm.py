@@ -1,16 +1,18 @@
 """The real network: py-libp2p over TCP and WebSocket, with Noise and Yamux.
 
 Promises what `swarm` says, whatever the library raises: its errors are
-translated at this door, its handlers cannot bring the host down, and every
-exchange has a deadline. Importing this module imports libp2p, which takes half a
-second: only commands that need a network do.
+translated at this door, its handlers cannot bring the host down, and every wait
+has a deadline. It dials nobody unasked. Importing this module imports libp2p,
+which takes half a second: only commands that need a network do, and only when
+they need it.
+
+It does not know what is said on a stream, nor who is worth talking to.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
@@ -18,78 +20,84 @@ from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as new_noise_key
 from libp2p.custom_types import TProtocol
-from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.peer.id import ID
-from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_ID
 from libp2p.security.noise.transport import Transport as NoiseTransport
-from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_ID
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 from multiaddr import Multiaddr
 
 from rhizome_index.errors import UnavailableError, UsageError
 from rhizome_index.limits import (
     CLOSE_TIMEOUT_SECONDS,
-    PROBE_TIMEOUT_SECONDS,
+    IDLE_TIMEOUT_SECONDS,
+    PEERS_COUNTED_MAX,
+    STREAM_FRAME_BYTES,
     STREAMS_PER_PEER_MAX,
-    WRITE_TIMEOUT_SECONDS,
 )
-from rhizome_index.node import libp2p_guards
+from rhizome_index.node import libp2p_addresses, libp2p_guards
+from rhizome_index.node.libp2p_yamux import MuxStream, Session
 from rhizome_index.node.swarm import StreamHandler
 
-_PIECE_BYTES = 65_524  # one yamux frame
 _READ_BYTES = 262_144
-
-# What the library may raise for a peer that is gone: nearly anything, down to attribute errors.
-_LIBRARY_ERRORS = (Exception,)
+_YAMUX_ID = "/yamux/1.0.0"
 
 
 class Libp2pStream:
     """A stream of the real network."""
 
-    def __init__(self, swarm: Libp2pSwarm, stream: Any, peer_id: str) -> None:
+    def __init__(self, swarm: Libp2pSwarm, stream: MuxStream, peer_id: str) -> None:
         self._swarm = swarm
         self._stream = stream
         self._peer_id = peer_id
-        self._closed = False
+        self._active_at = trio.current_time()
 
     @property
     def peer_id(self) -> str:
         return self._peer_id
 
     async def send(self, data: bytes) -> None:
-        for start in range(0, len(data), _PIECE_BYTES):
-            try:
-                with trio.fail_after(WRITE_TIMEOUT_SECONDS):
-                    await self._stream.write(data[start : start + _PIECE_BYTES])
-            except trio.TooSlowError:
-                await self.reset()
-                raise UnavailableError(f"peer {self._peer_id} does not read") from None
-            except _LIBRARY_ERRORS as error:
-                raise UnavailableError(f"peer {self._peer_id} is gone ({type(error).__name__})") from None
+        """See `swarm.Stream`. Cancelled when a part has gone, it resets the stream: the rest will never follow."""
+        try:
+            for start in range(0, len(data), STREAM_FRAME_BYTES):
+                await self._stream.write(data[start : start + STREAM_FRAME_BYTES])
+                self._active_at = trio.current_time()
+        except trio.Cancelled:
+            if start:
+                self._stream.abandon()
+            raise
+        except Exception as error:  # the library raises nearly anything for a peer that is gone
+            raise self._gone(error) from None
 
     async def receive(self) -> bytes:
-        try:
-            data: bytes = await self._stream.read(_READ_BYTES)
-        except StreamEOF:
-            return b""
-        except _LIBRARY_ERRORS as error:
-            raise UnavailableError(f"peer {self._peer_id} is gone ({type(error).__name__})") from None
+        """See `swarm.Stream`. Raises UnavailableError also when nothing is said or sent for IDLE_TIMEOUT_SECONDS."""
+        data = b""
+        while not data:
+            deadline = self._active_at + IDLE_TIMEOUT_SECONDS
+            if trio.current_time() >= deadline:
+                self._stream.abandon()
+                raise UnavailableError(f"nothing was said with peer {self._peer_id} for {IDLE_TIMEOUT_SECONDS:g} s")
+            try:
+                with trio.CancelScope(deadline=deadline):
+                    data = await self._stream.read(_READ_BYTES)
+            except MuxedStreamEOF:
+                return b""
+            except Exception as error:
+                raise self._gone(error) from None
+        self._active_at = trio.current_time()
         self._swarm.note_received(self._peer_id, len(data))
         return data
 
+    def _gone(self, error: Exception) -> UnavailableError:
+        return UnavailableError(f"peer {self._peer_id} is gone: {error}")
+
     async def close(self) -> None:
-        await self._end(self._stream.close)
+        self._stream.disregard()
+        await self._stream.close()
 
     async def reset(self) -> None:
-        await self._end(self._stream.reset)
-
-    async def _end(self, end: Any) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        deadline = trio.current_time() + CLOSE_TIMEOUT_SECONDS
-        with trio.CancelScope(shield=True, deadline=deadline), suppress(*_LIBRARY_ERRORS):  # it may be gone already
-            await end()
+        await self._stream.reset()
 
 
 class Libp2pSwarm:
@@ -97,8 +105,10 @@ class Libp2pSwarm:
 
     def __init__(self, host: Any) -> None:
         self._host = host
+        self._network = host.get_network()
         self._received: dict[str, int] = {}
         self._inbound: dict[tuple[str, str], int] = {}
+        self._dialling: dict[str, trio.Lock] = {}
 
     @property
     def peer_id(self) -> str:
@@ -106,84 +116,113 @@ class Libp2pSwarm:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        found: list[str] = []
-        for address in self._host.get_addrs():
-            text = str(address)
-            if "/p2p/" not in text:
-                text += f"/p2p/{self.peer_id}"
-            found += _concrete(text)
-        return tuple(dict.fromkeys(found))
+        return tuple(str(address) for address in self._host.get_addrs())
 
     @property
     def connected_peers(self) -> tuple[str, ...]:
-        return tuple(str(peer) for peer in self._host.get_connected_peers())
+        return tuple(str(peer) for peer in self._network.connections if self._session(peer) is not None)
 
     def bytes_received(self, peer_id: str) -> int:
         return self._received.get(peer_id, 0)
 
     def note_received(self, peer_id: str, count: int) -> None:
         """Count bytes that a stream has delivered."""
+        if peer_id not in self._received and len(self._received) >= PEERS_COUNTED_MAX:
+            del self._received[next(iter(self._received))]
         self._received[peer_id] = self._received.get(peer_id, 0) + count
 
+    def latency_seconds(self, peer_id: str) -> float | None:
+        session = self._session(_parse_peer(peer_id))
+        return None if session is None else session.latency_seconds
+
+    def _session(self, peer: ID) -> Session | None:
+        """The connection to use with a peer, if it has a good one."""
+        for connection in self._network.get_connections(peer):
+            session = connection.muxed_conn
+            if isinstance(session, Session) and session.is_established and not connection.is_closed:
+                return session
+        return None
+
     def handle(self, protocol: str, handler: StreamHandler) -> None:
-        async def guarded(raw: Any) -> None:
+        async def capped(raw: Any) -> None:
+            # Whatever is raised here stays on this stream, and the stream ends: see `contain_handlers`.
             peer_id = str(raw.muxed_conn.peer_id)
-            stream = Libp2pStream(self, raw, peer_id)
+            stream = Libp2pStream(self, raw.muxed_stream, peer_id)
             name = (peer_id, protocol)
             self._inbound[name] = self._inbound.get(name, 0) + 1
             try:
                 if self._inbound[name] > STREAMS_PER_PEER_MAX:
                     await stream.reset()
-                    return
-                await handler(stream)
-            except* _LIBRARY_ERRORS:
-                # An exception out of a handler would bring the whole host down.
-                await stream.reset()
+                else:
+                    await handler(stream)
             finally:
                 self._inbound[name] -= 1
                 if not self._inbound[name]:
                     del self._inbound[name]
-                await stream.close()
 
-        self._host.set_stream_handler(TProtocol(protocol), guarded)
+        self._host.set_stream_handler(TProtocol(protocol), capped)
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
-        try:
-            info = info_from_p2p_addr(Multiaddr(address))
-        except _LIBRARY_ERRORS:
-            raise UsageError(
-                f"not a peer's address: {address[:200]!r}",
-                hint="they look like /ip4/127.0.0.1/tcp/4711/p2p/12D3KooW...",
-            ) from None
-        peer_id = str(info.peer_id)
-        if peer_id in self.connected_peers:
-            return peer_id
-        # A failed dial would otherwise block this peer for a minute.
-        self._host.get_network().unblock_peer(info.peer_id)
+        """See `swarm.Swarm`. Raises UsageError for what is no address of a peer, UnavailableError with the reason."""
+        transport, info = libp2p_addresses.parse_dial(address)
+        peer, peer_id = info.peer_id, str(info.peer_id)
+        if peer_id == self.peer_id:
+            raise UsageError(f"that is our own address: {address}", hint="dial another peer")
         try:
             with trio.fail_after(timeout_seconds):
-                await self._host.connect(info)
+                async with self._dialling.setdefault(peer_id, trio.Lock()):
+                    if self._session(peer) is None:
+                        # Not `host.connect`: it would try whatever addresses it has heard of for this peer, wait
+                        # 250 ms after each, and refuse to try again for a minute after a failure.
+                        self._network.unblock_peer(peer)
+                        await self._network.dial_addr(transport, peer)
         except trio.TooSlowError:
-            raise UnavailableError(f"no answer from {address} within {timeout_seconds:g} s") from None
-        except _LIBRARY_ERRORS:
-            raise UnavailableError(f"cannot connect to {address}: {await _reason(address)}") from None
+            raise UnavailableError(f"cannot reach {address}: timed out after {timeout_seconds:g} s") from None
+        except Exception as error:
+            raise UnavailableError(f"cannot reach {address}: {_reason(error)}") from None
+        finally:
+            lock = self._dialling.get(peer_id)
+            if lock is not None and not lock.locked():
+                del self._dialling[peer_id]
         return peer_id
 
     async def open_stream(self, peer_id: str, protocol: str, *, timeout_seconds: float) -> Libp2pStream:
+        """See `swarm.Swarm`. One round trip. Cancelled, it leaves nothing open."""
+        session = self._session(_parse_peer(peer_id))
+        if session is None:
+            raise UnavailableError(f"peer {peer_id} is not connected")
+        stream: MuxStream | None = None
+        is_agreed = False
         try:
             with trio.fail_after(timeout_seconds):
-                raw = await self._host.new_stream(ID.from_string(peer_id), [TProtocol(protocol)])
+                stream = await session.open_stream()
+                await self._host.multiselect_client.select_one_of(
+                    [TProtocol(protocol)], MultiselectCommunicator(stream), timeout_seconds
+                )
+            is_agreed = True
         except trio.TooSlowError:
-            await self.disconnect(peer_id)
-            raise UnavailableError(f"peer {peer_id} does not open a stream") from None
-        except _LIBRARY_ERRORS as error:
-            raise UnavailableError(f"peer {peer_id} does not speak {protocol} ({type(error).__name__})") from None
-        return Libp2pStream(self, raw, peer_id)
+            raise UnavailableError(f"peer {peer_id} does not answer") from None
+        except Exception as error:
+            raise UnavailableError(f"no stream with peer {peer_id}: {error}") from None
+        finally:
+            if stream is not None and not is_agreed:
+                stream.abandon()
+        return Libp2pStream(self, stream, peer_id)
 
     async def disconnect(self, peer_id: str) -> None:
-        deadline = trio.current_time() + CLOSE_TIMEOUT_SECONDS
-        with trio.CancelScope(shield=True, deadline=deadline), suppress(*_LIBRARY_ERRORS):  # it may be gone already
-            await self._host.disconnect(ID.from_string(peer_id))
+        await self._end(self._network.get_connections(_parse_peer(peer_id)))
+
+    async def leave(self) -> None:
+        """Close all connections and listeners, quickly."""
+        await self._end(self._network.get_connections())
+        with _shielded(CLOSE_TIMEOUT_SECONDS):
+            await self._host.close()
+
+    async def _end(self, connections: Sequence[Any]) -> None:
+        with _shielded(2 * CLOSE_TIMEOUT_SECONDS):  # each close has its own deadline
+            async with trio.open_nursery() as nursery:
+                for connection in connections:
+                    nursery.start_soon(connection.close)
 
 
 @asynccontextmanager
@@ -192,85 +231,89 @@ async def open_swarm(key_seed: bytes, listen: Sequence[str]) -> AsyncIterator[Li
 
     listen  multiaddrs to listen on, TCP or WebSocket; none: only dial
 
-    Raises UsageError for an address that cannot be listened on.
+    Raises UsageError for an address that cannot be listened on. What the body raises comes through as it is, not
+    wrapped in a group.
     """
     libp2p_guards.install()
-    addresses = [_listenable(text) for text in listen]
+    addresses = libp2p_addresses.parse_listen(listen)
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        host = _make_host(key_seed, addresses)
+        libp2p_guards.guard(host, nursery)
+        async with host.run(addresses):
+            swarm = Libp2pSwarm(host)
+            try:
+                _check_listening(host, addresses)
+                yield swarm
+            except Exception as error:
+                failure = error
+            finally:
+                await swarm.leave()
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def _shielded(seconds: float) -> trio.CancelScope:
+    return trio.CancelScope(shield=True, deadline=trio.current_time() + seconds)
+
+
+def _make_host(key_seed: bytes, addresses: Sequence[Multiaddr]) -> Any:
     key_pair = create_new_key_pair(key_seed)
     host: Any = new_host(
         key_pair=key_pair,
+        # Both always: by default it also offers plaintext, and a muxer that one bad byte crashes.
         sec_opt={TProtocol(NOISE_ID): NoiseTransport(key_pair, noise_privkey=new_noise_key().private_key)},
-        muxer_opt={TProtocol(YAMUX_ID): libp2p_guards.GuardedYamux},
+        muxer_opt={TProtocol(_YAMUX_ID): Session},
         listen_addrs=addresses or None,
         enable_websocket=True,
+        connection_config=ConnectionConfig(min_connections=0, low_watermark=0),
+        addrs_factory=libp2p_addresses.concrete,
+        disable_identify_address_discovery=True,  # what others say they see is no address to announce
     )
-    libp2p_guards.hold_inbound(host.get_network())
-    async with host.run(addresses):
-        bound = [str(address) for address in host.get_addrs()]
-        for address in addresses:
-            kind = "/ws" in str(address)
-            if not any(("/ws" in text) == kind for text in bound):
-                raise UsageError(f"cannot listen on {address}", hint="is the address one of this machine's?")
-        swarm = Libp2pSwarm(host)
-        yield swarm
+    host.get_network().retry_config = RetryConfig(max_retries=0)  # who dials decides whether to try again
+    return host
 
 
-def _listenable(text: str) -> Multiaddr:
-    """A multiaddr to listen on whose port is free. Raises UsageError."""
-    hint = "write /ip4/127.0.0.1/tcp/0 or /ip4/0.0.0.0/tcp/4711/ws"
+def _check_listening(host: Any, addresses: Sequence[Multiaddr]) -> None:
+    """The library goes on without a listener that it could not start."""
+    listeners = host.get_network().listeners
+    for address in addresses:
+        listener = listeners.get(str(address))
+        if listener is None or not listener.get_addrs():
+            raise UsageError(f"cannot listen on {address}", hint="is the address one of this machine's?")
+
+
+def _parse_peer(peer_id: str) -> ID:
     try:
-        address = Multiaddr(text)
-        names = [protocol.name for protocol in address.protocols()]
-        port = int(str(address.value_for_protocol("tcp")))
-        host = str(address.value_for_protocol("ip4" if "ip4" in names else "ip6"))
-    except _LIBRARY_ERRORS:
-        raise UsageError(f"cannot listen on {text[:200]!r}: not a TCP or WebSocket multiaddr", hint=hint) from None
-    if names not in (["ip4", "tcp"], ["ip6", "tcp"], ["ip4", "tcp", "ws"], ["ip6", "tcp", "ws"]):
-        raise UsageError(f"cannot listen on {text}: only TCP and WebSocket", hint=hint)
-    family = socket.AF_INET6 if "ip6" in names else socket.AF_INET
-    # The library shares ports silently (SO_REUSEPORT) and fails silently, so we look first.
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        try:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-        except OSError as error:
-            used = f"port {port} is already in use" if error.errno == 98 else str(error.strerror)
-            raise UsageError(f"cannot listen on {text}: {used}", hint="choose another address") from None
-    return address
+        return ID.from_string(peer_id)
+    except Exception:
+        raise UsageError(f"not a peer id: {peer_id[:100]!r}", hint="they look like 12D3KooW...") from None
 
 
-def _concrete(text: str) -> list[str]:
-    """An address with wildcards replaced by this machine's addresses."""
-    if not text.startswith(("/ip4/0.0.0.0/", "/ip6/::/")):
-        return [text]
-    import ifaddr
-
-    is_ip4 = text.startswith("/ip4/")
-    found = []
-    for adapter in ifaddr.get_adapters():
-        for ip in adapter.ips:
-            if ip.is_IPv4 and is_ip4:
-                found.append(text.replace("0.0.0.0", str(ip.ip), 1))
-            elif ip.is_IPv6 and not is_ip4 and not ip.ip[2]:
-                found.append(text.replace("/::/", f"/{ip.ip[0]}/", 1))
-    return found
-
-
-async def _reason(address: str) -> str:
-    """Why nobody could be reached there: the library keeps it to itself, so we look."""
-    parsed = Multiaddr(address)
-    names = [protocol.name for protocol in parsed.protocols()]
-    try:
-        host = str(parsed.value_for_protocol(names[0]))
-        with trio.fail_after(PROBE_TIMEOUT_SECONDS):
-            stream = await trio.open_tcp_stream(host, int(str(parsed.value_for_protocol("tcp"))))
-            await stream.aclose()
-    except trio.TooSlowError:
-        return "timed out"
-    except OSError as error:
-        inner = error.__cause__ if isinstance(error.__cause__, BaseExceptionGroup) else None
-        refused = inner is not None and inner.subgroup(ConnectionRefusedError) is not None
-        return "connection refused" if refused or isinstance(error, ConnectionRefusedError) else "unreachable"
-    except _LIBRARY_ERRORS:
-        return "not a TCP or WebSocket address"
-    return "something answers there, but not this peer over libp2p"
+def _reason(error: BaseException) -> str:
+    """Why a connection failed, in a few words, from an error with others inside."""
+    texts: list[str] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting and len(texts) < 100:
+        item = waiting.pop()
+        if item is not None:
+            texts.append(f"{type(item).__name__} {item}")
+            waiting += [item.__cause__, item.__context__]
+            if isinstance(item, BaseExceptionGroup):
+                waiting += item.exceptions
+    whole = " ".join(texts).lower()
+    for sign, words in (
+        ("refused", "connection refused"),
+        ("mismatch", "another peer answers there"),
+        ("resolve", "no such host"),
+        ("unreachable", "network unreachable"),
+        ("no route", "no route to it"),
+        ("timed out", "timed out"),
+        ("limit reached", "too many connections are open here"),
+        ("upgrade", "what answers there is no libp2p peer with Noise and Yamux"),
+        ("handshake", "what answers there is no libp2p peer with Noise and Yamux"),
+    ):
+        if sign in whole:
+            return words
+    return "not reachable"

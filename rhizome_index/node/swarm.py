@@ -62,5 +62,8 @@ class Swarm(Protocol):
     async def disconnect(self, peer_id: str) -> None:
         """Drop all connections with a peer. Never raises."""
 
+    def latency_seconds(self, peer_id: str) -> float | None:
+        """The round trip measured with a connected peer, in seconds. None while nothing is known."""
+
     def bytes_received(self, peer_id: str) -> int:
         """Bytes that streams with this peer delivered to us so far, all protocols."""

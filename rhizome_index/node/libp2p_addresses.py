@@ -1,0 +1,110 @@
+"""Multiaddrs: which can be listened on, which can be dialled, and what to call ourselves.
+
+Promises: an address that cannot work is refused with the reason, before the
+library, which fails silently, sees it. Opens no connection; binds a port only to
+see whether it is free.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+
+import ifaddr
+from libp2p.peer.peerinfo import PeerInfo, info_from_p2p_addr
+from multiaddr import Multiaddr
+
+from rhizome_index.errors import UsageError
+
+_LISTEN_HINT = "write /ip4/127.0.0.1/tcp/0 or /ip4/0.0.0.0/tcp/4711/ws"
+_DIAL_HINT = "they look like /ip4/127.0.0.1/tcp/4711/p2p/12D3KooW..."
+_SHOWN = 200  # characters of a bad address that an error repeats
+
+
+def parse_listen(texts: Sequence[str]) -> list[Multiaddr]:
+    """Addresses to listen on, each tried. Raises UsageError that names the address."""
+    addresses = [_parse_listen(text) for text in dict.fromkeys(texts)]
+    for address in addresses:
+        _try_to_bind(address)
+    return addresses
+
+
+def _parse_listen(text: str) -> Multiaddr:
+    try:
+        address = Multiaddr(text)
+        names = [protocol.name for protocol in address.protocols()]
+    except Exception:  # the parser raises nearly anything
+        raise UsageError(f"cannot listen on {text[:_SHOWN]!r}: not a multiaddr", hint=_LISTEN_HINT) from None
+    if names[:2] not in (["ip4", "tcp"], ["ip6", "tcp"]) or names[2:] not in ([], ["ws"]):
+        raise UsageError(f"cannot listen on {text[:_SHOWN]}: only TCP and WebSocket", hint=_LISTEN_HINT)
+    return address
+
+
+def _try_to_bind(address: Multiaddr) -> None:
+    # The library shares ports silently (SO_REUSEPORT), and when it cannot bind it says nothing: so we look first.
+    is_ip4 = address.protocols()[0].name == "ip4"
+    host = str(address.value_for_protocol("ip4" if is_ip4 else "ip6"))
+    port = int(str(address.value_for_protocol("tcp")))
+    try:
+        with socket.socket(socket.AF_INET if is_ip4 else socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port just left is free
+            probe.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(
+                f"cannot listen on {address}: port {port} is already in use",
+                hint="choose another port, or 0 for any that is free",
+            ) from None
+        reason = {
+            errno.EADDRNOTAVAIL: "this machine has no such address",
+            errno.EACCES: f"port {port} needs special rights",
+        }.get(error.errno or 0, error.strerror or str(error))
+        raise UsageError(f"cannot listen on {address}: {reason}", hint=_LISTEN_HINT) from None
+
+
+def parse_dial(text: str) -> tuple[Multiaddr, PeerInfo]:
+    """A full address to dial: the transport's part, and whom to expect there. Raises UsageError."""
+    try:
+        address = Multiaddr(text)
+        names = [protocol.name for protocol in address.protocols()]
+    except Exception:  # the parser raises nearly anything
+        raise UsageError(f"not a peer's address: {text[:_SHOWN]!r}", hint=_DIAL_HINT) from None
+    if "p2p" not in names:
+        raise UsageError(f"the address does not say whose it is: {text[:_SHOWN]}", hint="add /p2p/ and the peer's id")
+    try:
+        info = info_from_p2p_addr(address)
+        (transport,) = info.addrs
+    except Exception:
+        raise UsageError(f"not a peer's address: {text[:_SHOWN]!r}", hint=_DIAL_HINT) from None
+    if names[1:] not in (["tcp", "p2p"], ["tcp", "ws", "p2p"]):
+        raise UsageError(f"cannot dial {text[:_SHOWN]}: only TCP and WebSocket", hint=_DIAL_HINT)
+    return transport, info
+
+
+def concrete(addresses: Sequence[Multiaddr]) -> list[Multiaddr]:
+    """The addresses with wildcards replaced by those of this machine's interfaces."""
+    found: dict[str, Multiaddr] = {}
+    for address in addresses:
+        text = str(address)
+        for wildcard, is_ip4 in (("/ip4/0.0.0.0/", True), ("/ip6/::/", False)):
+            if text.startswith(wildcard):
+                rest = text[len(wildcard) :]
+                for ip in _own_addresses(is_ip4=is_ip4):
+                    name = f"/{'ip4' if is_ip4 else 'ip6'}/{ip}/{rest}"
+                    found[name] = Multiaddr(name)
+                break
+        else:
+            found[text] = address
+    return list(found.values())
+
+
+def _own_addresses(*, is_ip4: bool) -> list[str]:
+    found = []
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            if is_ip4 and isinstance(ip.ip, str):
+                found.append(ip.ip)
+            elif not is_ip4 and not isinstance(ip.ip, str) and not ip.ip[2]:  # one with a scope is of no use elsewhere
+                found.append(ip.ip[0])
+    return found or ["127.0.0.1" if is_ip4 else "::1"]
