@@ -11,6 +11,7 @@ Source: https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import Cid
@@ -80,6 +81,7 @@ def sign_head(identity: Identity, name: str, sequence: int, manifest: Cid, time_
     return Head(Address(identity.peer_id, name), sequence, manifest, time_ms, envelope)
 
 
+@lru_cache(maxsize=1024)  # a head is opened again for every query, and verifying takes longer than answering
 def open_head(envelope: bytes) -> Head:
     """The head in an envelope, its signature verified. Raises IntegrityError."""
     if len(envelope) > HEAD_BYTES_MAX:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -66,6 +67,7 @@ def encode_manifest(manifest: Manifest) -> tuple[Cid, bytes]:
     return cid_of(data), data
 
 
+@lru_cache(maxsize=64)  # read again for every query, and it never changes
 def decode_manifest(data: bytes) -> Manifest:
     """The manifest of a block. Raises IntegrityError unless it is one in every detail."""
     if len(data) > MANIFEST_BYTES_MAX:

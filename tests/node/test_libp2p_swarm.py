@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from rhizome_index.errors import UnavailableError, UsageError
+from rhizome_index.index.head import Identity
 from rhizome_index.node.libp2p_swarm import Libp2pSwarm, open_swarm
 from rhizome_index.node.swarm import Stream
 
@@ -95,7 +96,7 @@ async def test_a_protocol_that_nobody_speaks() -> None:
         peer_id = await client.dial(server.addresses[0], timeout_seconds=5)
         with pytest.raises(UnavailableError):
             await client.open_stream(peer_id, "/test/nothing/1", timeout_seconds=5)
-        wrong = server.addresses[0].replace(peer_id, "12D3KooWSxpeJpcAebtV9emdNM7bUNATFhTx2JirESHYLkxhVvHC")
+        wrong = server.addresses[0].replace(peer_id, Identity(b"w" * 32).peer_id)
         with pytest.raises(UnavailableError):
             await client.dial(wrong, timeout_seconds=5)
 
