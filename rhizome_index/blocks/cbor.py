@@ -8,13 +8,16 @@ data model: it is encoded as zero and refused when read.
 Two libraries do the work. libipld is fast, but gives links as plain bytes and
 takes bytes that look like a CID for a link. So its results are used only where
 no tag 42 can occur in the bytes, and cbor2, told exactly what to do, has the
-other cases. A link is a `Link`, never plain bytes.
+other cases. cbor2 knows many tags of its own, among them shared values with which
+200 bytes can spell more than memory holds: every tag but 42 is refused as it is
+read. A link is a `Link`, never plain bytes.
 
 Source: https://ipld.io/specs/codecs/dag-cbor/spec/
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import cbor2
@@ -58,7 +61,7 @@ def decode(data: bytes) -> Any:
         except (RecursionError, ValueError) as error:
             raise IntegrityError(f"not canonical DAG-CBOR: {error}") from None
     try:
-        value = cbor2.loads(data, tag_hook=_read_tag, object_hook=None)
+        value = cbor2.loads(data, tag_hook=_read_tag, semantic_decoders=_OTHER_TAGS, allow_indefinite=False)
         if _encode_exactly(value, None) == data:
             return value
     except (RecursionError, ValueError, TypeError, cbor2.CBORDecodeError, OverflowError) as error:
@@ -75,6 +78,22 @@ def _read_tag(tag: cbor2.CBORTag, *_: object) -> Link:
     if tag.tag != 42 or not isinstance(tag.value, bytes) or tag.value[:1] != b"\0" or not is_cid(tag.value[1:]):
         raise ValueError("a tag that is not a link to a Rhizome block")
     return Link(tag.value[1:])
+
+
+class _OtherTags(dict[int, Callable[[object], NoReturn]]):
+    """Has a refusal for every tag, so that no decoder built into cbor2 is used; 42 is left to `_read_tag`."""
+
+    def __missing__(self, tag: int) -> Callable[[object], NoReturn]:
+        if tag == 42:
+            raise KeyError(tag)
+        return _refuse_tag
+
+
+def _refuse_tag(_: object) -> NoReturn:
+    raise ValueError("a tag that is not a link to a Rhizome block")
+
+
+_OTHER_TAGS = _OtherTags()
 
 
 def _encode_exactly(value: Any, cause: Exception | None) -> bytes:

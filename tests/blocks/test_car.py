@@ -5,7 +5,10 @@ from __future__ import annotations
 from io import BytesIO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from rhizome_index.blocks import cbor
 from rhizome_index.blocks.car import read_car, write_car
 from rhizome_index.blocks.cid import CID_BYTES, cid_of, format_cid, parse_cid
 from rhizome_index.blocks.varint import read_uvarint, uvarint
@@ -76,3 +79,50 @@ def test_other_texts_are_no_cids(text: str) -> None:
 
 def test_cids_come_back_from_their_text() -> None:
     assert parse_cid(format_cid(BLOCKS[0][0])) == BLOCKS[0][0]
+
+
+def test_the_largest_record_fits_and_one_byte_more_does_not() -> None:
+    for size, fits in ((RECORD_BYTES_MAX, True), (RECORD_BYTES_MAX + 1, False)):
+        file = BytesIO()
+        data = bytes(size)
+        write_car(file, [], [(cid_of(data), data)])
+        if fits:
+            assert read(file.getvalue()) == ([], [(cid_of(data), data)])
+        else:
+            with pytest.raises(IntegrityError):
+                read(file.getvalue())
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        [],
+        {"roots": [], "version": 2},
+        {"roots": [], "version": 1, "more": 1},
+        {"roots": [bytes(BLOCKS[0][0])], "version": 1},
+        {"roots": None, "version": 1},
+        {"version": 1},
+    ],
+)
+def test_other_headers_are_refused(header: object) -> None:
+    data = cbor.encode(header)
+    with pytest.raises(IntegrityError):
+        read(uvarint(len(data)) + data)
+
+
+def test_lengths_have_one_form() -> None:
+    data = a_file()
+    for longer in (bytes([data[0] | 0x80]) + b"\0" + data[1:], b"\x80" * 6 + data):
+        with pytest.raises(IntegrityError):
+            read(longer)
+
+
+@given(st.binary(max_size=80))
+def test_random_bytes_are_refused(data: bytes) -> None:
+    for tail in (data, a_file() + data):
+        try:
+            read(tail)
+        except IntegrityError:
+            continue
+        assert tail == a_file()
