@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rhizome_index.errors import IntegrityError
-from rhizome_index.index.keys import Interval, decode_key, encode_component, encode_key, interval
+from rhizome_index.index.keys import Interval, component_end, decode_key, encode_component, encode_key, interval
 
 numbers = (
     st.integers(-(2**63), 2**63 - 1)
@@ -108,3 +109,71 @@ def test_intersections() -> None:
     both = interval(">", 1).intersect(interval("<=", 5))
     assert [value for value in range(9) if both.contains(encode_component(value))] == [2, 3, 4, 5]
     assert isinstance(both, Interval)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_a_value_with_a_zero_behind_it_is_another_value(kind: type, descending: bool) -> None:
+    shorter, longer = ("a", "a\0") if kind is str else (b"a", b"a\0")
+    x, y = (encode_component(value, descending=descending) for value in (shorter, longer))
+    assert not y.startswith(x) and (y < x) == descending
+    low, high = interval("=", shorter).bounds(b"", descending=descending)
+    assert low <= x < high and not low <= y < high
+
+
+EDGES = [
+    -(2**63), -(2**63) + 1, -(2.0**63), -1e300, 1e300, -(2**53) - 2, -(2**53) - 1, -(2**53), -(2**53) + 1, -1, -0.5, 0,
+    5e-324, 0.1, 1.5, 2**53 - 1, 2**53, 2**53 + 1, 2**53 + 2, 2**62 + 1, 2**63 - 1025, 2**63 - 1024, 2**63 - 1, 2.0**63,
+]  # fmt: skip
+
+
+def test_numbers_keep_their_exact_order_at_every_edge() -> None:
+    for a in EDGES:
+        for b in EDGES:
+            x, y = encode_component(a), encode_component(b)
+            assert (x < y, x == y) == (a < b, a == b), (a, b)
+    assert encode_component(1) == encode_component(1.0) and encode_component(0.0) == encode_component(-0.0)
+    assert encode_component(2**53) == encode_component(2.0**53)
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, "\ud800", object()])
+def test_what_records_cannot_hold_is_refused(value: object) -> None:
+    with pytest.raises(ValueError):
+        encode_component(value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x48\x1b" + b"\xff" * 8 + b"\0\1",  # a number has its own type
+        b"\x20" + encode_component(2**63 - 1)[1:9] + b"\xff\xff",  # beyond 64 bits
+        b"\x20" + encode_component(2**53)[1:9],  # without what is left
+        b"\x20" + b"\x7f" + b"\xff" * 7,  # negative zero
+        b"\x30a\0\xff",
+        b"\x30a\0\2",
+        b"\x30a\0",
+        b"\x30a",
+        b"\x11",
+        b"\xef\x11",
+    ],
+)
+def test_other_forms_of_keys_are_refused(data: bytes) -> None:
+    with pytest.raises(IntegrityError):
+        decode_key(data)
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"\x10", b"\x20", b"\x30", b"\x48", b"\xcf", b"\xdf", b"\0", b"\1", b"\xff", b"\xfe"]),
+        max_size=24,
+    )
+)
+def test_pieces_of_keys_are_read_strictly(pieces: list[bytes]) -> None:
+    with suppress(IntegrityError):
+        decode_key(b"".join(pieces))
+
+
+def test_a_component_that_is_not_there_is_no_component() -> None:
+    for start in (1, 2):
+        with pytest.raises(IntegrityError):
+            component_end(b"\x10", start)
