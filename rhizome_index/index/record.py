@@ -54,7 +54,11 @@ def decode_record(data: bytes) -> Record:
 def parse_path(text: str) -> Path:
     """The steps of a dotted path. Raises UsageError for an empty step or an overlong path."""
     steps = tuple(text.split("."))
-    if not all(steps) or len(text.encode()) > PATH_BYTES_MAX or text.startswith("-"):
+    try:
+        path_bytes = len(text.encode())
+    except UnicodeEncodeError:  # half of a character, from a shell perhaps
+        path_bytes = PATH_BYTES_MAX + 1
+    if not all(steps) or path_bytes > PATH_BYTES_MAX or text.startswith("-"):
         raise UsageError(f"not a path: {text!r}", hint="paths look like tags or author.name")
     return steps
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import DIGEST_BYTES, digest_of
-from rhizome_index.errors import IntegrityError
+from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.keys import INVERT, component_end, encode_component
 from rhizome_index.index.record import Record, decode_record, parse_path, values_at
 from rhizome_index.index.schema import Collection, EntryMaker, entry_maker, primary_key
@@ -70,6 +70,8 @@ def scan(query: Query, collection: Collection, candidate: Candidate, after: byte
         return Counted((yield from count(candidate.tree, candidate.access.span)))
     if not candidate.ordered or query.count:
         limit = None
+    if limit == 0:
+        return None
     filter_ = compile_filter(query.where)
     cursor = Cursor(candidate.tree, _behind(candidate.access, after), reverse=candidate.access.reverse)
     read = _read_primary if candidate.access.index == PRIMARY else _entry_reader(collection, candidate)
@@ -118,7 +120,11 @@ def _read_primary(collection: Collection, keys: Sequence[bytes], values: Sequenc
     read = []
     for key, item in zip(keys, data, strict=True):
         record = decode_record(item)
-        if primary_key(record, path) != key:
+        try:
+            own_key = primary_key(record, path)
+        except UsageError as error:
+            raise IntegrityError(f"a record that has {error}") from None
+        if own_key != key:
             raise IntegrityError("a record that stands at another primary key than its own")
         read.append((key, key, record))
     return read
@@ -155,7 +161,11 @@ def _entry_reader(collection: Collection, candidate: Candidate) -> Reader:
 
 def _check_entry(maker: EntryMaker, name: str, position: bytes, record: Record) -> None:
     """Raise IntegrityError unless the record gives this entry."""
-    if position not in maker(record)[0]:
+    try:
+        given = maker(record)[0]
+    except UsageError as error:
+        raise IntegrityError(f"the index {name!r} lists a record that it cannot hold: {error}") from None
+    if position not in given:
         raise IntegrityError(f"the index {name!r} has an entry that its record does not give")
 
 

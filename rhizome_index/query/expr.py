@@ -28,17 +28,25 @@ COMPARISONS = ("=", "!=", "<", "<=", ">", ">=", "in", "starts with", "exists")
 SCALARS = (str, int, float, bool, bytes, type(None))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Compare:
     """A condition on what stands at a path.
 
     operator  one of COMPARISONS
     value     a value; for `in` a tuple of values; for `exists` a bool
+
+    Equal are conditions of one canonical form: to Python, 1 is equal to true, and lists have no hash.
     """
 
     operator: str
     path: str
     value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Compare) and cbor.encode(_from_expr(self)) == cbor.encode(_from_expr(other))
+
+    def __hash__(self) -> int:
+        return hash(cbor.encode(_from_expr(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,17 +177,28 @@ def _compile_compare(expr: Compare) -> Filter:
         equal = _compile_compare(Compare("=", expr.path, value))
         return lambda record: not equal(record)
     if operator in ("=", "in"):
-        wanted = {encode_component(item) for item in (value if operator == "in" else (value,))}
+        items = value if operator == "in" else (value,)
+        wanted = {encode_component(item) for item in items}
+        if any(type(item) is list for item in items):
+            return lambda record: _has_one(record, path, wanted) or _has_list(record, path, wanted)
         return lambda record: _has_one(record, path, wanted)
     low, high = interval(operator, value).bounds(b"", descending=False)
     return lambda record: any(low <= encode_component(item) < high for item in values_at(record, path)[0])
 
 
 def _has_one(record: Record, path: Path, wanted: set[bytes]) -> bool:
-    values, is_list = values_at(record, path)
-    if any(encode_component(item) in wanted for item in values):
-        return True
-    return is_list and encode_component(values) in wanted
+    return any(encode_component(item) in wanted for item in values_at(record, path)[0])
+
+
+def _has_list(value: Any, path: Path, wanted: set[bytes]) -> bool:
+    """Whether a whole list that stands at a path is one of those wanted."""
+    for depth, step in enumerate(path):
+        if type(value) is list:
+            return any(type(item) is dict and _has_list(item, path[depth:], wanted) for item in value)
+        if type(value) is not dict:
+            return False
+        value = value.get(step)
+    return type(value) is list and encode_component(value) in wanted
 
 
 def _exists(value: Any, path: Path) -> bool:

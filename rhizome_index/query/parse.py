@@ -58,12 +58,11 @@ def parse(text: str) -> tuple[Query, str | None]:
 def _parse(text: str) -> tuple[Query, str | None]:
     try:
         tree = _grammar().parse(text)
+        result: tuple[Query, str | None] = _Reader(text).transform(tree)
     except UnexpectedInput as error:
         raise _explain(error, text) from None
     except RecursionError:
-        raise QueryError("a query nested too deeply") from None
-    try:
-        result: tuple[Query, str | None] = _Reader(text).transform(tree)
+        raise QueryError("a query nested too deeply", text=text, end=len(text)) from None
     except VisitError as error:
         if isinstance(error.orig_exc, QueryError):
             raise error.orig_exc from None
@@ -182,7 +181,7 @@ class _Reader(Transformer[Token, Any]):
     # --- whole queries ---
 
     def limited(self, children: list[Token]) -> tuple[str, int | None]:
-        number = int(children[1])
+        number = self._literal(children[1])
         if number < 1:
             raise self._fail("ask for at least 1", children[1])
         return {"FIRST": DECLARED, "NEWEST": NEWEST, "OLDEST": OLDEST}[children[0].type], number

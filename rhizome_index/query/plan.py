@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 from rhizome_index.errors import IntegrityError, UsageError
@@ -174,7 +174,7 @@ def _of_index(query: Query, collection: Collection, index: Index, terms: Sequenc
         if not equal:
             break
     found = []
-    for choice in product(*choices):
+    for choice in islice(product(*choices), _CANDIDATES_MAX):
         prefix = b""
         bound: list[Expr] = []
         for path, term in zip(index.paths, choice, strict=False):
