@@ -67,6 +67,7 @@ IDLE_TIMEOUT_SECONDS = 30.0  # a stream on which nothing is said or asked
 LINGER_SECONDS = 30.0  # a stream that we closed and the peer does not
 WRITE_TIMEOUT_SECONDS = 10.0  # a peer that does not read for so long loses its connection
 CLOSE_TIMEOUT_SECONDS = 2.0  # closing is a courtesy
+PING_AGAIN_SECONDS = 1.0  # the first ping measures a busy start
 PING_INTERVAL_SECONDS = 15.0  # a home router forgets a silent connection after a minute or so
 PING_TIMEOUT_SECONDS = 10.0  # nobody's round trip is longer; then the peer is dead
 IDENTIFY_DELAY_SECONDS = 2.0  # identify tells us nothing that the first question needs, and it costs 10 ms

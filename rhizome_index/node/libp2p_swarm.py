@@ -37,7 +37,8 @@ from rhizome_index.limits import (
     STREAMS_PER_PEER_MAX,
 )
 from rhizome_index.node import libp2p_addresses, libp2p_guards
-from rhizome_index.node.libp2p_yamux import MuxStream, Session
+from rhizome_index.node.libp2p_yamux import Session
+from rhizome_index.node.libp2p_yamux_stream import MuxStream
 from rhizome_index.node.swarm import StreamHandler
 
 _READ_BYTES = 262_144
@@ -103,9 +104,10 @@ class Libp2pStream:
 class Libp2pSwarm:
     """One peer's place in the real network. Made by `open_swarm`."""
 
-    def __init__(self, host: Any) -> None:
+    def __init__(self, host: Any, listening: Sequence[Multiaddr]) -> None:
         self._host = host
         self._network = host.get_network()
+        self._listening = tuple(listening)
         self._received: dict[str, int] = {}
         self._inbound: dict[tuple[str, str], int] = {}
         self._dialling: dict[str, trio.Lock] = {}
@@ -116,7 +118,9 @@ class Libp2pSwarm:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        return tuple(str(address) for address in self._host.get_addrs())
+        bound = [self._network.listeners[str(address)].get_addrs() for address in self._listening]
+        found = libp2p_addresses.concrete([address for addresses in bound for address in addresses])
+        return tuple(f"{address}/p2p/{self.peer_id}" for address in found)
 
     @property
     def connected_peers(self) -> tuple[str, ...]:
@@ -174,7 +178,6 @@ class Libp2pSwarm:
                     if self._session(peer) is None:
                         # Not `host.connect`: it would try whatever addresses it has heard of for this peer, wait
                         # 250 ms after each, and refuse to try again for a minute after a failure.
-                        self._network.unblock_peer(peer)
                         await self._network.dial_addr(transport, peer)
         except trio.TooSlowError:
             raise UnavailableError(f"cannot reach {address}: timed out after {timeout_seconds:g} s") from None
@@ -241,7 +244,7 @@ async def open_swarm(key_seed: bytes, listen: Sequence[str]) -> AsyncIterator[Li
         host = _make_host(key_seed, addresses)
         libp2p_guards.guard(host, nursery)
         async with host.run(addresses):
-            swarm = Libp2pSwarm(host)
+            swarm = Libp2pSwarm(host, addresses)
             try:
                 _check_listening(host, addresses)
                 yield swarm

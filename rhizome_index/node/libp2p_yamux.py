@@ -18,16 +18,15 @@ Source: https://github.com/hashicorp/yamux/blob/master/spec.md
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import trio
-from libp2p.abc import IMuxedConn, IMuxedStream, ISecureConn
+from libp2p.abc import IMuxedConn, ISecureConn
 from libp2p.connection_types import ConnectionType
 from libp2p.peer.id import ID
-from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF, MuxedStreamReset
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from multiaddr import Multiaddr
 
 from rhizome_index.limits import (
@@ -35,18 +34,14 @@ from rhizome_index.limits import (
     CONNECTION_STREAMS_MAX,
     CONTROL_BYTES_MAX,
     LINGER_SECONDS,
+    PING_AGAIN_SECONDS,
     PING_INTERVAL_SECONDS,
     PING_TIMEOUT_SECONDS,
-    STREAM_FRAME_BYTES,
-    STREAM_WINDOW_BYTES,
     STREAM_WINDOW_BYTES_MAX,
     UNREAD_BYTES_MAX,
     WRITE_TIMEOUT_SECONDS,
 )
-
-_HEADER = struct.Struct("!BBHII")  # version, type, flags, stream id, length
-_DATA, _WINDOW, _PING, _GO_AWAY = range(4)
-_SYN, _ACK, _FIN, _RST = 1, 2, 4, 8
+from rhizome_index.node.libp2p_yamux_stream import ACK, GO_AWAY, HEADER, PING, RST, SYN, WINDOW, MuxStream
 
 
 class BrokenProtocol(Exception):
@@ -59,157 +54,6 @@ class _Body(NamedTuple):
     stream: MuxStream | None
     flags: int
     left: int
-
-
-class MuxStream(IMuxedStream):
-    """One stream. Any method may be cancelled; a write cancelled between two frames resets the stream."""
-
-    def __init__(self, session: Session, stream_id: int, *, is_ours: bool) -> None:
-        self.muxed_conn: Session = session
-        self.stream_id = stream_id
-        self.is_ours = is_ours
-        self._waiting = trio.lowlevel.ParkingLot()
-        self._buffer = bytearray()
-        self._is_reset = self._is_sent = self._is_received = self._is_unwanted = False
-        self._may_send = STREAM_WINDOW_BYTES
-        self._window = STREAM_WINDOW_BYTES
-        self.may_receive = STREAM_WINDOW_BYTES
-        self._read = 0  # bytes read and not yet granted anew
-        self._granted_at = 0.0
-        self.closed_at = 0.0  # when our side closed; 0 while it has not
-
-    @property
-    def is_closed(self) -> bool:
-        return self._is_reset or (self._is_sent and self._is_received)
-
-    async def write(self, data: bytes) -> None:
-        """Send all of `data`. Raises MuxedStreamReset if the stream is over, or unread for too long."""
-        sent = 0
-        await trio.lowlevel.checkpoint()
-        while sent < len(data):
-            if self._is_reset or self._is_sent:
-                raise MuxedStreamReset("the stream is over")
-            if not self._may_send:
-                await self._wait_window(is_begun=sent > 0)
-                continue
-            count = min(self._may_send, STREAM_FRAME_BYTES, len(data) - sent)
-            self._may_send -= count
-            header = _HEADER.pack(0, _DATA, 0, self.stream_id, count)
-            await self.muxed_conn.write_frame(header + data[sent : sent + count])
-            sent += count
-
-    async def _wait_window(self, *, is_begun: bool) -> None:
-        try:
-            with trio.fail_after(WRITE_TIMEOUT_SECONDS):
-                while not self._may_send and not self._is_reset and not self._is_sent:
-                    await self._waiting.park()
-        except trio.TooSlowError:
-            self.abandon()
-            raise MuxedStreamReset("the peer does not read") from None
-        except trio.Cancelled:
-            if is_begun:
-                self.abandon()  # half a message has gone: what follows would be read as its rest
-            raise
-
-    async def read(self, n: int | None = -1) -> bytes:
-        """At least one byte and at most `n` (-1 and None: all there is). Raises MuxedStreamEOF, MuxedStreamReset."""
-        await trio.lowlevel.checkpoint()
-        while not self._buffer:
-            if self._is_received:
-                raise MuxedStreamEOF("the peer has finished")
-            if self._is_reset:
-                raise MuxedStreamReset("the stream was reset")
-            await self._waiting.park()
-        if n is None or n < 0 or n >= len(self._buffer):
-            data = bytes(self._buffer)
-            self._buffer.clear()
-        else:
-            data = bytes(self._buffer[:n])
-            del self._buffer[:n]
-        self._grant(len(data))
-        return data
-
-    def _grant(self, count: int) -> None:
-        """Let the peer send again what was read, half a window at a time: an update costs a frame."""
-        self._read += count
-        self.muxed_conn.unread_bytes -= count
-        if self._read < self._window // 2 or self._is_received or self._is_reset:
-            return
-        granted, self._read = self._read, 0
-        now, latency = trio.current_time(), self.muxed_conn.latency_seconds
-        if latency and now - self._granted_at < 4 * latency and self._window < STREAM_WINDOW_BYTES_MAX:
-            granted += self._window  # the window is what holds this sender back
-            self._window *= 2
-        self._granted_at = now
-        self.may_receive += granted
-        self.muxed_conn.queue(_WINDOW, 0, self.stream_id, granted)
-
-    async def close(self) -> None:
-        """Say that we have finished sending. What the peer still sends can be read."""
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        if not self._is_sent and not self._is_reset:
-            self._is_sent = True
-            self.closed_at = trio.current_time()
-            self.muxed_conn.queue(_WINDOW, _FIN, self.stream_id, 0)
-            self._settle()
-
-    def disregard(self) -> None:
-        """Drop what has arrived and will arrive. With `close` it ends both directions without a reset."""
-        self._is_unwanted = True
-        self._drop_unread()
-
-    async def reset(self) -> None:
-        """Abandon both directions."""
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        self.abandon()
-
-    def abandon(self) -> None:
-        """`reset`, without waiting."""
-        if not self.is_closed:
-            self.muxed_conn.queue(_WINDOW, _RST, self.stream_id, 0)
-        self._drop_unread()
-        self.fall()
-
-    def _drop_unread(self) -> None:
-        self.muxed_conn.unread_bytes -= len(self._buffer)
-        self._buffer.clear()
-
-    def fall(self) -> None:
-        """The stream is over, by a reset or with its connection. What has arrived can still be read."""
-        if not (self._is_sent and self._is_received):
-            self._is_reset = True
-        self._settle()
-
-    def deliver(self, data: bytes | memoryview) -> None:
-        """Bytes from the peer; the session has checked them against `may_receive`."""
-        if not self._is_unwanted and not self._is_reset:
-            self._buffer += data
-            self.muxed_conn.unread_bytes += len(data)
-            self._waiting.unpark_all()
-
-    def obey(self, flags: int, granted: int) -> None:
-        """The flags of a frame, and the bytes that it lets us send."""
-        self._may_send += granted
-        if flags & _FIN:
-            self._is_received = True
-        if flags & _RST:
-            self.fall()
-        if flags or granted:
-            self._settle()
-
-    def _settle(self) -> None:
-        self._waiting.unpark_all()
-        if self.is_closed:
-            self.muxed_conn.forget(self.stream_id)
-
-    def set_deadline(self, ttl: int) -> None:
-        raise NotImplementedError("use trio's deadlines")
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        return self.muxed_conn.get_remote_address()
-
-    async def __aenter__(self) -> MuxStream:
-        return self
 
 
 class Session(IMuxedConn):
@@ -239,6 +83,7 @@ class Session(IMuxedConn):
         self.unread_bytes = 0  # over all streams
         self._body: _Body | None = None
         self._scope = trio.CancelScope()
+        self._write_scope = trio.CancelScope()
         self._is_over = False
         self._heard_at = 0.0
         self._pinged: tuple[int, float] = (0, 0.0)
@@ -261,16 +106,20 @@ class Session(IMuxedConn):
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._send_queued)
-                    nursery.start_soon(self._keep_alive)
-                    nursery.start_soon(self._sweep)
+                    for task in (self._read_frames, self._send_queued, self._keep_alive, self._sweep):
+                        nursery.start_soon(self._run, task)
                     self.event_started.set()
-                    await self._read_frames()
-                    nursery.cancel_scope.cancel()
         except* Exception:
             pass  # broken by the peer, by the transport or by a bound: all the same from here on
         finally:
             await self.close()
+
+    async def _run(self, task: Callable[[], Awaitable[None]]) -> None:
+        """When one of the session's tasks ends, all do: at once, even one that is stuck in a write."""
+        try:
+            await task()
+        finally:
+            self.fall()
 
     async def close(self, error_code: int = 0) -> None:
         """End the connection, with a goodbye if the line is free. Calling it again does nothing."""
@@ -280,7 +129,7 @@ class Session(IMuxedConn):
         deadline = trio.current_time() + CLOSE_TIMEOUT_SECONDS
         with trio.CancelScope(shield=True, deadline=deadline):
             if is_first and not self._writing.locked():
-                self.queue(_GO_AWAY, 0, 0, error_code)
+                self.queue(GO_AWAY, 0, 0, error_code)
                 with suppress(MuxedConnUnavailable):
                     await self.write_frame(b"", timeout_seconds=CLOSE_TIMEOUT_SECONDS)
             self.fall()
@@ -301,6 +150,7 @@ class Session(IMuxedConn):
                 stream.fall()
             self.streams.clear()
             self._scope.cancel()
+            self._write_scope.cancel()  # half a frame does no harm any more
 
     # --- streams ---
 
@@ -312,7 +162,7 @@ class Session(IMuxedConn):
         if self._count(is_ours=True) >= CONNECTION_STREAMS_MAX:
             raise MuxedConnUnavailable("too many streams are open with this peer")
         stream = self.streams[self._next_id] = MuxStream(self, self._next_id, is_ours=True)
-        self.queue(_WINDOW, _SYN, self._next_id, 0)
+        self.queue(WINDOW, SYN, self._next_id, 0)
         self._next_id += 2
         return stream
 
@@ -334,7 +184,7 @@ class Session(IMuxedConn):
     def queue(self, kind: int, flags: int, stream_id: int, length: int) -> None:
         """Send a control frame soon, in order and before any frame written later."""
         if not self._is_over:
-            self._queued += _HEADER.pack(0, kind, flags, stream_id, length)
+            self._queued += HEADER.pack(0, kind, flags, stream_id, length)
             self._flushing.unpark_all()
 
     async def write_frame(self, frame: bytes, *, timeout_seconds: float = WRITE_TIMEOUT_SECONDS) -> None:
@@ -352,7 +202,7 @@ class Session(IMuxedConn):
                 if not frame:
                     return  # another frame took what was queued along
                 try:
-                    with trio.fail_after(timeout_seconds):
+                    with trio.fail_after(timeout_seconds) as self._write_scope:
                         await self.secured_conn.write(frame)
                 except Exception as error:
                     self.fall()
@@ -389,23 +239,23 @@ class Session(IMuxedConn):
                     start += self._take_body(view[start : start + self._body.left])
                     if self._body is not None:
                         break
-                if len(view) - start < _HEADER.size:
+                if len(view) - start < HEADER.size:
                     break
-                header = _HEADER.unpack_from(view, start)
-                start += _HEADER.size
+                header = HEADER.unpack_from(view, start)
+                start += HEADER.size
                 self._take_header(*header)
         self._unparsed = data[start:]  # less than a header: bodies are passed on as they arrive
 
     def _take_header(self, version: int, kind: int, flags: int, stream_id: int, length: int) -> None:
-        if version != 0 or kind > _GO_AWAY:
+        if version != 0 or kind > GO_AWAY:
             raise BrokenProtocol("not yamux")
-        if kind == _PING:
+        if kind == PING:
             self._take_ping(flags, length)
-        elif kind == _GO_AWAY:
+        elif kind == GO_AWAY:
             self.fall()
         else:
-            stream = self._accept(stream_id) if flags & _SYN else self.streams.get(stream_id)
-            if kind == _WINDOW:
+            stream = self._accept(stream_id) if flags & SYN else self.streams.get(stream_id)
+            if kind == WINDOW:
                 if stream is not None:
                     stream.obey(flags, length)
                 return
@@ -431,24 +281,24 @@ class Session(IMuxedConn):
         if stream_id in self.streams or stream_id == 0 or (stream_id % 2 == 1) == self._is_initiator:
             raise BrokenProtocol("opens a stream under a number that is not free")
         if self._count(is_ours=False) >= CONNECTION_STREAMS_MAX:
-            self.queue(_WINDOW, _RST, stream_id, 0)
+            self.queue(WINDOW, RST, stream_id, 0)
             return None
         stream = MuxStream(self, stream_id, is_ours=False)
         try:
             self._arriving.send_nowait(stream)
         except trio.WouldBlock:
-            self.queue(_WINDOW, _RST, stream_id, 0)
+            self.queue(WINDOW, RST, stream_id, 0)
             return None
         self.streams[stream_id] = stream
-        self.queue(_WINDOW, _ACK, stream_id, 0)
+        self.queue(WINDOW, ACK, stream_id, 0)
         return stream
 
     # --- keeping alive ---
 
     def _take_ping(self, flags: int, value: int) -> None:
-        if flags & _SYN:
-            self.queue(_PING, _ACK, 0, value)
-        elif flags & _ACK and value == self._pinged[0]:
+        if flags & SYN:
+            self.queue(PING, ACK, 0, value)
+        elif flags & ACK and value == self._pinged[0]:
             measured = trio.current_time() - self._pinged[1]
             known = self.latency_seconds
             self.latency_seconds = measured if known is None else (known + measured) / 2
@@ -456,11 +306,11 @@ class Session(IMuxedConn):
 
     async def _keep_alive(self) -> None:
         """Ping for ever: at once, again soon (the first measures a busy start), then at intervals."""
-        pause = 1.0
+        pause = PING_AGAIN_SECONDS
         for number in range(1, 2**31):
             self._ponged = trio.Event()
             self._pinged = (number, trio.current_time())
-            self.queue(_PING, _SYN, 0, number)
+            self.queue(PING, SYN, 0, number)
             with trio.move_on_after(PING_TIMEOUT_SECONDS):
                 await self._ponged.wait()
             # Bulk data may hold up a pong, but then something was heard.

@@ -1,0 +1,464 @@
+"""One regression test for each thing that py-libp2p gets wrong: red when the guard alone is off."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trio
+from libp2p.network import swarm as network_swarm
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
+from multiaddr import Multiaddr
+
+from rhizome_index.errors import UnavailableError
+from rhizome_index.node import libp2p_guards, libp2p_swarm, libp2p_yamux, libp2p_yamux_stream
+from rhizome_index.node.libp2p_guards import BufferedTcpStream
+from rhizome_index.node.libp2p_swarm import Libp2pSwarm, open_swarm
+from rhizome_index.node.libp2p_yamux import Session
+from rhizome_index.node.swarm import Stream
+from tests.node.test_libp2p_swarm import ADDRESSES, ECHO, LIMIT_SECONDS, LOOPBACK, echo, exchange, pair
+
+SILENT = "/rhizome/silent/1"
+WINDOW = libp2p_yamux_stream.STREAM_WINDOW_BYTES
+
+
+async def be_silent(stream: Stream) -> None:
+    await trio.sleep_forever()
+
+
+async def wait_until(is_true: Callable[[], object]) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        while not is_true():  # noqa: ASYNC110  the library has no events for it
+            await trio.sleep(0.002)
+
+
+def session_with(swarm: Libp2pSwarm, other: Libp2pSwarm) -> Session:
+    found = swarm._session(ID.from_string(other.peer_id))
+    assert found is not None
+    return found
+
+
+async def open_raw(client: Libp2pSwarm, server: Libp2pSwarm, protocol: str) -> Any:
+    """A stream, and below it the one of the muxer."""
+    stream = await client.open_stream(server.peer_id, protocol, timeout_seconds=LIMIT_SECONDS)
+    return stream, stream._stream
+
+
+# --- 1: an exception out of a stream handler ends the host ---
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), ExceptionGroup("x", [ValueError("x")]), AssertionError("x")])
+async def test_a_handler_that_fails_costs_one_stream(error: Exception) -> None:
+    async def fail(stream: Stream) -> None:
+        raise error
+
+    async with pair() as (server, client):
+        server.handle("/rhizome/fail/1", fail)
+        stream = await client.open_stream(server.peer_id, "/rhizome/fail/1", timeout_seconds=LIMIT_SECONDS)
+        with trio.fail_after(LIMIT_SECONDS), pytest.raises(UnavailableError):
+            await stream.receive()
+        await exchange(client, server.peer_id)
+
+
+async def test_bytes_that_are_no_negotiation_cost_one_stream() -> None:
+    async with pair() as (server, client):
+        raw = await session_with(client, server).open_stream()
+        await raw.write(b"\x13/multistream/1.0.0\n\x04\xff\xff\xff\n")
+        with trio.fail_after(LIMIT_SECONDS), pytest.raises(Exception, match="reset"):
+            while await raw.read():
+                pass
+        await exchange(client, server.peer_id)
+
+
+# --- 2: slots of inbound connections are given back at shutdown only ---
+
+
+@pytest.mark.parametrize("listen", ADDRESSES)
+async def test_a_listener_outlives_its_connections(listen: str) -> None:
+    async with open_swarm(b"s" * 32, [listen]) as server:
+        server.handle(ECHO, echo)
+        slots = server._network._inbound_limiter
+        slots.total_tokens = 2
+        for number in range(5):
+            async with open_swarm(bytes([number]) * 32, []) as client:
+                await client.dial(server.addresses[0], timeout_seconds=LIMIT_SECONDS)
+                await exchange(client, server.peer_id)
+                assert slots.borrowed_tokens >= 1  # and it holds one while it lasts
+            await wait_until(lambda: not slots.borrowed_tokens)
+
+
+# --- 3: cancelling a write corrupts the connection ---
+
+
+class Halting:
+    """Makes a session's transport stop in the middle of its next write."""
+
+    def __init__(self, session: Session) -> None:
+        self.halfway, self.goes_on = trio.Event(), trio.Event()
+        self._transport = session.secured_conn.conn.read_writer.read_write_closer.stream
+        self._write = self._transport.write
+        self._transport.write = self._halt
+
+    async def _halt(self, data: bytes) -> None:
+        self._transport.write = self._write
+        await self._write(data[: len(data) // 2])
+        self.halfway.set()
+        await self.goes_on.wait()
+        await self._write(data[len(data) // 2 :])
+
+
+async def test_a_cancelled_send_leaves_the_connection_whole() -> None:
+    async with pair() as (server, client):
+        stream = await client.open_stream(server.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS)
+        halting = Halting(session_with(client, server))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send, b"x" * 1000)
+            await halting.halfway.wait()
+            nursery.cancel_scope.cancel()
+            halting.goes_on.set()
+        await exchange(client, server.peer_id)
+
+
+async def test_a_send_that_its_peer_never_takes_costs_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with pair() as (server, client):
+        stream = await client.open_stream(server.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS)
+        monkeypatch.setitem(Session.write_frame.__kwdefaults__, "timeout_seconds", 0.05)
+        Halting(session_with(client, server))
+        with trio.fail_after(LIMIT_SECONDS), pytest.raises(UnavailableError):
+            await stream.send(b"x" * 1000)
+        await wait_until(lambda: not client.connected_peers and not server.connected_peers)
+
+
+async def test_a_send_cancelled_between_frames_resets_its_stream() -> None:
+    """Else the next message would be read as the rest of this one."""
+    async with pair() as (server, client):
+        ended = trio.Event()
+
+        async def read(stream: Stream) -> None:
+            await may_read.wait()
+            try:
+                while await stream.receive():
+                    pass
+            except UnavailableError:
+                ended.set()
+
+        may_read = trio.Event()
+        server.handle("/rhizome/read/1", read)
+        stream, raw = await open_raw(client, server, "/rhizome/read/1")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send, bytes(2 * WINDOW))
+            await wait_until(lambda: not raw._may_send)
+            nursery.cancel_scope.cancel()
+        with pytest.raises(UnavailableError):
+            await stream.send(b"next")
+        may_read.set()
+        with trio.fail_after(LIMIT_SECONDS):
+            await ended.wait()
+        await exchange(client, server.peer_id)
+
+
+async def test_opening_that_is_given_up_leaves_nothing_open() -> None:
+    async with pair() as (server, client):
+        server._network.set_stream_handler(be_silent)
+        session = session_with(client, server)
+        for _ in range(3):
+            with pytest.raises(UnavailableError):
+                await client.open_stream(server.peer_id, ECHO, timeout_seconds=0.01)
+            with trio.move_on_after(0.01):
+                await client.open_stream(server.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS)
+        assert not session.streams
+
+
+# --- 4 and 9: dialling waits after a success, and refuses after a failure ---
+
+
+async def test_dialling_does_not_wait_after_it_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_swarm(b"s" * 32, [LOOPBACK]) as server, open_swarm(b"c" * 32, []) as client:
+        monkeypatch.setattr(network_swarm, "_HAPPY_EYEBALLS_DELAY", 60.0)
+        await client.dial(server.addresses[0], timeout_seconds=LIMIT_SECONDS)
+
+
+async def test_nor_does_the_library_when_it_dials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_swarm, "_HAPPY_EYEBALLS_DELAY", 60.0)
+    async with open_swarm(b"s" * 32, [LOOPBACK]) as server, open_swarm(b"c" * 32, []) as client:
+        with trio.fail_after(LIMIT_SECONDS):
+            await client._host.connect(info_from_p2p_addr(Multiaddr(server.addresses[0])))
+
+
+async def test_a_peer_that_was_away_can_be_dialled_when_it_is_back() -> None:
+    async with open_swarm(b"c" * 32, []) as client:
+        async with open_swarm(b"s" * 32, [LOOPBACK]) as server:
+            address = server.addresses[0]
+        with pytest.raises(UnavailableError, match="refused"):
+            await client.dial(address, timeout_seconds=LIMIT_SECONDS)
+        async with open_swarm(b"s" * 32, [address.partition("/p2p/")[0]]):
+            await client.dial(address, timeout_seconds=LIMIT_SECONDS)
+
+
+# --- 5: nothing bounds what a peer makes us hold ---
+
+
+async def test_a_full_window_is_in_order() -> None:
+    async with pair() as (server, client):
+        server.handle(SILENT, be_silent)
+        stream, raw = await open_raw(client, server, SILENT)
+        await stream.send(bytes(raw._may_send))
+        await exchange(client, server.peer_id)
+        assert session_with(server, client).unread_bytes >= WINDOW - 100
+
+
+async def test_a_byte_past_the_window_costs_the_connection() -> None:
+    async with pair() as (server, client):
+        server.handle(SILENT, be_silent)
+        stream, raw = await open_raw(client, server, SILENT)
+        await stream.send(bytes(raw._may_send))
+        raw._may_send = 1
+        await stream.send(b"x")
+        await wait_until(lambda: not server.connected_peers)
+
+
+async def test_all_streams_of_a_connection_share_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_yamux, "UNREAD_BYTES_MAX", WINDOW)
+    async with pair() as (server, client):
+        server.handle(SILENT, be_silent)
+        first, raw = await open_raw(client, server, SILENT)
+        second, _ = await open_raw(client, server, SILENT)
+        await first.send(bytes(raw._may_send))
+        await exchange(client, server.peer_id, b"")
+        await second.send(bytes(1000))
+        await wait_until(lambda: not server.connected_peers)
+
+
+async def test_silent_streams_of_a_connection_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_yamux, "CONNECTION_STREAMS_MAX", 4)
+    async with pair() as (server, client):
+        session = session_with(client, server)
+        for number in range(101, 121, 2):
+            session.queue(libp2p_yamux_stream.WINDOW, libp2p_yamux_stream.SYN, number, 0)
+        ponged = session._ponged = trio.Event()
+        session._pinged = (7, 0.0)
+        session.queue(libp2p_yamux_stream.PING, libp2p_yamux_stream.SYN, 0, 7)
+        with trio.fail_after(LIMIT_SECONDS):
+            await ponged.wait()  # so all of the above was read
+        assert len(session_with(server, client).streams) == 4
+
+
+async def test_streams_of_a_peer_under_one_protocol_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_swarm, "STREAMS_PER_PEER_MAX", 2)
+    async with pair() as (server, client):
+        server.handle(SILENT, be_silent)
+        kept = [await open_raw(client, server, SILENT) for _ in range(3)]
+        with trio.fail_after(LIMIT_SECONDS), pytest.raises(UnavailableError):
+            await kept[-1][0].receive()
+        await exchange(client, server.peer_id)
+        await kept[0][0].reset()  # `be_silent` never looks, but the connection's end frees its place
+
+
+async def test_a_stream_on_which_nothing_is_said_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with pair() as (server, client):
+        stream = await client.open_stream(server.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS)
+        monkeypatch.setattr(libp2p_swarm, "IDLE_TIMEOUT_SECONDS", 0.02)
+        with trio.fail_after(LIMIT_SECONDS), pytest.raises(UnavailableError, match="nothing was said"):
+            await stream.receive()
+        await wait_until(lambda: not server._inbound and not session_with(server, client).streams)
+
+
+async def test_answers_queued_for_a_peer_that_does_not_read_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_yamux, "CONTROL_BYTES_MAX", 1200)
+    async with pair() as (server, client):
+        Halting(session_with(server, client))  # the server's next write gets nowhere
+        session = session_with(client, server)
+        with suppress(MuxedConnUnavailable):  # it may end before we have
+            for number in range(300):
+                await session.write_frame(struct.pack("!BBHII", 0, 2, 1, 0, number))
+        await wait_until(lambda: not server.connected_peers)
+
+
+# --- 6: a window that stays closed ---
+
+
+async def test_a_peer_that_does_not_read_costs_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_yamux_stream, "WRITE_TIMEOUT_SECONDS", 0.02)
+    async with pair() as (server, client):
+        server.handle(SILENT, be_silent)
+        stream, _ = await open_raw(client, server, SILENT)
+        with trio.fail_after(LIMIT_SECONDS), pytest.raises(UnavailableError, match="does not read"):
+            await stream.send(bytes(2 * WINDOW))
+        await exchange(client, server.peer_id)
+
+
+# --- 7: a message that arrives in more than 100 parts ---
+
+
+class Crumbs(trio.abc.ReceiveStream):
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        part, self._data = self._data[:1], self._data[1:]
+        return part
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_message_may_arrive_byte_by_byte() -> None:
+    from libp2p.io.utils import read_exactly
+
+    stream = BufferedTcpStream(Crumbs(b"x" * 300))  # type: ignore[arg-type]
+    assert await read_exactly(stream, 250) == b"x" * 250
+    assert await stream.read(100) == b"x" * 50
+    assert await stream.read(100) == b""
+
+
+# --- 8: streams leak ---
+
+
+async def test_a_handler_that_returns_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ignore(stream: Stream) -> None:
+        pass
+
+    monkeypatch.setattr(libp2p_yamux, "CONNECTION_STREAMS_MAX", 3)
+    async with pair() as (server, client):
+        server.handle("/rhizome/ignore/1", ignore)
+        for _ in range(8):
+            stream = await client.open_stream(server.peer_id, "/rhizome/ignore/1", timeout_seconds=LIMIT_SECONDS)
+            with trio.fail_after(LIMIT_SECONDS):
+                assert await stream.receive() == b""
+            await stream.close()
+        await wait_until(lambda: not session_with(server, client).streams)
+        assert not session_with(client, server).streams and not server._inbound
+
+
+async def test_one_stream_too_many_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_yamux, "CONNECTION_STREAMS_MAX", 2)
+    async with pair() as (server, client):
+        kept = [await client.open_stream(server.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS) for _ in range(2)]
+        with pytest.raises(UnavailableError, match="too many streams"):
+            await client.open_stream(server.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS)
+        await kept[0].close()
+        await wait_until(lambda: len(session_with(client, server).streams) == 1)
+        await exchange(client, server.peer_id)
+
+
+async def test_a_closed_stream_does_not_wait_for_its_peer_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_yamux, "LINGER_SECONDS", 0.02)
+    async with pair() as (server, client):
+        server.handle(SILENT, be_silent)
+        stream, _ = await open_raw(client, server, SILENT)
+        await stream.close()
+        await wait_until(lambda: not session_with(client, server).streams)
+
+
+# --- 13: no keepalive ---
+
+
+async def test_the_round_trip_is_known() -> None:
+    async with pair() as (server, client):
+        await wait_until(lambda: client.latency_seconds(server.peer_id) and server.latency_seconds(client.peer_id))
+        assert 0 < (client.latency_seconds(server.peer_id) or 0) < LIMIT_SECONDS
+        assert client.latency_seconds(client.peer_id) is None
+
+
+async def test_a_peer_that_falls_silent_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_yamux, "PING_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(libp2p_yamux, "PING_INTERVAL_SECONDS", 0.01)
+    async with pair() as (server, client):
+        Halting(session_with(server, client))  # its socket stays open
+        monkeypatch.setattr(libp2p_yamux, "PING_TIMEOUT_SECONDS", 0.02)
+        await wait_until(lambda: not client.connected_peers)
+
+
+# --- 16: a reset looks like an end ---
+
+
+async def test_an_end_and_a_reset_are_told_apart() -> None:
+    async def end(stream: Stream) -> None:
+        await stream.send(b"last")
+        await stream.close()
+
+    async def reset(stream: Stream) -> None:
+        await stream.reset()
+
+    async with pair() as (server, client):
+        server.handle("/rhizome/end/1", end)
+        server.handle("/rhizome/reset/1", reset)
+        stream = await client.open_stream(server.peer_id, "/rhizome/end/1", timeout_seconds=LIMIT_SECONDS)
+        with trio.fail_after(LIMIT_SECONDS):
+            assert [await stream.receive() for _ in range(3)] == [b"last", b"", b""]
+        stream = await client.open_stream(server.peer_id, "/rhizome/reset/1", timeout_seconds=LIMIT_SECONDS)
+        with trio.fail_after(LIMIT_SECONDS), pytest.raises(UnavailableError):
+            await stream.receive()
+
+
+# --- 17: no deadlines ---
+
+
+async def test_a_peer_that_does_not_negotiate_is_given_up() -> None:
+    async with pair() as (server, client):
+        server._network.set_stream_handler(be_silent)
+        with trio.fail_after(LIMIT_SECONDS), pytest.raises(UnavailableError):
+            await client.open_stream(server.peer_id, ECHO, timeout_seconds=0.02)
+
+
+# --- 18: dialling unasked ---
+
+
+async def test_nobody_is_dialled_unasked() -> None:
+    async with open_swarm(b"s" * 32, [LOOPBACK]) as server, open_swarm(b"c" * 32, []) as client:
+        info = info_from_p2p_addr(Multiaddr(server.addresses[0]))
+        client._host.get_peerstore().add_addrs(info.peer_id, info.addrs, 60)
+        await client._network.auto_connector.maybe_connect()
+        assert client.connected_peers == ()
+
+
+# --- identify and closing ---
+
+
+async def test_identify_comes_late_and_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_swarm(b"s" * 32, [LOOPBACK]) as server, open_swarm(b"c" * 32, [LOOPBACK]) as client:
+        server.handle(ECHO, echo)
+        monkeypatch.setattr(libp2p_guards, "IDENTIFY_DELAY_SECONDS", 0.0)
+        await client.dial(server.addresses[0], timeout_seconds=LIMIT_SECONDS)
+        await wait_until(lambda: client._host._identified_peers and server._host._identified_peers)
+        await wait_until(lambda: not session_with(client, server).streams)
+        assert not server._inbound
+        await exchange(client, server.peer_id)
+
+
+async def test_first_answers_do_not_wait_for_identify() -> None:
+    async with pair() as (server, client):
+        await exchange(client, server.peer_id)
+        assert not client._host._identified_peers and not server._host._identified_peers
+
+
+async def test_many_connections_close_together() -> None:
+    """The library sleeps 0.2 s for each, one after the other."""
+    async with open_swarm(b"s" * 32, [LOOPBACK]) as server:
+        for number in range(8):
+            client = open_swarm(bytes([number]) * 32, [])
+            swarm = await client.__aenter__()
+            await swarm.dial(server.addresses[0], timeout_seconds=LIMIT_SECONDS)
+            with trio.fail_after(0.15):
+                await swarm.disconnect(server.peer_id)
+            await client.__aexit__(None, None, None)
+
+
+async def test_a_port_shared_by_reuseport_is_taken() -> None:
+    from rhizome_index.errors import UsageError
+
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UsageError, match=f"port {port} is already in use"):
+            async with open_swarm(b"s" * 32, [f"/ip4/127.0.0.1/tcp/{port}"]):
+                pass
