@@ -22,6 +22,7 @@ from rhizome_index.errors import (
 )
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
+from rhizome_index.index.schema import Collection
 from rhizome_index.limits import CLOCK_SKEW_SECONDS_MAX, SEGMENTS_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.link import Links
@@ -29,7 +30,7 @@ from rhizome_index.node.serve import LocalAnswerer
 from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.execute import Counted, Found, Row
 from rhizome_index.query.expr import Query
-from rhizome_index.query.plan import find_candidate
+from rhizome_index.query.plan import Candidate, candidates, find_candidate
 from rhizome_index.query.proof import record
 from rhizome_index.wire import ask as ask_protocol
 from rhizome_index.wire import heads as heads_protocol
@@ -137,20 +138,15 @@ class Resolver:
         head, manifest_bytes, manifest = source.snapshot(address, wanted)
         collection = manifest.collection(resolution.query.collection)
         if resolution.after is not None:
-            candidate = find_candidate(resolution.query, collection, resolution.after.access)
+            chosen = [find_candidate(resolution.query, collection, resolution.after.access)]
         else:
-            candidate = source.choose(resolution.query, manifest, allow_scan=allow_scan)
-        answer = Answer(resolution.query, collection, candidate, resolution.after)
-        blocks: list[tuple[Cid, bytes]] = []
+            try:
+                chosen = [source.choose(resolution.query, manifest, allow_scan=allow_scan)]
+            except UnavailableError:
+                # A sparse store may lack what choosing reads, and still have an answer.
+                chosen = candidates(resolution.query, collection)
         planned = source.blocks
-        for step in record(answer.next_walk(), source):
-            if isinstance(step, Found):
-                answer.take(step)
-            elif isinstance(step, tuple):
-                blocks.append(step)
-            else:
-                assert step is None or isinstance(step, Counted)
-                answer.finish(step)
+        answer, blocks = _first_answer(resolution, collection, chosen, source)
         resolution.opening = Opening(head, manifest, manifest_bytes)
         resolution.answer = answer
         resolution.cost.blocks_local += source.blocks - planned
@@ -229,6 +225,29 @@ class Resolver:
         if asking.failure is not None:
             raise _refusal(peer, asking.failure)
         return asking
+
+
+def _first_answer(
+    resolution: Resolution, collection: Collection, chosen: Sequence[Candidate], source: LocalAnswerer
+) -> tuple[Answer, list[tuple[Cid, bytes]]]:
+    """The answer of the first candidate whose walk the store can drive, and the blocks it touched."""
+    problem: UnavailableError | None = None
+    for candidate in chosen:
+        answer = Answer(resolution.query, collection, candidate, resolution.after)
+        blocks: list[tuple[Cid, bytes]] = []
+        try:
+            for step in record(answer.next_walk(), source):
+                if isinstance(step, Found):
+                    answer.take(step)
+                elif isinstance(step, tuple):
+                    blocks.append(step)
+                else:
+                    assert step is None or isinstance(step, Counted)
+                    answer.finish(step)
+            return answer, blocks
+        except UnavailableError as error:
+            problem = problem or error
+    raise problem or UnavailableError("nothing answers this query here")
 
 
 def _refusal(peer: str, failure: m.Failure) -> RhizomeError:
