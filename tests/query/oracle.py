@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from rhizome_index.blocks import cbor
 from rhizome_index.query.expr import And, Compare, Expr, Not, Or
 
 COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -22,13 +23,54 @@ def kind(value: Any) -> int:
 
 
 def sortable(value: Any) -> tuple[int, Any]:
+    if kind(value) == 5:
+        return 5, cbor.encode(value)
     return kind(value), value.encode() if isinstance(value, str) else 0 if value is None else value
 
 
-def elements(record: dict[str, Any], path: str) -> list[Any]:
-    """What stands at a path, one by one. Paths here have one step."""
-    value = record.get(path)
-    return value if isinstance(value, list) else [value]
+def elements(value: Any, path: str) -> list[Any]:
+    """What stands at a path, one by one; lists on the way and at its end are opened."""
+    first, _, rest = path.partition(".")
+    found = value.get(first) if isinstance(value, dict) else None
+    if not rest:
+        return found if isinstance(found, list) else [found]
+    if isinstance(found, list):
+        return [element for item in found if isinstance(item, dict) for element in elements(item, rest)]
+    return elements(found, rest)
+
+
+def lists(value: Any, path: str) -> list[Any]:
+    """The whole lists that stand at a path."""
+    first, _, rest = path.partition(".")
+    found = value.get(first) if isinstance(value, dict) else None
+    if not rest:
+        return [found] if isinstance(found, list) else []
+    if isinstance(found, list):
+        return [whole for item in found if isinstance(item, dict) for whole in lists(item, rest)]
+    return lists(found, rest)
+
+
+def exists(value: Any, path: str) -> bool:
+    first, _, rest = path.partition(".")
+    if not isinstance(value, dict) or first not in value:
+        return False
+    if not rest:
+        return True
+    below = value[first]
+    return any(exists(item, rest) for item in below) if isinstance(below, list) else exists(below, rest)
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Numbers are equal across their types; inside of lists and maps nothing is equal across types."""
+    if kind(a) == 5:
+        return type(a) is type(b) and repr(canonical(a)) == repr(canonical(b))
+    return kind(a) == kind(b) and bool(a == b)
+
+
+def canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: canonical(value[name]) for name in sorted(value)}
+    return [canonical(item) for item in value] if isinstance(value, list) else value
 
 
 def meets(record: dict[str, Any], expr: Expr) -> bool:
@@ -44,9 +86,9 @@ def meets(record: dict[str, Any], expr: Expr) -> bool:
 def compare(record: dict[str, Any], expr: Compare) -> bool:
     found, wanted = elements(record, expr.path), expr.value
     if expr.operator == "exists":
-        return (expr.path in record) is wanted
+        return exists(record, expr.path) is wanted
     if expr.operator == "=":
-        return any(kind(value) == kind(wanted) and value == wanted for value in found)
+        return any(equal(value, wanted) for value in [*found, *lists(record, expr.path)])
     if expr.operator == "!=":
         return not compare(record, Compare("=", expr.path, wanted))
     if expr.operator == "in":
