@@ -27,7 +27,7 @@ def a_proof(source: MemorySource, query: Query, collection: Collection, candidat
 
 
 def damaged(random_: random.Random, blocks: list[bytes]) -> Iterator[list[bytes]]:
-    """A proof with one block dropped, repeated, swapped, cut short, made longer or changed in a bit, or one too many."""
+    """A proof with one block dropped, repeated, swapped, shorter, longer or changed in a bit, or one too many."""
     for place, block in enumerate(blocks):
         before, behind = blocks[:place], blocks[place + 1 :]
         yield before
@@ -85,7 +85,7 @@ test_many_proofs_of_other_heads_are_refused = thoroughly(check_other_heads, SEED
 
 def test_every_bit_of_a_small_proof_counts() -> None:
     random_ = random.Random(3)
-    source, collection = made.built(made.an_empty_collection(random_, 2), made.some_records(random_, 3))
+    source, collection = made.built(made.an_empty_collection(random_, 2), made.some_records(random_, 6))
     query = Query("things", Compare("exists", "id", True))
     tried = 0
     for candidate in candidates(query, collection):

@@ -1,0 +1,204 @@
+"""The text form: what each clause means, and errors that point at the place."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rhizome_index.errors import QueryError
+from rhizome_index.index.schema import SortPath
+from rhizome_index.limits import QUERY_DEPTH_MAX, QUERY_TERMS_MAX, QUERY_TEXT_BYTES_MAX, ROWS_MAX
+from rhizome_index.query.expr import And, Compare, Not, Or, Query, decode_query, encode_query
+from rhizome_index.query.parse import parse
+
+CATS = Compare("=", "tags", "cats")
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("first 32 posts", Query("posts", limit=32)),
+        ("all posts", Query("posts")),
+        ("count posts", Query("posts", count=True)),
+        ("newest 1 posts", Query("posts", order="newest", limit=1)),
+        ("oldest 1 posts", Query("posts", order="oldest", limit=1)),
+        ("FIRST 2 posts TAGGED #cats", Query("posts", CATS, limit=2)),
+        ("all posts tagged #cats and #b, \"c d\"", Query("posts", And((
+            CATS, Compare("=", "tags", "b"), Compare("=", "tags", "c d"))))),
+        ("all posts by alice", Query("posts", Compare("=", "author", "alice"))),
+        ("all posts by 7", Query("posts", Compare("=", "author", 7))),
+        ('all posts where tags has "cats"', Query("posts", CATS)),
+        ("all posts where a in (1, 2.5, null)", Query("posts", Compare("in", "a", (1, 2.5, None)))),
+        ("all posts where a in [true]", Query("posts", Compare("in", "a", (True,)))),
+        ('all posts where a starts with "x"', Query("posts", Compare("starts with", "a", "x"))),
+        ("all posts where a.b exists", Query("posts", Compare("exists", "a.b", True))),
+        ("all posts where `a b` != -5", Query("posts", Compare("!=", "a b", -5))),
+        ("all posts where a=1 or b>=2 and not c<3", Query("posts", Or((
+            Compare("=", "a", 1), And((Compare(">=", "b", 2), Not(Compare("<", "c", 3)))))))),
+        ("all posts where (a=1 or b=2) and c=3", Query("posts", And((
+            Or((Compare("=", "a", 1), Compare("=", "b", 2))), Compare("=", "c", 3))))),
+        ("all posts order by a, -b, c desc, d asc", Query("posts", order=(
+            SortPath("a"), SortPath("b", True), SortPath("c", True), SortPath("d")))),
+        ('all posts where a = "\\u00e9\\n"', Query("posts", Compare("=", "a", "é\n"))),
+        ("all posts where a = 9223372036854775807", Query("posts", Compare("=", "a", 2**63 - 1))),
+    ],
+)  # fmt: skip
+def test_what_a_text_means(text: str, query: Query) -> None:
+    assert parse(text) == (query, None)
+    assert decode_query(encode_query(query)) == query
+
+
+def test_a_cursor_passes_through() -> None:
+    assert parse("first 1 posts after AbCd_-12") == (Query("posts", limit=1), "AbCd_-12")
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "hint"),
+    [
+        ("frist 3 posts", "frist", "first"),
+        ("first 3 posts tagd #x", "tagd", "tagged"),
+        ("first posts", "posts", ""),
+        ("first 0 posts", "0", ""),
+        ("first 3 posts where a = games", "games", '"games"'),
+        ("first 3 posts where a = 1e400", "1e400", ""),
+        ("first 3 posts where a = 9223372036854775808", "9223372036854775808", ""),
+        ('first 3 posts where a = "\\ud800"', '"\\ud800"', ""),
+        ("first 3 posts order by -a desc", "desc", ""),
+        ("first 3 posts order by a order by b", "order", ""),
+        ("first 3 posts order by a, -a", "order", ""),
+        ("newest 3 posts order by a", "order", "first N"),
+        ("count posts order by a", "order", ""),
+        ("first 3 posts after AbCdEfGh after AbCdEfGi", "AbCdEfGi", ""),
+        ("first 3 posts where (a = 1", "", ""),
+        ("first 3 posts where", "", ""),
+        ("", "", "queries look like"),
+    ],
+)
+def test_an_error_points_at_its_place(text: str, place: str, hint: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        parse(text)
+    error = caught.value
+    assert text[error.start : error.end] == place and hint in error.hint
+    if not place:
+        assert error.start == len(text)
+    if text:
+        shown, carets = error.pointer().split("\n")
+        assert shown == text and carets == " " * error.start + "^" * max(1, len(place))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "first 3 Posts",
+        "first 3 posts by",
+        "first 3 posts where a = 01",
+        "first 3 posts where a = \"open",
+        "first 3 posts where a in ()",
+        "first 3 posts where a..b = 1",
+        "first 3 posts where `\udcff` = 1",
+        "first 3 posts tagged #\udcff",
+        "count posts after AbCdEfGh",
+        "first 3 posts where " + "not " * 3900 + "a = 1",
+        "first 3 posts where " + "(" * 8000,
+        "first " + "9" * 6000 + " posts",
+        f"first {ROWS_MAX + 1} posts",
+        "first 3 posts where " + " or ".join(["a = 1"] * (QUERY_TERMS_MAX + 1)),
+        "first 3 posts where " + "not " * (QUERY_DEPTH_MAX + 1) + "a = 1",
+        "first 3 posts where a = \"" + "x" * QUERY_TEXT_BYTES_MAX + "\"",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_understood_is_a_query_error(text: str) -> None:
+    with pytest.raises(QueryError):
+        parse(text)
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    parse(f"first {ROWS_MAX} posts")
+    parse("first 3 posts where " + " or ".join(["a = 1"] * QUERY_TERMS_MAX))
+    parse("first 3 posts where " + "not " * QUERY_DEPTH_MAX + "a = 1")
+    shell = 'all posts where a = ""'
+    parse(shell[:-1] + "x" * (QUERY_TEXT_BYTES_MAX - len(shell)) + '"')
+    with pytest.raises(QueryError):
+        parse(shell[:-1] + "x" * (QUERY_TEXT_BYTES_MAX - len(shell) + 1) + '"')
+
+
+WORDS = [
+    *[
+        "first",
+        "newest",
+        "all",
+        "count",
+        "posts",
+        "3",
+        "-3",
+        "where",
+        "order",
+        "by",
+        "tagged",
+        "#x",
+        "and",
+        "or",
+        "not",
+        "(",
+        ")",
+        "[",
+        "]",
+        ",",
+        "=",
+        "!=",
+        "<=",
+        "has",
+        "in",
+        "starts",
+        "with",
+    ],
+    *[
+        "exists",
+        "true",
+        "null",
+        '"a"',
+        "`a",
+        "b`",
+        "a.b",
+        "1.5",
+        "1e5",
+        "after",
+        "AbCdEfGhI",
+        "-",
+        "asc",
+        "desc",
+        "\\",
+        '"',
+        "`",
+        "#",
+        "é",
+        "�",
+    ],
+    "\0",
+]
+
+
+@given(st.integers(0, 2**32))
+def test_any_text_is_a_query_or_a_query_error(seed: int) -> None:
+    random_ = random.Random(seed)
+    start = random_.choice(["", "first 3 posts ", "all posts where ", "all posts where a = ", "all posts order by "])
+    text = start + random_.choice([" ", ""]).join(random_.choices(WORDS, k=random_.randrange(12)))
+    try:
+        query, _ = parse(text)
+    except QueryError as error:
+        assert 0 <= error.start <= error.end <= len(text)
+        error.pointer()
+    else:
+        assert decode_query(encode_query(query)) == query
+
+
+@given(st.text(max_size=60))
+def test_random_text(text: str) -> None:
+    for start in ("", "first 3 posts where "):
+        try:
+            parse(start + text)
+        except QueryError:
+            continue
