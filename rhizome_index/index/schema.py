@@ -19,7 +19,7 @@ from typing import Any
 from pyrsistent import PMap
 
 from rhizome_index.errors import UsageError
-from rhizome_index.index.keys import encode_component
+from rhizome_index.index.keys import INVERT, encode_component
 from rhizome_index.index.record import Path, Record, parse_path, values_at
 from rhizome_index.limits import INDEX_ELEMENTS_MAX, INDEX_PATHS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX
 from rhizome_index.tree.node import Tree
@@ -161,7 +161,9 @@ def entry_maker(name: str, paths: Sequence[SortPath], key: str) -> EntryMaker:
                 prefix += part
             else:
                 prefixes = [item + part for item in prefixes]
-        tail = encode_component(values_at(record, key_path)[0][0], descending=key_descending)
+        tail = primary_key(record, key_path)
+        if key_descending:
+            tail = tail.translate(INVERT)
         keys = [prefix + tail] if prefixes is None else [item + tail for item in prefixes]
         if keys and max(map(len, keys)) > KEY_BYTES_MAX:
             raise UsageError(

@@ -43,7 +43,9 @@ class Compare:
     value: Any
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Compare) and cbor.encode(_from_expr(self)) == cbor.encode(_from_expr(other))
+        if not isinstance(other, Compare) or (self.operator, self.path) != (other.operator, other.path):
+            return False
+        return cbor.encode(_from_expr(self)) == cbor.encode(_from_expr(other))
 
     def __hash__(self) -> int:
         return hash(cbor.encode(_from_expr(self)))
