@@ -53,7 +53,9 @@ ASK_TIMEOUT_SECONDS = 30.0  # a peer that has not finished one answer by then is
 DIAL_TIMEOUT_SECONDS = 10.0  # people wait no longer for an address
 ANSWERS_AT_ONCE_MAX = 64  # over all peers; each holds one frame and one open walk
 CHUNK_CACHE_BYTES = 64 * 1024 * 1024  # chunks kept in memory, in encoded bytes; decoded they take about four times that
-SORT_BYTES_MAX = 48 * 1024 * 1024  # pairs sorted in memory before they are spilled to disk, for each sorter
+SORT_BYTES_MAX = (
+    256 * 1024 * 1024
+)  # pairs sorted in memory before they are spilled to disk, over the sorters of one import
 
 # --- swarm ---
 STREAMS_PER_PEER_MAX = 64  # inbound, for each protocol: an honest peer keeps one

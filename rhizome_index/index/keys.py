@@ -45,6 +45,7 @@ _EXACT = 2**53
 _NUMBER = bytes([NUMBER])
 _TEXT = bytes([TEXT])
 _END = b"\0\1"
+_ZERO = b"\x80" + bytes(7)
 
 
 def encode_component(value: Any, *, descending: bool = False) -> bytes:
@@ -193,8 +194,8 @@ def _encode_int(value: int) -> bytes:
 
 
 def _encode_double(value: float) -> bytes:
-    bits = int.from_bytes(_DOUBLE.pack(value + 0.0), "big")
-    return (bits ^ _ALL if bits & _SIGN else bits | _SIGN).to_bytes(8, "big")
+    """To negate is to flip the sign bit."""
+    return _DOUBLE.pack(-value) if value > 0 else _ZERO if value == 0 else _DOUBLE.pack(value).translate(INVERT)
 
 
 def _decode_double(data: bytes) -> float:

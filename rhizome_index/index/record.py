@@ -18,7 +18,7 @@ Record = dict[str, Any]
 Path = tuple[str, ...]  # the steps of a dotted path
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
-_PLAIN = (str, float, bool, bytes, type(None))
+_PLAIN = {str, float, bool, bytes, type(None)}
 
 
 def encode_record(record: Mapping[str, Any]) -> bytes:
@@ -89,19 +89,18 @@ def _values_below(value: Any, path: Path) -> tuple[list[Any], bool]:
 
 
 def _problem(value: Any, depth: int) -> str:
-    """What is wrong with a value, or an empty text."""
+    """What is wrong with a map or a list, or an empty text."""
     if depth > RECORD_DEPTH_MAX:
         return f"a record nested deeper than {RECORD_DEPTH_MAX} levels"
     if type(value) is dict:
-        if not all(type(key) is str for key in value):
+        if value and set(map(type, value)) != {str}:
             return "a record with a name that is not text"
-        items: Any = value.values()
-    else:
-        items = value
-    for item in items:
+        value = value.values()
+    kinds = set(map(type, value))
+    if kinds <= _PLAIN:
+        return ""
+    for item in value:
         kind = type(item)
-        if kind is str:
-            continue
         if kind is int:
             if not _INT_MIN <= item <= _INT_MAX:
                 return f"the number {item} does not fit in 64 bits"

@@ -1,27 +1,18 @@
-"""What a publisher declares: names, sort orders, collections and their indexes; and the entries that follow.
-
-An index is a list of paths. Each record gives one entry for each distinct
-element of the one path that may hold a list, otherwise one entry. Entry key:
-the values at the paths, then the primary key, which runs in the direction of
-the last path; so an index read backwards is exactly the opposite order. Entry
-value: the record's digest.
-
-An empty list gives no entry: nothing equals any of its elements.
-"""
+"""What a publisher declares: names, sort orders, collections and their indexes; and what a primary key is."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pyrsistent import PMap
 
 from rhizome_index.errors import UsageError
-from rhizome_index.index.keys import INVERT, encode_component
+from rhizome_index.index.keys import encode_component
 from rhizome_index.index.record import Path, Record, parse_path, values_at
-from rhizome_index.limits import INDEX_ELEMENTS_MAX, INDEX_PATHS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX
+from rhizome_index.limits import INDEX_PATHS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX
 from rhizome_index.tree.node import Tree
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -126,59 +117,3 @@ def primary_key(record: Record, path: Path) -> bytes:
 def encode_primary_key(collection: Collection, key: Any) -> bytes:
     """The encoded form of a primary key given by itself. Raises UsageError for what cannot be one."""
     return primary_key({collection.key: key}, (collection.key,))
-
-
-EntryMaker = Callable[[Record], tuple[list[bytes], int]]
-
-
-def entry_maker(name: str, paths: Sequence[SortPath], key: str) -> EntryMaker:
-    """A function from a record to its entry keys in an index, and the position of the path with a list (or -1).
-
-    It raises UsageError for a record that this index cannot hold.
-    """
-    steps = [(parse_path(path.path), path.descending) for path in paths]
-    key_path = parse_path(key)
-    key_descending = paths[-1].descending
-
-    def entries(record: Record) -> tuple[list[bytes], int]:
-        prefixes: list[bytes] | None = None
-        prefix = b""
-        list_at = -1
-        for position, (path, descending) in enumerate(steps):
-            # The common case first: this runs for every record and index.
-            value = record.get(path[0]) if len(path) == 1 else None
-            if len(path) == 1 and type(value) is not list:
-                part = encode_component(value, descending=descending)
-            else:
-                values, is_list = values_at(record, path)
-                if is_list:
-                    parts = _distinct(name, values, descending, again=list_at >= 0)
-                    list_at = position
-                    prefixes = [prefix + part for part in parts]
-                    continue
-                part = encode_component(values[0], descending=descending)
-            if prefixes is None:
-                prefix += part
-            else:
-                prefixes = [item + part for item in prefixes]
-        tail = primary_key(record, key_path)
-        if key_descending:
-            tail = tail.translate(INVERT)
-        keys = [prefix + tail] if prefixes is None else [item + tail for item in prefixes]
-        if keys and max(map(len, keys)) > KEY_BYTES_MAX:
-            raise UsageError(
-                f"a value too long for the index {name!r}: an entry's key has at most {KEY_BYTES_MAX} bytes"
-            )
-        return keys, list_at
-
-    return entries
-
-
-def _distinct(name: str, values: Sequence[Any], descending: bool, *, again: bool) -> set[bytes]:
-    """The components of a list's elements, each once."""
-    if again:
-        raise UsageError(f"two lists in one record for the index {name!r}; an index takes one")
-    parts = {encode_component(value, descending=descending) for value in values}
-    if len(parts) > INDEX_ELEMENTS_MAX:
-        raise UsageError(f"a list of {len(parts)} elements for the index {name!r}")
-    return parts

@@ -17,9 +17,10 @@ from typing import Any, Protocol, TypeVar
 
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import cid_of, digest_of
-from rhizome_index.errors import UsageError
-from rhizome_index.index.record import Record, decode_record
-from rhizome_index.index.schema import Collection, Index, SortPath, check_name, check_paths, entry_maker
+from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.index.entries import entry_maker
+from rhizome_index.index.record import Record, decode_record, parse_path
+from rhizome_index.index.schema import Collection, Index, SortPath, check_name, check_paths, primary_key
 from rhizome_index.limits import INDEXES_MAX, INLINE_VALUE_BYTES_MAX
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.build import Sink, build
@@ -85,19 +86,19 @@ def apply_changes(
     new_sorter: Callable[[], Sorter] = MemorySorter,
 ) -> RecordWalk[Collection]:
     """The collection with changes applied. They are sorted by primary key, each key once; records are checked."""
-    deriving = [_Deriving(collection, index, new_sorter) for index in _indexes(collection)]
+    deriving = _Deriving(_indexes(collection), new_sorter)
     is_new = not collection.primary.count
     if is_new:
         primary = build(rule, _primary_entries(changes, sink, deriving), sink)
     else:
         primary = yield from _edit_primary(rule, collection.primary, changes, sink, deriving)
     indexes = collection.indexes
-    for item in deriving:
+    for item in deriving.indexes:
         if is_new:
             tree = build(rule, item.entries(), sink)
         else:
             tree = yield from _edit_index(rule, item.index.tree, item.entries(), sink)
-        indexes = indexes.set(item.index.name, replace(item.index, tree=tree, lists=tuple(item.lists)))
+        indexes = indexes.set(item.index.name, item.with_tree(tree))
     return replace(collection, primary=primary, indexes=indexes)
 
 
@@ -116,8 +117,8 @@ def add_index(
         raise UsageError(f"the collection {collection.name!r} has an index {name!r} already", hint="drop it first")
     if len(collection.indexes) >= INDEXES_MAX:
         raise UsageError(f"a collection has at most {INDEXES_MAX} indexes")
-    tree, lists = yield from derive_index(rule, collection, name, paths, sink, new_sorter)
-    return replace(collection, indexes=collection.indexes.set(name, Index(name, tuple(paths), tree, lists)))
+    index = yield from derive_index(rule, collection, name, paths, sink, new_sorter)
+    return replace(collection, indexes=collection.indexes.set(name, index))
 
 
 def derive_index(
@@ -127,64 +128,87 @@ def derive_index(
     paths: Sequence[SortPath],
     sink: Sink,
     new_sorter: Callable[[], Sorter] = MemorySorter,
-) -> RecordWalk[tuple[Tree, tuple[int, ...]]]:
-    """An index's tree and counts of lists, from the primary alone: the pure function that makes roots decidable."""
-    deriving = _Deriving(collection, Index(name, tuple(paths), EMPTY_TREE, (0,) * len(paths)), new_sorter)
+) -> RecordWalk[Index]:
+    """An index from the primary alone: the pure function that makes its root decidable. Raises UsageError."""
+    deriving = _Deriving([Index(name, tuple(paths), EMPTY_TREE, (0,) * len(paths))], new_sorter)
+    path = parse_path(collection.key)
     cursor = Cursor(collection.primary)
     while (found := (yield from cursor.next_entries())) is not None:
         keys, values = found
-        for data in (yield from _record_bytes(collection.primary, keys, values)):
-            deriving.note(decode_record(data), sha256(data).digest(), +1)
-    return build(rule, deriving.entries(), sink), tuple(deriving.lists)
+        blocks = yield from _record_bytes(collection.primary, keys, values)
+        records = list(map(decode_record, blocks))
+        for key, record in zip(keys, records, strict=True):
+            if primary_key(record, path) != key:
+                raise IntegrityError("a record that stands at another primary key than its own")
+        deriving.note_records(keys, blocks, records, +1)
+    (derived,) = deriving.indexes
+    return derived.with_tree(build(rule, derived.entries(), sink))
 
 
 class _Deriving:
-    """The entries of one index, gathered while records pass by.
+    """The entries of indexes, gathered while records pass by."""
 
-    lists  for each path, how many records hold a list there
+    def __init__(self, indexes: Sequence[Index], new_sorter: Callable[[], Sorter]) -> None:
+        self._maker = entry_maker([(index.name, index.paths) for index in indexes])
+        self.indexes = [_Gathered(index, new_sorter()) for index in indexes]
+
+    def note_many(self, keys: Sequence[bytes], blocks: Sequence[bytes], sign: int) -> None:
+        """Records come (+1) or go (-1). Their bytes have been checked before."""
+        if self.indexes:
+            self.note_records(keys, blocks, list(map(cbor.decode_own, blocks)), sign)
+
+    def note_records(
+        self, keys: Sequence[bytes], blocks: Sequence[bytes], records: Sequence[Record], sign: int
+    ) -> None:
+        """The same for records that have been decoded already."""
+        maker, indexes = self._maker, self.indexes
+        for key, data, record in zip(keys, blocks, records, strict=True):
+            value = sha256(data).digest() if sign > 0 else _DELETE
+            for index, (entries, list_at) in zip(indexes, maker(record, key), strict=True):
+                if list_at >= 0:
+                    index.lists[list_at] += sign
+                index.waiting += [(entry, value) for entry in entries]
+        for index in indexes:
+            index.hand_over()
+
+
+class _Gathered:
+    """What has been gathered for one index.
+
+    lists    for each path, how many records hold a list there
+    waiting  entries on their way to the sorter
     """
 
-    def __init__(self, collection: Collection, index: Index, new_sorter: Callable[[], Sorter]) -> None:
+    def __init__(self, index: Index, sorter: Sorter) -> None:
         self.index = index
         self.lists = list(index.lists)
-        self._maker = entry_maker(index.name, index.paths, collection.key)
-        self._sorter = new_sorter()
-        self._waiting: list[tuple[bytes, bytes]] = []
+        self.waiting: list[tuple[bytes, bytes]] = []
+        self._sorter = sorter
 
-    def note(self, record: Record, digest: bytes, sign: int) -> None:
-        """A record comes (+1) or goes (-1)."""
-        keys, list_at = self._maker(record)
-        if list_at >= 0:
-            self.lists[list_at] += sign
-        value = digest if sign > 0 else _DELETE
-        waiting = self._waiting
-        for key in keys:
-            waiting.append((key, value))
-        if len(waiting) >= _BATCH:
-            self._hand_over()
+    def hand_over(self) -> None:
+        self._sorter.add_many(self.waiting)
+        self.waiting.clear()
 
     def entries(self) -> Iterator[tuple[bytes, bytes]]:
         """Everything noted, by key."""
-        self._hand_over()
         return self._sorter.sorted()
 
-    def _hand_over(self) -> None:
-        self._sorter.add_many(self._waiting)
-        self._waiting.clear()
+    def with_tree(self, tree: Tree) -> Index:
+        return replace(self.index, tree=tree, lists=tuple(self.lists))
 
 
 def _indexes(collection: Collection) -> list[Index]:
     return [collection.indexes[name] for name in sorted(collection.indexes)]
 
 
-def _primary_entries(
-    changes: Iterable[Change], sink: Sink, deriving: Sequence[_Deriving]
-) -> Iterator[tuple[bytes, Value]]:
+def _primary_entries(changes: Iterable[Change], sink: Sink, deriving: _Deriving) -> Iterator[tuple[bytes, Value]]:
     """The entries of a new primary tree, noting index entries on the way."""
-    for key, data in changes:
-        if data is not None:
-            _note_record(data, deriving, +1)
-            yield key, _as_value(data, sink)
+    stream = iter(changes)
+    while batch := list(islice(stream, _BATCH)):
+        puts = [(key, data) for key, data in batch if data is not None]
+        deriving.note_many([key for key, _ in puts], [data for _, data in puts], +1)
+        for key, data in puts:
+            yield key, data if len(data) <= INLINE_VALUE_BYTES_MAX else _as_value(data, sink)
 
 
 def _edit_primary(
@@ -192,7 +216,7 @@ def _edit_primary(
     tree: Tree,
     changes: Iterable[Change],
     sink: Sink,
-    deriving: Sequence[_Deriving],
+    deriving: _Deriving,
 ) -> RecordWalk[Tree]:
     stream = iter(changes)
     start = tree
@@ -202,11 +226,9 @@ def _edit_primary(
         values = yield from get_many(start, keys)
         held = [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
         old = yield from _record_bytes(start, [key for key, _ in held], [value for _, value in held])
-        for data in old:
-            _note_record(data, deriving, -1)
-        for _, new in batch:
-            if new is not None:
-                _note_record(new, deriving, +1)
+        deriving.note_many([key for key, _ in held], old, -1)
+        puts = [(key, new) for key, new in batch if new is not None]
+        deriving.note_many([key for key, _ in puts], [new for _, new in puts], +1)
         edits = [(key, None if new is None else _as_value(new, sink)) for key, new in batch]
         tree = yield from edit(tree, rule, edits, sink)
     return tree
@@ -239,14 +261,6 @@ def _as_value(data: bytes, sink: Sink) -> Value:
     cid = cid_of(data)
     sink(cid, data)
     return cbor.Link(cid)
-
-
-def _note_record(data: bytes, deriving: Sequence[_Deriving], sign: int) -> None:
-    if deriving:
-        record: Record = cbor.decode_own(data)
-        digest = sha256(data).digest()
-        for item in deriving:
-            item.note(record, digest, sign)
 
 
 def _last_of_each(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:

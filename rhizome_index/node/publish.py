@@ -11,6 +11,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -24,7 +25,7 @@ from rhizome_index.index.manifest import Manifest, encode_manifest, new_manifest
 from rhizome_index.index.record import Path, Record, encode_record, parse_path
 from rhizome_index.index.schema import Collection, Index, SortPath, check_name, encode_primary_key, primary_key
 from rhizome_index.index.write import MemorySorter, RecordWalk, Sorter, add_index, apply_changes
-from rhizome_index.limits import COLLECTIONS_MAX
+from rhizome_index.limits import COLLECTIONS_MAX, SORT_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.spill import SpillingSorter
@@ -83,10 +84,10 @@ class Publisher:
 
         Returns the new head and how many records the collection has now.
         """
-        new_sorter = self._spilling if big else MemorySorter
         with _without_collecting() if big else nullcontext(), self._store.transaction():
             manifest = self.manifest(dataset)
             made = _with_declared(manifest, collection, declaration)
+            new_sorter = self._spilling(1 + len(made.indexes)) if big else MemorySorter
             changes = self._sorted_changes(made, records, new_sorter, on_written)
             head, changed = self._write(
                 dataset, manifest, lambda sink: apply_changes(manifest.rule, made, changes, sink, new_sorter)
@@ -117,7 +118,7 @@ class Publisher:
             head, after = self._write(
                 dataset,
                 manifest,
-                lambda sink: add_index(manifest.rule, before, name, paths, sink, self._spilling),
+                lambda sink: add_index(manifest.rule, before, name, paths, sink, self._spilling(1)),
             )
         return head, after.indexes[name]
 
@@ -149,8 +150,9 @@ class Publisher:
             sorter.add_many(batch)
         return _last_of_each(sorter.sorted(), on_written)
 
-    def _spilling(self) -> Sorter:
-        return SpillingSorter(self._store.folder)
+    def _spilling(self, sorters: int) -> Callable[[], Sorter]:
+        """Makes sorters that share the memory there is for them."""
+        return partial(SpillingSorter, self._store.folder, SORT_BYTES_MAX // sorters)
 
     def _write(
         self, dataset: str, manifest: Manifest, change: Callable[[Sink], RecordWalk[Collection]]

@@ -11,13 +11,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
 from rhizome_index.errors import StoreError
-from rhizome_index.limits import SORT_BYTES_MAX
 
 _PAIR_BYTES = 180  # what Python adds to a pair of short byte strings
 _BLOCK_PAIRS = 2048
@@ -29,7 +28,7 @@ Pair = tuple[bytes, bytes]
 class SpillingSorter:
     """Sorts pairs by key. `folder` is where the temporary file goes; it is gone when the sorter is."""
 
-    def __init__(self, folder: Path, bytes_max: int = SORT_BYTES_MAX) -> None:
+    def __init__(self, folder: Path, bytes_max: int) -> None:
         self._folder = folder
         self._bytes_max = bytes_max
         self._pairs: list[Pair] = []
@@ -48,7 +47,7 @@ class SpillingSorter:
         self._pairs.extend(pairs)
         if len(self._pairs) - self._counted >= _BLOCK_PAIRS:
             fresh = self._pairs[self._counted :]
-            self._bytes += sum(len(key) + len(value) for key, value in fresh) + _PAIR_BYTES * len(fresh)
+            self._bytes += sum(map(len, chain.from_iterable(fresh))) + _PAIR_BYTES * len(fresh)
             self._counted = len(self._pairs)
             if self._bytes > self._bytes_max:
                 self._spill()

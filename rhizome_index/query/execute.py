@@ -21,9 +21,10 @@ from typing import Any
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import DIGEST_BYTES, digest_of
 from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.index.entries import EntryMaker, entry_maker
 from rhizome_index.index.keys import INVERT, component_end, encode_component
-from rhizome_index.index.record import Record, decode_record, parse_path, values_at
-from rhizome_index.index.schema import Collection, EntryMaker, entry_maker, primary_key
+from rhizome_index.index.record import Path, Record, decode_record, parse_path, values_at
+from rhizome_index.index.schema import Collection, primary_key
 from rhizome_index.index.write import Need, NeedRecords
 from rhizome_index.limits import ROWS_BATCH
 from rhizome_index.query.expr import Query, compile_filter
@@ -120,12 +121,7 @@ def _read_primary(collection: Collection, keys: Sequence[bytes], values: Sequenc
     read = []
     for key, item in zip(keys, data, strict=True):
         record = decode_record(item)
-        try:
-            own_key = primary_key(record, path)
-        except UsageError as error:
-            raise IntegrityError(f"a record that has {error}") from None
-        if own_key != key:
-            raise IntegrityError("a record that stands at another primary key than its own")
+        _check_key(path, key, record)
         read.append((key, key, record))
     return read
 
@@ -133,7 +129,8 @@ def _read_primary(collection: Collection, keys: Sequence[bytes], values: Sequenc
 def _entry_reader(collection: Collection, candidate: Candidate) -> Reader:
     """A reader of an index's entries and the records they name."""
     index = collection.indexes[candidate.access.index]
-    maker = entry_maker(index.name, index.paths, collection.key)
+    maker = entry_maker([(index.name, index.paths)])
+    path = parse_path(collection.key)
     descending = index.paths[-1].descending
     before_key = candidate.parts - 1
 
@@ -152,17 +149,28 @@ def _entry_reader(collection: Collection, candidate: Candidate) -> Reader:
         read = []
         for position, key, data in zip(keys, primary_keys, found, strict=True):
             record = decode_record(data)
-            _check_entry(maker, index.name, position, record)
+            _check_key(path, key, record)
+            _check_entry(maker, index.name, position, key, record)
             read.append((position, key, record))
         return read
 
     return read
 
 
-def _check_entry(maker: EntryMaker, name: str, position: bytes, record: Record) -> None:
+def _check_key(path: Path, key: bytes, record: Record) -> None:
+    """Raise IntegrityError unless the record has this primary key."""
+    try:
+        own_key = primary_key(record, path)
+    except UsageError as error:
+        raise IntegrityError(f"a record that has {error}") from None
+    if own_key != key:
+        raise IntegrityError("a record that stands at another primary key than its own")
+
+
+def _check_entry(maker: EntryMaker, name: str, position: bytes, key: bytes, record: Record) -> None:
     """Raise IntegrityError unless the record gives this entry."""
     try:
-        given = maker(record)[0]
+        ((given, _),) = maker(record, key)
     except UsageError as error:
         raise IntegrityError(f"the index {name!r} lists a record that it cannot hold: {error}") from None
     if position not in given:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from operator import lt
+from operator import add, lt
 
 from rhizome_index.blocks.cid import Cid, cid_of
 from rhizome_index.limits import INLINE_VALUE_BYTES_MAX, KEY_BYTES_MAX
@@ -78,7 +78,7 @@ class LevelBuilder:
         if level:
             weights = [len(key) + 48 for key in keys]
         else:
-            weights = [len(key) + len(value) + 16 for key, value in zip(keys, values, strict=True)]
+            weights = [size + 16 for size in map(add, map(len, keys), map(len, values))]
         cuts = find_cuts(priorities, weights, self._rule.max_weight, before=self._began_at_cut, at_end=at_end)
         start = 0
         for cut in cuts.positions:
