@@ -52,6 +52,7 @@ SEGMENTS_MAX = 4096  # times one query is resumed before we call it endless
 ASK_TIMEOUT_SECONDS = 30.0  # a peer that has not finished one answer by then is given up
 DIAL_TIMEOUT_SECONDS = 10.0  # people wait no longer for an address
 ANSWERS_AT_ONCE_MAX = 64  # over all peers; each holds one frame and one open walk
+RECORDS_REMEMBERED_MAX = 4096  # checks of records remembered for each of 16 indexes: about 1 KiB each
 CHUNK_CACHE_BYTES = 64 * 1024 * 1024  # chunks kept in memory, in encoded bytes; decoded they take about four times that
 SORT_BYTES_MAX = (
     256 * 1024 * 1024

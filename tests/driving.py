@@ -11,8 +11,9 @@ from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import UnavailableError
 from rhizome_index.index.write import NeedRecords
 from rhizome_index.query.answer import Answer
-from rhizome_index.query.execute import Found, Row
+from rhizome_index.query.execute import Found
 from rhizome_index.query.proof import Replay, record
+from rhizome_index.query.rows import Row
 from rhizome_index.tree.cursor import Cursor, get_many
 from rhizome_index.tree.node import Node, decode_node
 from rhizome_index.tree.walk import NeedNodes

@@ -99,7 +99,7 @@ def component_end(data: bytes, start: int) -> int:
         return start + 1
     if kind == NUMBER:
         body = data[start + 1 : start + 9]
-        end = start + 9 + (2 if len(body) == 8 and _has_rest(_decode_double(_flipped(body, flip))) else 0)
+        end = start + (11 if _body_has_rest(body.translate(INVERT) if flip else body) else 9)
     elif kind in (TEXT, BYTES, OTHER):
         stop, escape = (_END.translate(INVERT), b"\xff\0") if flip else (_END, b"\0\xff")
         at = start + 1
@@ -208,8 +208,12 @@ def _has_rest(value: float) -> bool:
     return _EXACT <= value < 2.0**63 or -(2.0**63) <= value <= -_EXACT
 
 
-def _flipped(data: bytes, flip: int) -> bytes:
-    return data.translate(INVERT) if flip else data
+def _body_has_rest(body: bytes) -> bool:
+    """The same, told from the encoded number."""
+    return _RESTS[0] <= body < _RESTS[1] or _RESTS[2] <= body <= _RESTS[3]
+
+
+_RESTS = tuple(map(_encode_double, (2.0**53, 2.0**63, -(2.0**63), -(2.0**53))))
 
 
 def _decode_component(data: bytes) -> Any:

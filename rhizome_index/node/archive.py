@@ -24,10 +24,10 @@ from rhizome_index.limits import PROOF_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
 from rhizome_index.query.answer import Answer, Cursor
-from rhizome_index.query.execute import Row
 from rhizome_index.query.expr import Query, decode_query, encode_query
 from rhizome_index.query.plan import decode_access, encode_access, find_candidate
 from rhizome_index.query.proof import Replay
+from rhizome_index.query.rows import Row
 from rhizome_index.tree.node import Tree
 from rhizome_index.wire.ask import Opening
 

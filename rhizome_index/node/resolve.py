@@ -28,10 +28,11 @@ from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.link import Links
 from rhizome_index.node.serve import LocalAnswerer
 from rhizome_index.query.answer import Answer, Cursor
-from rhizome_index.query.execute import Counted, Found, Row
+from rhizome_index.query.execute import Counted, Found
 from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import Candidate, candidates, find_candidate
 from rhizome_index.query.proof import record
+from rhizome_index.query.rows import Row
 from rhizome_index.wire import ask as ask_protocol
 from rhizome_index.wire import heads as heads_protocol
 from rhizome_index.wire import message as m

@@ -17,9 +17,10 @@ from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import CURSOR_BYTES_MAX
-from rhizome_index.query.execute import Counted, Found, Row, Scan, scan, smallest, sort_key
+from rhizome_index.query.execute import Counted, Found, Scan, scan, smallest, sort_key
 from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import Access, Candidate, decode_access, encode_access
+from rhizome_index.query.rows import Row
 
 
 @dataclass(frozen=True, slots=True)

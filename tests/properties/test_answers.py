@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.index.schema import Collection
 from rhizome_index.query.answer import Answer, Cursor
-from rhizome_index.query.execute import Found, Row
+from rhizome_index.query.execute import Found
 from rhizome_index.query.expr import Query, decode_query, encode_query
 from rhizome_index.query.plan import Candidate, candidates, choose, decode_access, encode_access, find_candidate
 from rhizome_index.query.proof import record
+from rhizome_index.query.rows import Row
 from tests.driving import MemorySource, answer_directly, replay
 from tests.properties import records as made
 from tests.properties.effort import quickly, thoroughly
