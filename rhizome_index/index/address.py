@@ -31,7 +31,7 @@ def public_key_of(peer_id: str) -> bytes:
         data = base58.b58decode(peer_id)
     except ValueError:
         data = b""
-    if len(data) != 38 or not data.startswith(_ID_HEADER):
+    if len(data) != 38 or not data.startswith(_ID_HEADER) or peer_id_of(data[6:]) != peer_id:
         raise UsageError(f"not the peer id of a publisher: {peer_id[:80]!r}", hint="they look like 12D3KooW...")
     return data[6:]
 

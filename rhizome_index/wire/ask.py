@@ -127,6 +127,9 @@ def answer(number: int, ask: Ask, peer: Answerer) -> Iterator[bytes]:
     except UsageError as error:
         yield m.encode_failure(number, m.REFUSED, f"{error}; {error.hint}" if error.hint else str(error))
         return
+    except IntegrityError as error:
+        yield m.encode_failure(number, m.MALFORMED, str(error))
+        return
     yield m.encode_open(
         number,
         {

@@ -1,0 +1,22 @@
+"""Values as DAG-JSON, the notation of the vectors: https://ipld.io/specs/codecs/dag-json/spec/"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+from rhizome_index.blocks.cbor import Link
+from rhizome_index.blocks.cid import format_cid
+
+
+def to_dag_json(value: Any) -> Any:
+    """What `json.dump` writes for a value of the data model."""
+    if type(value) is Link:
+        return {"/": format_cid(bytes(value))}
+    if type(value) is bytes:
+        return {"/": {"bytes": b64encode(value).rstrip(b"=").decode()}}
+    if isinstance(value, list | tuple):
+        return [to_dag_json(item) for item in value]
+    if isinstance(value, dict):
+        return {name: to_dag_json(item) for name, item in value.items()}
+    return value

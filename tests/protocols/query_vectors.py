@@ -1,0 +1,193 @@
+"""Vectors of queries: canonical forms, what meets a condition, which plans there are, and the walk of each."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from rhizome_index.blocks import cbor
+from rhizome_index.blocks.cid import digest_of
+from rhizome_index.errors import UsageError
+from rhizome_index.query.answer import Answer
+from rhizome_index.query.execute import Counted, Found, scan
+from rhizome_index.query.expr import Query, compile_filter, decode_query, encode_query
+from rhizome_index.query.plan import Candidate, candidates, encode_access
+from rhizome_index.query.proof import record
+from tests.properties.records import a_query
+from tests.protocols.dag_json import to_dag_json
+from tests.protocols.dataset import COLLECTION, MANIFEST_CID, RECORDS, SOURCE
+
+Vectors = dict[str, Any]
+
+BY_HAND: list[Any] = [
+    ["things", ["and"], "declared", None, False],
+    ["things", ["=", "tags", "a"], "declared", 5, False],
+    ["things", ["=", "tags", "a"], "newest", 3, False],
+    ["things", ["and", ["=", "tags", "a"], ["=", "tags", ""]], "oldest", 3, False],
+    ["things", ["and", ["=", "n", 1], ["=", "tags", "a"], [">", "m", 0]], ["m"], 4, False],
+    ["things", ["and", [">=", "n", 0], ["<", "n", 3], ["!=", "m", 1]], ["-n"], None, False],
+    ["things", ["and", [">", "tags", ""], ["<", "tags", "b"]], ["tags"], 3, False],
+    ["things", ["in", "a.b", [None]], ["n"], 9, False],
+    ["things", ["in", "tags", ["a", "b"]], ["id"], 9, False],
+    ["things", ["=", "tags", ["a"]], ["-id"], 9, False],
+    ["things", ["=", "id", "k1"], "declared", 1, False],
+    ["things", ["starts with", "id", "k1"], ["id"], 7, False],
+    ["things", ["or", ["=", "n", 1], ["not", ["exists", "tags", True]]], "newest", 5, False],
+    ["things", ["or"], "newest", 5, False],
+    ["things", ["=", "tags", "a"], "declared", None, True],
+    ["things", ["and", ["=", "tags", "a"], [">", "n", 0]], "declared", None, True],
+    ["things", [">", "tags", "a"], "declared", None, True],
+    ["things", ["and"], "declared", None, True],
+    ["things", ["exists", "a.b.c", True], "declared", None, True],
+]
+
+NOT_QUERIES: dict[str, Any] = {
+    "no list": {},
+    "four parts": ["things", ["and"], "declared", None],
+    "a collection's name that is none": ["Things", ["and"], "declared", None, False],
+    "a condition that is text": ["things", "and", "declared", None, False],
+    "an empty condition": ["things", [], "declared", None, False],
+    "an unknown operator": ["things", ["~", "a", "b"], "declared", None, False],
+    "a comparison without a value": ["things", ["=", "a"], "declared", None, False],
+    "a not of two conditions": ["things", ["not", ["and"], ["and"]], "declared", None, False],
+    "a path that is none": ["things", ["=", "a..b", 1], "declared", None, False],
+    "a path that is a list": ["things", ["=", ["a"], 1], "declared", None, False],
+    "less than a list": ["things", ["<", "a", [1]], "declared", None, False],
+    "less than a map": ["things", ["<", "a", {}], "declared", None, False],
+    "in nothing": ["things", ["in", "a", []], "declared", None, False],
+    "in text": ["things", ["in", "a", "b"], "declared", None, False],
+    "in 257 values": ["things", ["in", "a", list(range(257))], "declared", None, False],
+    "a beginning that is a number": ["things", ["starts with", "a", 1], "declared", None, False],
+    "exists with a number": ["things", ["exists", "a", 1], "declared", None, False],
+    "an integer beyond 64 bits": ["things", ["=", "a", 2**63], "declared", None, False],
+    "an order that is unknown": ["things", ["and"], "latest", None, False],
+    "an order by nothing": ["things", ["and"], [], None, False],
+    "an order by a path that is none": ["things", ["and"], ["--a"], None, False],
+    "an order by 65 paths": ["things", ["and"], ["a"] * 65, None, False],
+    "a limit of 0": ["things", ["and"], "declared", 0, False],
+    "a limit beyond a million": ["things", ["and"], "declared", 1_000_001, False],
+    "a limit that is a float": ["things", ["and"], "declared", 1.0, False],
+    "a count that is 1": ["things", ["and"], "declared", None, 1],
+    "65 comparisons": ["things", ["and", *[["=", "a", 1]] * 65], "declared", None, False],
+    "17 levels": ["things", None, "declared", None, False],
+    "a query of too many bytes": ["things", ["=", "a", "b" * 16384], "declared", None, False],
+}  # fmt: skip
+
+
+def all_queries() -> list[Query]:
+    made = [decode_query(cbor.encode(body)) for body in BY_HAND]
+    random_ = random.Random(3)
+    return made + [a_query(random_) for _ in range(60)]
+
+
+def query_vectors() -> Vectors:
+    queries = [query for query in all_queries() if len(encode_query(query)) < 2000]
+    NOT_QUERIES["17 levels"][1] = deep(17)
+    return {
+        "dataset": "that of manifest/1",
+        "queries": [
+            {"query": to_dag_json(cbor.decode(encode_query(query))), "digest": query.digest.hex()} for query in queries
+        ],
+        "not_queries": [{"name": name, "data": cbor.encode(body).hex()} for name, body in NOT_QUERIES.items()],
+        "plans": [plans_of(query) for query in queries],
+        "blocks": "the first 4 bytes of the digest of each block, in order; query: a position in `queries`, from 0",
+        "walks": [{"query": at, **walk} for at, query in enumerate(queries[:40]) for walk in walks_of(query)],
+        "cursors": cursors(),
+    }
+
+
+def deep(levels: int) -> Any:
+    condition: Any = ["=", "a", 1]
+    for _ in range(levels):
+        condition = ["not", condition]
+    return condition
+
+
+def plans_of(query: Query) -> Vectors:
+    """The candidates of a query, and the primary keys of the records that meet it, in the order of the primary."""
+    meets = compile_filter(query.where)
+    met = [to_dag_json(record["id"]) for record in RECORDS if meets(record)]
+    body = to_dag_json(cbor.decode(encode_query(query)))
+    try:
+        found = candidates(query, COLLECTION)
+    except UsageError:
+        return {"query": body, "candidates": None, "met": met}
+    return {"query": body, "candidates": [shown(candidate) for candidate in found], "met": met}
+
+
+def shown(candidate: Candidate) -> Vectors:
+    access = candidate.access
+    return {
+        "index": access.index,
+        "low": access.low.hex(),
+        "high": None if access.high is None else access.high.hex(),
+        "reverse": access.reverse,
+        "ordered": candidate.ordered,
+        "repeats": candidate.repeats,
+        "residual": len(candidate.residual),
+    }
+
+
+def walks_of(query: Query) -> list[Vectors]:
+    """The walk of each candidate, once whole and once resumed in the middle."""
+    found = []
+    for candidate in candidates(query, COLLECTION):
+        whole = walk_of(query, candidate, None, query.limit)
+        found.append(whole)
+        positions = whole.pop("positions")
+        if positions and not query.count and len(positions) > 1:
+            resumed = walk_of(query, candidate, bytes.fromhex(positions[0]), query.limit)
+            del resumed["positions"]
+            found.append(resumed)
+    return found
+
+
+def walk_of(query: Query, candidate: Candidate, after: bytes | None, left: int | None) -> Vectors:
+    blocks: list[str] = []
+    rows: list[Any] = []
+    positions: list[str] = []
+    counted = None
+    for step in record(scan(query, COLLECTION, candidate, after, left), SOURCE):
+        if isinstance(step, Found):
+            rows += [to_dag_json(row.record["id"]) for row in step.rows]
+            positions.append(step.position.hex())
+        elif isinstance(step, Counted):
+            counted = step.count
+        elif step is not None:
+            blocks.append(digest_of(step[0])[:4].hex())
+    return {
+        "plan": to_dag_json(encode_access(candidate.access)),
+        "after": None if after is None else after.hex(),
+        "left": left,
+        "blocks": blocks,
+        "rows": rows,
+        "counted": counted,
+        "position": positions[-1] if positions else None,
+        "positions": positions,
+    }
+
+
+def cursors() -> list[Vectors]:
+    found = []
+    for query in all_queries()[1:9]:
+        candidate = candidates(query, COLLECTION)[0]
+        answer = Answer(query, COLLECTION, candidate)
+        for step in record(answer.next_walk(), SOURCE):
+            if isinstance(step, Found):
+                answer.take(step)
+        answer.finish(None)
+        rows = list(answer.rows())
+        cursor = answer.cursor(MANIFEST_CID, rows[-1]) if rows else None
+        if cursor is not None:
+            body = to_dag_json(cbor.decode(encode_query(query)))
+            last = to_dag_json(rows[-1].record["id"])
+            found.append(
+                {
+                    "query": body,
+                    "plan": to_dag_json(encode_access(candidate.access)),
+                    "last": last,
+                    "cursor": str(cursor),
+                }
+            )
+    assert found
+    return found

@@ -1,0 +1,135 @@
+"""The vectors are what the program makes today, and the program refuses every case that must be refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rhizome_index.blocks import cbor
+from rhizome_index.blocks.cid import cid_of, parse_cid
+from rhizome_index.blocks.store import MemoryStore
+from rhizome_index.errors import IntegrityError, RhizomeError, UsageError
+from rhizome_index.index.address import Address
+from rhizome_index.index.head import open_head
+from rhizome_index.index.keys import decode_key
+from rhizome_index.index.manifest import decode_manifest
+from rhizome_index.index.record import decode_record, parse_path
+from rhizome_index.index.schema import check_name
+from rhizome_index.query.expr import decode_query
+from rhizome_index.tree.cursor import Cursor
+from rhizome_index.tree.node import Tree, decode_node
+from rhizome_index.tree.walk import run
+from rhizome_index.wire import message as m
+from rhizome_index.wire.ask import Ask, Asking, Opening
+from rhizome_index.wire.frame import FrameReader
+from rhizome_index.wire.heads import AskingHeads, read_request
+from rhizome_index.wire.want import Want, Wanting
+from tests.protocols.dataset import HEAD, MANIFEST, MANIFEST_DATA
+from tests.protocols.make_vectors import MAKERS, path_of, text_of
+
+Case = dict[str, Any]
+
+
+def vectors(protocol: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path_of(protocol).read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("protocol", MAKERS)
+def test_vectors_are_up_to_date(protocol: str) -> None:
+    """If this fails: `make vectors`, and look at every line that has changed. A format is a promise."""
+    assert path_of(protocol).read_text(encoding="utf-8") == text_of(MAKERS[protocol]())
+
+
+def read_tree(case: Case) -> None:
+    blocks = [bytes.fromhex(text) for text in case["blocks"]]
+    store = MemoryStore()
+    store.put_many((cid_of(data), data) for data in blocks)
+    cursor = Cursor(Tree(parse_cid(case["root"]), case["count"]))
+    while run(cursor.next_entries(), store.get) is not None:
+        pass
+
+
+def read_replies(case: Case) -> None:
+    reader = m.ReplyReader()
+    for body in case["bodies"]:
+        reader.read(bytes.fromhex(body))
+
+
+def fields_of(body: str) -> Any:
+    return m.decode_request(bytes.fromhex(body)).fields
+
+
+def asked(case: Case) -> Any:
+    (body,) = FrameReader().feed(bytes.fromhex(case["request"]))
+    return m.decode_request(body).fields
+
+
+def feed(case: Case, conversation: Any) -> None:
+    reader = m.ReplyReader()
+    for body in FrameReader().feed(b"".join(map(bytes.fromhex, case["replies"]))):
+        reply = reader.read(body)
+        if reply is not None:
+            conversation.take(reply)
+
+
+def take_answer(case: Case) -> None:
+    ask = Ask.read(asked(case))
+    feed(case, Asking(ask, Opening(HEAD, MANIFEST, MANIFEST_DATA) if ask.known else None))
+
+
+def take_wanted(case: Case) -> None:
+    feed(case, Wanting(Want.read(asked(case)), [bytes.fromhex(cid) for cid in case["wanted"]]))
+
+
+REFUSED: dict[tuple[str, str], Callable[[Any], object]] = {
+    ("block", "not_names"): parse_cid,
+    ("block", "not_canonical"): lambda case: cbor.decode(bytes.fromhex(case["data"])),
+    ("keys", "not_keys"): lambda case: decode_key(bytes.fromhex(case["key"])),
+    ("tree", "not_chunks"): lambda case: decode_node(bytes.fromhex(case["data"])),
+    ("tree", "not_trees"): read_tree,
+    ("manifest", "not_names"): lambda name: check_name(name, "a collection"),
+    ("manifest", "not_paths"): parse_path,
+    ("manifest", "not_records"): lambda case: decode_record(bytes.fromhex(case["data"])),
+    ("manifest", "not_manifests"): lambda case: decode_manifest(bytes.fromhex(case["data"])),
+    ("head", "not_heads"): lambda case: open_head(bytes.fromhex(case["envelope"])),
+    ("head", "not_addresses"): Address.parse,
+    ("query", "not_queries"): lambda case: decode_query(bytes.fromhex(case["data"])),
+    ("message", "not_frames"): lambda case: list(FrameReader().feed(bytes.fromhex(case["stream"]))),
+    ("message", "not_requests"): lambda case: m.decode_request(bytes.fromhex(case["body"])),
+    ("message", "not_replies"): read_replies,
+    ("ask", "not_answers"): take_answer,
+    ("ask", "not_requests"): lambda case: Ask.read(fields_of(case["body"])),
+    ("want", "not_answers"): take_wanted,
+    ("want", "not_requests"): lambda case: Want.read(fields_of(case["body"])),
+    ("heads", "not_answers"): lambda case: feed(case, AskingHeads(read_request(asked(case)))),
+    ("heads", "not_requests"): lambda case: read_request(fields_of(case["body"])),
+}
+
+
+def test_every_group_of_refusals_is_tried() -> None:
+    groups = {(protocol, name) for protocol in MAKERS for name in vectors(protocol) if name.startswith("not_")}
+    assert groups == set(REFUSED)
+
+
+@pytest.mark.parametrize(("protocol", "group"), REFUSED)
+def test_what_must_be_refused_is_refused(protocol: str, group: str) -> None:
+    believed = []
+    for case in vectors(protocol)[group]:
+        try:
+            REFUSED[protocol, group](case)
+            believed.append(case if isinstance(case, str) else case["name"])
+        except RhizomeError as error:
+            assert isinstance(error, IntegrityError | UsageError)
+    assert believed == []
+
+
+def test_chunks_and_records_are_read_as_shown() -> None:
+    for case in vectors("tree")["chunks"]:
+        node = decode_node(bytes.fromhex(case["data"]))
+        assert [key.hex() for key in node.keys] == case["keys"] and list(node.counts) == case.get("counts", [])
+    for case in vectors("block")["values"]:
+        assert cbor.encode(cbor.decode(bytes.fromhex(case["data"]))).hex() == case["data"]
