@@ -30,11 +30,12 @@ from rhizome_index.index.head import Head
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import SortPath, parse_index
 from rhizome_index.limits import DIAL_TIMEOUT_SECONDS
+from rhizome_index.node.cost import Cost
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.home import Home
 from rhizome_index.node.link import Links
 from rhizome_index.node.publish import Declaration, Publisher
-from rhizome_index.node.resolve import Cost, Resolution, Resolver
+from rhizome_index.node.resolve import Resolution, Resolver
 from rhizome_index.node.serve import Server
 from rhizome_index.node.swarm import Swarm
 from rhizome_index.query.answer import Cursor

@@ -50,6 +50,9 @@ SEGMENTS_MAX = 4096  # times one query is resumed before we call it endless
 
 # --- node ---
 ASK_TIMEOUT_SECONDS = 30.0  # a peer that has not finished one answer by then is given up
+FETCH_JOB_WANTS = 64  # blocks asked of one peer at once: some 256 KiB, so that a bad peer costs little
+FETCH_JOBS_PER_PEER = 2  # one is on its way while the other is asked for
+FETCH_LATE_SECONDS = 1.0  # until some job has shown how long one takes
 DIAL_TIMEOUT_SECONDS = 10.0  # people wait no longer for an address
 ANSWERS_AT_ONCE_MAX = 64  # over all peers; each holds one frame and one open walk
 RECORDS_REMEMBERED_MAX = 4096  # checks of records remembered for each of 16 indexes: about 1 KiB each

@@ -17,7 +17,7 @@ from rhizome_index.cli.show import print_rows, summary, summary_line, to_json
 from rhizome_index.errors import RhizomeError, UnavailableError, UsageError, first_of
 from rhizome_index.index.address import Address
 from rhizome_index.node.archive import write_answer
-from rhizome_index.node.resolve import Cost
+from rhizome_index.node.cost import Cost
 from rhizome_index.query.answer import Cursor
 from rhizome_index.query.parse import parse
 

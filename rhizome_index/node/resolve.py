@@ -9,7 +9,8 @@ it here. A peer that lies loses its connection and the next one is asked.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import (
@@ -24,13 +25,16 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import CLOCK_SKEW_SECONDS_MAX, SEGMENTS_MAX
+from rhizome_index.node.cost import Cost
 from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.fetch import Fetcher
+from rhizome_index.node.gather import Gatherer
 from rhizome_index.node.link import Links
 from rhizome_index.node.serve import LocalAnswerer
 from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.execute import Counted, Found
 from rhizome_index.query.expr import Query
-from rhizome_index.query.plan import Candidate, candidates, find_candidate
+from rhizome_index.query.plan import Candidate, candidates, choose, find_candidate
 from rhizome_index.query.proof import record
 from rhizome_index.query.rows import Row
 from rhizome_index.wire import ask as ask_protocol
@@ -42,18 +46,12 @@ from rhizome_index.wire.heads import AskingHeads
 Clock = Callable[[], float]
 
 
-@dataclass(slots=True)
-class Cost:
-    """What an answer has cost so far. Times in seconds, sizes in bytes."""
+class LackingError(UnavailableError):
+    """A peer has not all that an answer needs, but maybe a part of it."""
 
-    entries_scanned: int = 0
-    blocks_local: int = 0
-    blocks_remote: int = 0
-    bytes_received: int = 0
-    round_trips: int = 0
-    peers: list[str] = field(default_factory=list)
-    connect_seconds: float = 0.0
-    seconds: float = 0.0
+    def __init__(self, peer: str, message: str) -> None:
+        super().__init__(message)
+        self.peer = peer
 
 
 @dataclass(slots=True)
@@ -129,6 +127,14 @@ class Resolver:
                 return
             except (UnavailableError, IntegrityError) as error:
                 problems.append(error)
+        lacking = [error.peer for error in problems if isinstance(error, LackingError)]
+        if lacking:
+            try:
+                await self._walk(address, resolution, lacking, allow_scan=allow_scan)
+                yield resolution.give()
+                return
+            except (UnavailableError, IntegrityError) as error:
+                problems.append(error)
         if resolution.last is not None:
             raise PartialError(f"the answer is right as far as it goes, but incomplete: {problems[-1]}")
         raise _worst(problems, address)
@@ -163,9 +169,7 @@ class Resolver:
         for _ in range(SEGMENTS_MAX):
             asking = self._next_request(address, resolution, allow_scan=allow_scan)
             cost = resolution.cost
-            cost.round_trips += 1
-            if peer not in cost.peers:
-                cost.peers.append(peer)
+            cost.note_request(peer)
             cost.bytes_received += await self._links.converse(peer, ask_protocol.PROTOCOL, asking.ask.fields(), asking)
             if asking.failure is not None:
                 raise _refusal(peer, asking.failure)
@@ -197,6 +201,50 @@ class Resolver:
             ask = replace(ask, manifest=after.manifest, access=after.access, after=position)
         return Asking(ask, cursor=after)
 
+    async def _walk(self, address: Address, resolution: Resolution, peers: Sequence[str], *, allow_scan: bool) -> None:
+        """Answer by a walk of our own over what the store and several peers have together."""
+        assert self._links is not None
+        cost, query = resolution.cost, resolution.query
+        gatherer = Gatherer(self._store, Fetcher(self._links, peers, cost))
+        if resolution.opening is None:
+            head = await self._newest_known(address, resolution, peers)
+            manifest_bytes, manifest = await gatherer.manifest(head.manifest)
+            resolution.opening = Opening(head, manifest, manifest_bytes)
+        collection = resolution.opening.manifest.collection(query.collection)
+        if resolution.answer is None:
+            if resolution.after is not None:
+                candidate = find_candidate(query, collection, resolution.after.access)
+            else:
+                candidate = (await gatherer.run(choose(query, collection, allow_scan=allow_scan))).candidate
+                gatherer.touched.clear()
+                gatherer.fetched = 0
+            resolution.answer = Answer(query, collection, candidate, resolution.after)
+        answer = resolution.answer
+        answer.finish(await gatherer.run(answer.next_walk(), answer.take))
+        with suppress(UnavailableError):  # an answer is worth giving even where it cannot be kept
+            self._store.put_head(resolution.opening.head)
+        cost.entries_scanned = answer.entries
+        cost.blocks_remote += gatherer.fetched
+        cost.blocks_local += gatherer.blocks_local
+        if resolution.proof is not None:
+            known = {cid for cid, _ in resolution.proof}
+            resolution.proof += [block for block in gatherer.touched.items() if block[0] not in known]
+
+    async def _newest_known(self, address: Address, resolution: Resolution, peers: Sequence[str]) -> Head:
+        """The newest head that we or these peers know; or the one a cursor names. Raises UnavailableError."""
+        if resolution.after is not None:
+            known = self._store.head_of(address, resolution.after.manifest)
+        else:
+            known = self._store.newest_head(address)
+            for peer in peers:
+                told = (await self.heads(peer, [address], resolution.cost)).known.get(address)
+                for head in told.heads if told else ():
+                    self._check_fresh(head, peer, pinned=True)
+                    known = head if known is None or head.sequence > known.sequence else known
+        if known is None:
+            raise UnavailableError(f"nobody asked knows a head of {address}")
+        return known
+
     def _check_fresh(self, head: Head, peer: str, *, pinned: bool) -> None:
         """Refuse a head that is older than one we know, or comes from the future."""
         if head.time_ms / 1000 > self._clock() + CLOCK_SKEW_SECONDS_MAX:
@@ -209,19 +257,16 @@ class Resolver:
         """Keep what was proven, blocks before the head that leads to them."""
         assert asking.opening is not None and asking.replay is not None
         opening = asking.opening
-        try:
-            with self._store.transaction():
-                self._store.put_many([(opening.head.manifest, opening.manifest_bytes), *asking.replay.blocks])
-                self._store.put_head(opening.head)
-        except UnavailableError:
-            pass  # an answer is worth giving even where it cannot be kept
+        with suppress(UnavailableError), self._store.transaction():  # worth giving even where it cannot be kept
+            self._store.put_many([(opening.head.manifest, opening.manifest_bytes), *asking.replay.blocks])
+            self._store.put_head(opening.head)
 
     async def heads(self, peer: str, addresses: Sequence[Address], cost: Cost) -> AskingHeads:
         """What a peer knows of some datasets, or of all it serves."""
         assert self._links is not None
         asking = AskingHeads(addresses)
         fields = heads_protocol.request_fields(addresses)
-        cost.round_trips += 1
+        cost.note_request(peer)
         cost.bytes_received += await self._links.converse(peer, heads_protocol.PROTOCOL, fields, asking)
         if asking.failure is not None:
             raise _refusal(peer, asking.failure)
@@ -255,7 +300,8 @@ def _refusal(peer: str, failure: m.Failure) -> RhizomeError:
     if failure.code == m.REFUSED:
         text, _, hint = failure.text.partition("; ")
         return UsageError(text, hint=hint)
-    return UnavailableError(f"peer {peer} has no answer ({failure.code}): {failure.text}")
+    text = f"peer {peer} has no answer ({failure.code}): {failure.text}"
+    return LackingError(peer, text) if failure.code in (m.MISSING, m.UNKNOWN) else UnavailableError(text)
 
 
 def _worst(problems: Sequence[RhizomeError], address: Address) -> RhizomeError:

@@ -1,0 +1,25 @@
+"""What an answer, or a sync, has cost so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Cost:
+    """Counted as it happens. Times in seconds, sizes in bytes."""
+
+    entries_scanned: int = 0
+    blocks_local: int = 0
+    blocks_remote: int = 0
+    bytes_received: int = 0
+    round_trips: int = 0
+    peers: list[str] = field(default_factory=list)
+    connect_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def note_request(self, peer: str) -> None:
+        """A request goes out, which takes a round trip."""
+        self.round_trips += 1
+        if peer not in self.peers:
+            self.peers.append(peer)

@@ -1,0 +1,218 @@
+"""Blocks by name from several peers at once.
+
+Promises: each block is checked against its name before anybody sees it, and given
+once; what one peer lacks is asked of the next; a peer that lies, is gone or is too
+slow loses its part to the others; when nothing is left to hand out, what the
+slowest has been asked for is asked of an idle peer too, and the first answer
+counts. So one bad provider among several costs little.
+
+Does not know: what blocks mean, where they go, who is worth asking.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from rhizome_index.blocks.cid import Cid, format_cid
+from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError, first_of
+from rhizome_index.limits import FETCH_JOB_WANTS, FETCH_JOBS_PER_PEER, FETCH_LATE_SECONDS
+from rhizome_index.node.cost import Cost
+from rhizome_index.node.link import Links
+from rhizome_index.wire.want import PROTOCOL, Want, Wanting
+
+Block = tuple[Cid, bytes]
+OnBlocks = Callable[[Sequence[Block]], None]
+
+_LATE = 2.0  # times the mean duration of a job: then an idle peer is asked for the same
+_LATE_SECONDS_MIN = 0.05  # less is noise
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A block by its name; or a record, which stands at `key` in the primary tree `root`."""
+
+    cid: Cid
+    root: Cid | None = None
+    key: bytes = b""
+
+
+class Fetcher:
+    """Fetches from some connected peers, until none of them is left."""
+
+    def __init__(self, links: Links, peers: Sequence[str], cost: Cost) -> None:
+        self._links = links
+        self._peers = list(dict.fromkeys(peers))
+        self._cost = cost
+        self.problems: list[RhizomeError] = []
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Peers that have not failed yet."""
+        return tuple(self._peers)
+
+    async def fetch(self, wanted: Sequence[Wanted], on_blocks: OnBlocks) -> None:
+        """Fetch all of these, each name once. `on_blocks` gets them as they arrive, in any order.
+
+        Raises UnavailableError if none of the peers has one of them; what it names is the first such.
+        """
+        jobs = _Jobs(wanted, on_blocks)
+        try:
+            async with trio.open_nursery() as nursery:
+                for peer in self._peers:
+                    for _ in range(FETCH_JOBS_PER_PEER):
+                        nursery.start_soon(self._work, peer, jobs)
+        except BaseExceptionGroup as group:  # `on_blocks` failed
+            raise first_of(group) from None
+        if jobs.left:
+            raise self._lacking(next(iter(jobs.left)))
+
+    def _lacking(self, cid: Cid) -> RhizomeError:
+        for problem in self.problems:
+            if isinstance(problem, IntegrityError):
+                return problem
+        return UnavailableError(f"no peer has the block {format_cid(cid)}")
+
+    async def _work(self, peer: str, jobs: _Jobs) -> None:
+        while jobs.left and peer in self._peers:
+            job = jobs.take(peer)
+            if job is None:
+                if not jobs.may_come(peer, self._peers):
+                    return
+                await jobs.wait(peer)
+                continue
+            found = await self._ask(peer, job)
+            if found is not None:
+                jobs.deliver(job, peer, found)
+            elif not job.is_over:
+                jobs.give_back(job, peer)
+
+    async def _ask(self, peer: str, job: _Job) -> list[tuple[Cid, bytes | None]] | None:
+        """What a peer answers to a job; None if it cannot or need not do it."""
+        first = job.wanted[0]
+        names = [item.cid if first.root is None else item.key for item in job.wanted]
+        cids = [item.cid for item in job.wanted]
+        want = Want(first.root, tuple(names))
+        wanting = Wanting(want, cids)
+        self._cost.note_request(peer)
+        job.begin(peer)
+        try:
+            with trio.CancelScope() as scope:
+                job.scopes.append(scope)
+                self._cost.bytes_received += await self._links.converse(peer, PROTOCOL, want.fields(), wanting)
+        except (UnavailableError, IntegrityError) as problem:
+            if peer in self._peers:
+                self._peers.remove(peer)
+                self.problems.append(problem)
+            return None
+        if scope.cancelled_caught or wanting.failure is not None:
+            return None  # another peer was faster, or this one is busy
+        return list(zip(cids, wanting.blocks, strict=False))
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """Some wants of one kind, asked of one peer at a time, or of two when the first is late."""
+
+    wanted: list[Wanted]
+    begun_at: float = 0.0
+    askers: list[str] = field(default_factory=list)
+    scopes: list[trio.CancelScope] = field(default_factory=list)
+    is_over: bool = False
+
+    def begin(self, peer: str) -> None:
+        self.askers.append(peer)
+        self.begun_at = trio.current_time()
+
+
+class _Jobs:
+    """What is left of one fetch, and who is at it."""
+
+    def __init__(self, wanted: Sequence[Wanted], on_blocks: OnBlocks) -> None:
+        self.left = {item.cid: item for item in wanted}
+        self._refused: dict[Cid, set[str]] = {}
+        self._on_blocks = on_blocks
+        self._waiting = deque(_split(list(self.left.values())))
+        self._running: list[_Job] = []
+        self._changed = trio.Event()
+        self._done = 0
+        self._seconds = 0.0
+
+    def take(self, peer: str) -> _Job | None:
+        """A job for a peer: one that waits, or one that another peer is late with."""
+        for _ in range(len(self._waiting)):
+            job = self._waiting.popleft()
+            if self._may_have(job, peer):
+                self._running.append(job)
+                return job
+            self._waiting.append(job)
+        for job in self._running:
+            if self._may_share(job, peer) and trio.current_time() >= job.begun_at + self._late_seconds():
+                return job
+        return None
+
+    def may_come(self, peer: str, peers: Sequence[str]) -> bool:
+        """Whether something may still become this peer's to do."""
+        return any(self._may_have(job, peer) for job in self._waiting) or any(
+            self._may_have(job, peer) and peer not in job.askers for job in self._running
+        )
+
+    async def wait(self, peer: str) -> None:
+        """Until something has changed, or a job that this peer could do too is late."""
+        begun = [job.begun_at for job in self._running if self._may_share(job, peer)]
+        with trio.move_on_at(min(begun, default=float("inf")) + self._late_seconds()):
+            await self._changed.wait()
+
+    def deliver(self, job: _Job, peer: str, found: Sequence[tuple[Cid, bytes | None]]) -> None:
+        """A peer has answered a job, maybe in part."""
+        if job.is_over:
+            return
+        self._done += 1
+        self._seconds += trio.current_time() - job.begun_at
+        blocks = [(cid, data) for cid, data in found if data is not None and cid in self.left]
+        for cid, data in found:
+            if data is None:
+                self._refused.setdefault(cid, set()).add(peer)
+            else:
+                self.left.pop(cid, None)
+        self._end(job)
+        self._on_blocks(blocks)
+
+    def give_back(self, job: _Job, peer: str) -> None:
+        """A peer cannot do a job."""
+        for item in job.wanted:
+            self._refused.setdefault(item.cid, set()).add(peer)
+        job.askers.remove(peer)
+        if not job.askers:
+            self._end(job)
+
+    def _end(self, job: _Job) -> None:
+        job.is_over = True
+        self._running.remove(job)
+        for scope in job.scopes:
+            scope.cancel()
+        self._waiting.extend(_split([item for item in job.wanted if item.cid in self.left]))
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def _may_have(self, job: _Job, peer: str) -> bool:
+        return not all(peer in self._refused.get(item.cid, ()) for item in job.wanted)
+
+    def _may_share(self, job: _Job, peer: str) -> bool:
+        return len(job.askers) == 1 and peer not in job.askers and self._may_have(job, peer)
+
+    def _late_seconds(self) -> float:
+        return max(_LATE_SECONDS_MIN, _LATE * self._seconds / self._done) if self._done else FETCH_LATE_SECONDS
+
+
+def _split(wanted: Sequence[Wanted]) -> list[_Job]:
+    """Jobs of one kind each, blocks or records of one tree, in order."""
+    jobs: list[_Job] = []
+    for item in wanted:
+        if not jobs or len(jobs[-1].wanted) >= FETCH_JOB_WANTS or jobs[-1].wanted[0].root != item.root:
+            jobs.append(_Job([]))
+        jobs[-1].wanted.append(item)
+    return jobs
