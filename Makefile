@@ -25,7 +25,7 @@ lint: $(VENV)/installed
 	$(RUN)/mypy
 
 bench: $(VENV)/installed
-	$(RUN)/python tests/benchmarks/bench.py
+	$(RUN)/python -m tests.benchmarks.bench
 
 vectors: $(VENV)/installed
 	$(RUN)/python -m tests.protocols.make_vectors
