@@ -15,22 +15,25 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
+from pyrsistent import pmap
+
 from rhizome_index.blocks import cbor
-from rhizome_index.blocks.cid import cid_of, digest_of
+from rhizome_index.blocks.cid import Cid, cid_of, digest_of
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.entries import entry_maker
 from rhizome_index.index.record import Record, decode_record, parse_path
 from rhizome_index.index.schema import Collection, Index, SortPath, check_name, check_paths, primary_key
 from rhizome_index.limits import INDEXES_MAX, INLINE_VALUE_BYTES_MAX
 from rhizome_index.tree.boundary import Rule
-from rhizome_index.tree.build import Sink, build
+from rhizome_index.tree.build import LevelBuilder, Sink, building
 from rhizome_index.tree.cursor import Cursor, get_many
 from rhizome_index.tree.edit import edit
 from rhizome_index.tree.node import EMPTY_TREE, Tree, Value
-from rhizome_index.tree.walk import NeedNodes
+from rhizome_index.tree.walk import NeedNodes, Walk
 
 T = TypeVar("T")
 
+_LEAVES_BATCH = 1024  # entries read at once: enough to share the costs of a batch
 _BATCH = 8192  # changes applied at once: enough to share windows, little enough to bound memory
 
 
@@ -89,13 +92,13 @@ def apply_changes(
     deriving = _Deriving(_indexes(collection), new_sorter)
     is_new = not collection.primary.count
     if is_new:
-        primary = build(rule, _primary_entries(changes, sink, deriving), sink)
+        primary = yield from building(rule, _primary_entries(changes, sink, deriving), sink)
     else:
         primary = yield from _edit_primary(rule, collection.primary, changes, sink, deriving)
     indexes = collection.indexes
     for item in deriving.indexes:
         if is_new:
-            tree = build(rule, item.entries(), sink)
+            tree = yield from building(rule, item.entries(), sink)
         else:
             tree = yield from _edit_index(rule, item.index.tree, item.entries(), sink)
         indexes = indexes.set(item.index.name, item.with_tree(tree))
@@ -117,32 +120,68 @@ def add_index(
         raise UsageError(f"the collection {collection.name!r} has an index {name!r} already", hint="drop it first")
     if len(collection.indexes) >= INDEXES_MAX:
         raise UsageError(f"a collection has at most {INDEXES_MAX} indexes")
-    index = yield from derive_index(rule, collection, name, paths, sink, new_sorter)
+    empty = Index(name, tuple(paths), EMPTY_TREE, (0,) * len(paths))
+    (index,) = yield from _derive(rule, collection, [empty], sink, new_sorter)
     return replace(collection, indexes=collection.indexes.set(name, index))
 
 
-def derive_index(
+def rebuild(
+    rule: Rule, collection: Collection, sink: Sink, new_sorter: Callable[[], Sorter] = MemorySorter
+) -> RecordWalk[Collection]:
+    """The collection made anew from the entries of its primary: the same one, if its publisher was honest.
+
+    This is the pure function that makes an index root decidable. The sink is given the indexes' blocks
+    only: the primary's are there. Raises UsageError for a record that an index cannot hold.
+    """
+    primary = LevelBuilder(rule, 0, _discard)
+    empty = [replace(index, tree=EMPTY_TREE, lists=(0,) * len(index.paths)) for index in _indexes(collection)]
+    derived = yield from _derive(rule, collection, empty, sink, new_sorter, primary)
+    indexes = pmap({index.name: index for index in derived})
+    return replace(collection, primary=primary.finish(), indexes=indexes)
+
+
+def _discard(cid: Cid, data: bytes) -> None:
+    """A sink for blocks that are there already."""
+
+
+def _derive(
     rule: Rule,
     collection: Collection,
-    name: str,
-    paths: Sequence[SortPath],
+    empty: Sequence[Index],
     sink: Sink,
-    new_sorter: Callable[[], Sorter] = MemorySorter,
-) -> RecordWalk[Index]:
-    """An index from the primary alone: the pure function that makes its root decidable. Raises UsageError."""
-    deriving = _Deriving([Index(name, tuple(paths), EMPTY_TREE, (0,) * len(paths))], new_sorter)
+    new_sorter: Callable[[], Sorter],
+    primary: LevelBuilder | None = None,
+) -> RecordWalk[list[Index]]:
+    """Indexes filled from the primary's records, each checked; its entries go to a builder on the way, if any."""
+    deriving = _Deriving(empty, new_sorter)
     path = parse_path(collection.key)
     cursor = Cursor(collection.primary)
-    while (found := (yield from cursor.next_entries())) is not None:
-        keys, values = found
+    while True:
+        keys, values = yield from _next_batch(cursor)
+        if not keys:
+            break
+        if primary is not None:
+            primary.extend(keys, values, ())
         blocks = yield from _record_bytes(collection.primary, keys, values)
         records = list(map(decode_record, blocks))
         for key, record in zip(keys, records, strict=True):
             if primary_key(record, path) != key:
                 raise IntegrityError("a record that stands at another primary key than its own")
         deriving.note_records(keys, blocks, records, +1)
-    (derived,) = deriving.indexes
-    return derived.with_tree(build(rule, derived.entries(), sink))
+    found = []
+    for item in deriving.indexes:
+        found.append(item.with_tree((yield from building(rule, item.entries(), sink))))
+    return found
+
+
+def _next_batch(cursor: Cursor) -> Walk[tuple[list[bytes], list[Value]]]:
+    """The entries of some leaves; none at the end."""
+    keys: list[bytes] = []
+    values: list[Value] = []
+    while len(keys) < _LEAVES_BATCH and (found := (yield from cursor.next_entries())) is not None:
+        keys += found[0]
+        values += found[1]
+    return keys, values
 
 
 class _Deriving:

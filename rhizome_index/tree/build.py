@@ -13,6 +13,7 @@ from rhizome_index.blocks.cid import Cid, cid_of
 from rhizome_index.limits import INLINE_VALUE_BYTES_MAX, KEY_BYTES_MAX
 from rhizome_index.tree.boundary import Rule, find_cuts
 from rhizome_index.tree.node import EMPTY_CHUNK, EMPTY_TREE, Tree, Value, encode_inner, encode_leaf
+from rhizome_index.tree.walk import PAUSE, Walk
 
 Sink = Callable[[Cid, bytes], None]
 
@@ -21,11 +22,23 @@ _BATCH = 4096  # items cut at once: the tail that is cut again is small beside i
 
 def build(rule: Rule, entries: Iterable[tuple[bytes, Value]], sink: Sink) -> Tree:
     """The tree of these entries, whose keys must strictly increase. Raises ValueError if they do not."""
+    walk = building(rule, entries, sink)
+    try:
+        while True:
+            next(walk)
+    except StopIteration as stop:
+        tree: Tree = stop.value
+        return tree
+
+
+def building(rule: Rule, entries: Iterable[tuple[bytes, Value]], sink: Sink) -> Walk[Tree]:
+    """The same as a walk that needs nothing, but pauses now and then."""
     leaves = LevelBuilder(rule, 0, sink)
     stream = iter(entries)
     while batch := list(islice(stream, _BATCH)):
         keys, values = zip(*batch, strict=True)
         leaves.extend(keys, values, ())
+        yield PAUSE
     return leaves.finish()
 
 

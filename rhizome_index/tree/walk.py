@@ -23,9 +23,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class NeedNodes:
-    """These nodes, please, in this order; never none."""
+    """These nodes, please, in this order. None: a place where whoever drives the walk may do something else first."""
 
     cids: tuple[Cid, ...]
+
+
+PAUSE = NeedNodes(())
 
 
 Walk = Generator[NeedNodes, Sequence[Node], T]
