@@ -14,6 +14,7 @@ A node works offline until it is given addresses to listen on or peers to ask.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -22,22 +23,19 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from pyrsistent import PMap, pmap
+from pyrsistent import PMap
 
-from rhizome_index.errors import UnavailableError, UsageError, first_of
+from rhizome_index.errors import UsageError, first_of
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import SortPath, parse_index
-from rhizome_index.limits import DIAL_TIMEOUT_SECONDS
 from rhizome_index.node.cost import Cost
-from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.home import Home
-from rhizome_index.node.link import Links
+from rhizome_index.node.peer import Peer
 from rhizome_index.node.publish import Declaration, Publisher
-from rhizome_index.node.resolve import Resolution, Resolver
-from rhizome_index.node.serve import Server
-from rhizome_index.node.swarm import Swarm
+from rhizome_index.node.register import Policy
+from rhizome_index.node.resolve import Resolution
 from rhizome_index.query.answer import Cursor
 from rhizome_index.query.expr import DECLARED, NEWEST, OLDEST, Expr, Query
 from rhizome_index.query.mongo import from_mongo
@@ -53,19 +51,21 @@ async def open_node(
     *,
     listen: Sequence[str] = (),
     peers: Sequence[str] = (),
+    join: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Node]:
     """Open the node of a home directory, which is made if it is missing.
 
-    listen  multiaddrs to serve on; the swarm is joined only if there are some, or some peers
+    listen  multiaddrs to serve on
     peers   full multiaddrs of peers to connect to; those that cannot be reached are left out
+    join    join the swarm even where there are neither: peers met before are remembered
 
     Raises UsageError for an address that is none, StoreError for a home that cannot be used.
     """
     place = home if isinstance(home, Home) else Home.at(home)
     place.create()
     try:
-        async with _open(place, listen, peers, clock) as node:
+        async with _open(place, listen, peers, join or bool(listen) or bool(peers), clock) as node:
             yield node
     except BaseExceptionGroup as group:  # nurseries wrap what passes through them
         raise first_of(group) from None
@@ -73,85 +73,82 @@ async def open_node(
 
 @asynccontextmanager
 async def _open(
-    place: Home, listen: Sequence[str], peers: Sequence[str], clock: Callable[[], float]
+    place: Home, listen: Sequence[str], peers: Sequence[str], join: bool, clock: Callable[[], float]
 ) -> AsyncIterator[Node]:
     async with AsyncExitStack() as stack:
         store = stack.enter_context(place.open_store())
-        if not listen and not peers:
-            yield Node(place, store, clock, None, None)
-            return
-        from rhizome_index.node.libp2p_swarm import open_swarm
+        node = Node(Peer(store, place.identity, clock, random.SystemRandom()))
+        if join:
+            from rhizome_index.node.libp2p_swarm import open_swarm
 
-        started = time.perf_counter()
-        swarm = await stack.enter_async_context(open_swarm(place.identity.seed, listen))
-        nursery = await stack.enter_async_context(trio.open_nursery())
-        stack.callback(nursery.cancel_scope.cancel)
-        node = Node(place, store, clock, swarm, Links(swarm, nursery))
-        if listen:
-            Server(store, swarm).start()
-        await node.connect(peers)
-        node.connect_seconds = time.perf_counter() - started
+            started = trio.current_time()
+            swarm = await stack.enter_async_context(open_swarm(place.identity.seed, listen))
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            stack.callback(nursery.cancel_scope.cancel)
+            node.peer.join(swarm, nursery)
+            if listen:
+                node.peer.serve()
+                nursery.start_soon(node.peer.stay)
+            await node.peer.connect(peers)
+            node.connect_seconds = trio.current_time() - started
         yield node
 
 
 class Node:
-    """A peer: its home, its store and its place in a swarm, if it has joined one.
+    """A node, to ask and to write to.
 
-    catalog          newest head of each dataset known here; a snapshot that is replaced, never changed
-    unreachable      addresses that could not be dialled, with the reason
+    peer             what it is made of
     connect_seconds  what joining the swarm and dialling took
     """
 
-    def __init__(
-        self, home: Home, store: DiskStore, clock: Callable[[], float], swarm: Swarm | None, links: Links | None
-    ) -> None:
-        self.home = home
-        self.store = store
-        self.clock = clock
-        self.swarm = swarm
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
         self.connect_seconds = 0.0
-        self.unreachable: PMap[str, str] = pmap()
-        self.publisher = Publisher(store, home.identity, clock)
-        self.resolver = Resolver(store, clock, links)
-        self._peers: list[str] = []
 
     @property
     def peer_id(self) -> str:
-        return self.home.identity.peer_id
+        return self.peer.identity.peer_id
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """Full addresses this node listens on."""
-        return self.swarm.addresses if self.swarm else ()
+        return self.peer.membership.swarm.addresses if self.peer.membership else ()
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """Peers that queries are sent to, in order."""
-        return tuple(self._peers)
+        """Peers that were named, and reached."""
+        return self.peer.named
+
+    @property
+    def unreachable(self) -> PMap[str, str]:
+        """Addresses that were named and could not be reached, with the reason."""
+        return self.peer.unreachable
 
     @property
     def catalog(self) -> PMap[Address, Head]:
-        return pmap({head.address: head for head in self.store.newest_heads()})
+        """The head to answer from of each dataset known here: a snapshot that is replaced, never changed."""
+        return self.peer.catalog
 
-    async def connect(self, addresses: Iterable[str]) -> None:
-        """Connect to peers, all at the same time. Those that cannot be reached are noted in `unreachable`."""
+    def follow(self, address: Address | str, policy: Policy | None = None) -> None:
+        """Follow a dataset from now on: all of it, unless a policy says otherwise."""
+        place = address if isinstance(address, Address) else Address.parse(address)
+        self.peer.follow(place, policy or Policy())
 
-        async def dial(place: int, address: str) -> None:
-            assert self.swarm is not None
-            try:
-                found[place] = await self.swarm.dial(address, timeout_seconds=DIAL_TIMEOUT_SECONDS)
-            except UnavailableError as error:
-                self.unreachable = self.unreachable.set(address, str(error))
+    def unfollow(self, address: Address | str) -> bool:
+        """Follow it no longer; whether it was followed."""
+        return self.peer.unfollow(address if isinstance(address, Address) else Address.parse(address))
 
-        found: dict[int, str] = {}
-        async with trio.open_nursery() as nursery:
-            for place, address in enumerate(addresses):
-                nursery.start_soon(dial, place, address)
-        self._peers += [found[place] for place in sorted(found) if found[place] not in self._peers]
+    async def sync(self, address: Address | str) -> Head:
+        """Bring what is followed of a dataset up to date now; the head that is held then.
+
+        Raises UsageError if it is not followed, UnavailableError, IntegrityError.
+        """
+        place = address if isinstance(address, Address) else Address.parse(address)
+        return await self.peer.sync(place)
 
     def collection(self, name: str, dataset: str = DEFAULT_DATASET) -> Collection:
         """A collection of this node's own."""
-        return Collection(self, self.publisher.address(dataset), name)
+        return Collection(self, self.peer.publisher.address(dataset), name)
 
     def remote_collection(self, name: str, address: str | Address) -> Collection:
         """A collection of anybody's dataset, to ask."""
@@ -170,7 +167,7 @@ class Node:
         if isinstance(query, str):
             query, text_after = parse(query)
             after = after or text_after
-        place = address or self.publisher.address(DEFAULT_DATASET)
+        place = address or self.peer.publisher.address(DEFAULT_DATASET)
         cursor = Cursor.parse(after, query) if after else None
         return Results(self, place, query, cursor, scan=scan, proof=proof)
 
@@ -218,7 +215,7 @@ class Collection:
         batch = Batch()
         yield batch
         publisher = self._publisher()
-        with self.node.store.transaction():
+        with self.node.peer.store.transaction():
             if batch.deletes:
                 publisher.delete_many(self.address.name, self.name, batch.deletes)
             if batch.puts:
@@ -244,7 +241,7 @@ class Collection:
     def _publisher(self) -> Publisher:
         if self.address.publisher != self.node.peer_id:
             raise UsageError(f"{self.address} belongs to somebody else", hint="publish a dataset of your own")
-        return self.node.publisher
+        return self.node.peer.publisher
 
 
 class Batch:
@@ -338,22 +335,22 @@ class Results:
         self._scan = scan
 
     async def __aiter__(self) -> AsyncIterator[Record]:
-        started = time.perf_counter()
-        own = self.address.publisher == self.node.peer_id
-        cost = self.resolution.cost
+        started = trio.current_time()
+        peer, cost = self.node.peer, self.resolution.cost
         cost.connect_seconds = self.node.connect_seconds
-        batches = self.node.resolver.resolve(
+        own = self.address.publisher == self.node.peer_id
+        batches = peer.resolver.resolve(
             self.address,
             self.resolution,
-            () if own else self.node.peers,
-            local=own or not self.node.peers,
+            None if own or peer.membership is None else peer.providers,
+            local=own or not peer.named,
             allow_scan=self._scan,
         )
         async for rows in batches:
-            cost.seconds = time.perf_counter() - started
+            cost.seconds = trio.current_time() - started
             for row in rows:
                 yield row.record
-        cost.seconds = time.perf_counter() - started
+        cost.seconds = trio.current_time() - started
 
     async def page(self) -> Page:
         """The whole answer at once."""

@@ -64,7 +64,7 @@ def export_command(settings: Settings, file: Path, dataset: str, source: str | N
     address = Address.parse(source) if source else Address(settings.home.identity.peer_id, dataset)
     fresh = file.with_name(file.name + ".part")
     with settings.home.open_store() as store:
-        head = store.newest_head(address)
+        head = store.current_head(address)
         if head is None:
             raise UnavailableError(f"no head of {address} here")
         try:

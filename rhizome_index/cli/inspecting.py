@@ -32,7 +32,7 @@ def inspect_command(settings: Settings, what: str) -> None:
 
 
 def _dataset(store: DiskStore, address: Address) -> dict[str, Any]:
-    head = store.newest_head(address)
+    head = store.current_head(address)
     if head is None:
         raise UnavailableError(f"no head of {address} here", hint="rhizome status lists what is")
     return {

@@ -66,7 +66,7 @@ def status_command(settings: Settings) -> None:
     with settings.home.open_store() as store:
         source = LocalSource(store)
         blocks, bytes_ = store.count_blocks()
-        for head in store.newest_heads():
+        for head in store.current_heads():
             collections = {}
             if store.has(head.manifest):
                 for name, collection in sorted(source.manifest(head.manifest).collections.items()):

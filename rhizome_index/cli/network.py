@@ -83,7 +83,7 @@ def query_command(
                 _save(results, proof)
             _say_summary(settings, results, rows)
 
-    _run(ask)
+    run(ask)
 
 
 def _say_summary(settings: Settings, results: Results, rows: int) -> None:
@@ -109,13 +109,10 @@ def _save(results: Results, path: Path) -> None:
 async def _only_dataset(node: Node, collection: str) -> Address:
     """The dataset that a query without --from means. Raises UsageError unless there is exactly one."""
     if node.peers:
-        known: list[Address] = []
-        for peer in node.peers:
-            known += (await node.resolver.heads(peer, (), Cost())).known
-        known = sorted(set(known))
+        known = await node.peer.datasets_of(node.peers, Cost())
     else:
         known = sorted(node.catalog)
-        own = node.publisher.address(DEFAULT_DATASET)
+        own = node.peer.publisher.address(DEFAULT_DATASET)
         if own in known or not known:
             return own
     if len(known) == 1:
@@ -158,10 +155,10 @@ def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, 
         if not settings.as_json:
             print("stopped", file=sys.stderr)
 
-    _run(serve)
+    run(serve)
 
 
-def _run(main: object) -> None:
+def run(main: object) -> None:
     """Run an async command; of errors that come in groups, raise the first of ours."""
     try:
         trio.run(main)  # type: ignore[arg-type]

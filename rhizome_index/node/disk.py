@@ -26,11 +26,12 @@ from rhizome_index.index.head import Head, open_head
 from rhizome_index.limits import CHUNK_CACHE_BYTES
 from rhizome_index.tree.node import Node, decode_node
 
-_VERSION = 1
 _PAGE_BYTES = 16384  # chunks of 4 KiB fill pages of this size well, and single edits still write little
 _BUSY_MILLISECONDS = 5000  # small writes of another process are over by then
 
-_SCHEMA = f"""
+# Each brings a store of the version before it to the next one.
+_SCHEMAS = (
+    """
 create table blocks (id integer primary key, digest blob not null unique, data blob not null);
 create table damaged (digest blob primary key) without rowid;
 create table heads (
@@ -38,8 +39,18 @@ create table heads (
     primary key (dataset, sequence, envelope)
 ) without rowid;
 create index heads_by_manifest on heads (manifest);
-pragma user_version = {_VERSION};
-"""
+""",
+    """
+create table follows (dataset text primary key, policy blob not null) without rowid;
+create table held (dataset text primary key, envelope blob not null) without rowid;
+create table peers (
+    address text primary key, peer_id text not null, seen_seconds real not null
+) without rowid;
+create table providers (
+    dataset text not null, peer_id text not null, seen_seconds real not null, primary key (dataset, peer_id)
+) without rowid;
+""",
+)
 
 
 class DiskStore:
@@ -65,13 +76,16 @@ class DiskStore:
 
     def _prepare(self, read_only: bool) -> None:
         (version,) = self._one("pragma user_version")
-        if version == 0 and not read_only:
+        newest = len(_SCHEMAS)
+        if version < newest and not read_only:
             with self.transaction():
-                if self._one("pragma user_version") == (0,):
-                    self._db.execute(_SCHEMA)
-        elif version != _VERSION:
+                (version,) = self._one("pragma user_version")  # another process may have been quicker
+                for schema in _SCHEMAS[version:]:
+                    self._db.execute(schema)
+                self._db.execute(f"pragma user_version = {newest}")
+        elif version != newest:
             raise StoreError(
-                f"the store {self._path} has format {version}; this program reads {_VERSION}",
+                f"the store {self._path} has format {version}; this program reads {newest}",
                 hint="use the version of rhizome that wrote it",
             )
 
@@ -82,6 +96,11 @@ class DiskStore:
 
     def close(self) -> None:
         self._db.close()
+
+    def data_version(self) -> int:
+        """A number that changes when another process has written."""
+        (version,) = self.execute("pragma data_version")[0]
+        return int(version)
 
     # --- blocks ---
 
@@ -177,13 +196,29 @@ class DiskStore:
         )
         return rows[0] if rows else None
 
-    def newest_heads(self) -> list[Head]:
-        """The newest head of every dataset, by address."""
-        return self._heads(
-            "where (dataset, sequence) in (select dataset, max(sequence) from heads group by dataset) "
-            "group by dataset order by dataset",
-            (),
+    def current_head(self, address: Address) -> Head | None:
+        """The head to answer from: of a dataset that is followed the one that is all here, else the newest."""
+        return self.held_head(address) or self.newest_head(address)
+
+    def current_heads(self) -> list[Head]:
+        """The head to answer from of every dataset, by address."""
+        rows = self.execute(
+            "select dataset, coalesce((select envelope from held where held.dataset = heads.dataset), "
+            "(select envelope from heads as of where of.dataset = heads.dataset "
+            "order by sequence desc, envelope limit 1)) from heads group by dataset order by dataset"
         )
+        return [open_head(envelope) for _, envelope in rows]
+
+    def set_held(self, head: Head) -> None:
+        """Switch to a head all of whose dataset is here."""
+        with self.transaction():
+            self.put_head(head)
+            self.execute("insert or replace into held values (?, ?)", (str(head.address), head.envelope))
+
+    def held_head(self, address: Address) -> Head | None:
+        """The head all of whose dataset is here, of a dataset that is followed."""
+        rows = self.execute("select envelope from held where dataset = ?", (str(address),))
+        return open_head(rows[0][0]) if rows else None
 
     def equivocation(self, address: Address) -> tuple[Head, Head] | None:
         """Two heads of one dataset with one sequence and different manifests, if any are known."""
@@ -200,6 +235,11 @@ class DiskStore:
         return [open_head(envelope) for (envelope,) in rows]
 
     # --- transactions ---
+
+    def execute(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement of those who keep other things here. Raises StoreError."""
+        with self._translated():
+            return list(self._db.execute(statement, values))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

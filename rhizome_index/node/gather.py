@@ -11,6 +11,8 @@ from contextlib import suppress
 from itertools import repeat
 from typing import Any
 
+import trio
+
 from rhizome_index.errors import UnavailableError
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.index.write import NeedRecords
@@ -27,14 +29,17 @@ from rhizome_index.tree.walk import NeedNodes
 class Gatherer:
     """Walks over a store and the peers of a fetcher.
 
-    touched  every block that walks have needed, in order and once: their proof
+    local    the store alone, for walks that find all they need there
+    proving  note every block that walks need
+    touched  those blocks, in order and once: their proof
     fetched  how many blocks came from peers
     """
 
-    def __init__(self, store: DiskStore, fetcher: Fetcher) -> None:
+    def __init__(self, store: DiskStore, fetcher: Fetcher, *, proving: bool = False) -> None:
         self._store = store
-        self._local = LocalSource(store)
+        self.local = LocalSource(store)
         self._fetcher = fetcher
+        self._proving = proving
         self.touched: dict[bytes, bytes] = {}
         self.fetched = 0
 
@@ -61,22 +66,23 @@ class Gatherer:
     async def manifest(self, cid: bytes) -> tuple[bytes, Manifest]:
         """A manifest by its name, and its bytes."""
         await self._fetch([] if self._store.has(cid) else [Wanted(cid)])
-        data = self._local.block(cid)
+        data = self.local.block(cid)
         return data, decode_manifest(data)
 
     async def _nodes(self, need: NeedNodes) -> list[Node]:
+        await trio.lowlevel.checkpoint()
         nodes, blocks = await self._chunks(need)
         self._touch(zip(need.cids, blocks, strict=True))
         return nodes
 
     async def _chunks(self, need: NeedNodes) -> tuple[list[Node], list[bytes]]:
         await self._fetch([Wanted(cid) for cid in dict.fromkeys(need.cids) if self._store.chunk(cid) is None])
-        chunks = self._local.chunks(need.cids)
+        chunks = self.local.chunks(need.cids)
         return [node for _, node in chunks], [data for data, _ in chunks]
 
     async def _records(self, need: NeedRecords) -> Sequence[bytes]:
         try:
-            found: Sequence[bytes] = self._local.records(need)
+            found: Sequence[bytes] = self.local.records(need)
         except UnavailableError:
             found = await self._records_from_peers(need)
         self._touch(zip(names(need), found, strict=True))
@@ -94,8 +100,8 @@ class Gatherer:
             with suppress(StopIteration):
                 while True:
                     reply, _ = await self._chunks(walk.send(reply))
-            return self._local.records(need)
-        return [self._local.block(item.cid) for item in wanted]
+            return self.local.records(need)
+        return [self.local.block(item.cid) for item in wanted]
 
     async def _fetch(self, wanted: Sequence[Wanted]) -> None:
         if wanted:
@@ -106,5 +112,6 @@ class Gatherer:
         self._store.put_many(blocks)
 
     def _touch(self, blocks: Any) -> None:
-        for cid, data in blocks:
-            self.touched.setdefault(cid, data)
+        if self._proving:
+            for cid, data in blocks:
+                self.touched.setdefault(cid, data)

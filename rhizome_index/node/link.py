@@ -7,7 +7,7 @@ asker gets a RemoteError that says what was wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import trio
@@ -17,6 +17,7 @@ from rhizome_index.limits import ASK_TIMEOUT_SECONDS, DIAL_TIMEOUT_SECONDS
 from rhizome_index.node.swarm import Stream, Swarm
 from rhizome_index.wire import message as m
 from rhizome_index.wire.frame import FrameReader
+from rhizome_index.wire.pick import Picker
 
 
 class Conversation(Protocol):
@@ -28,11 +29,12 @@ class Conversation(Protocol):
 
 
 class Links:
-    """The streams this peer keeps open to others. Reading goes on in `nursery`."""
+    """The streams this peer keeps open to others. Reading goes on in `nursery`; how peers do is told to `picker`."""
 
-    def __init__(self, swarm: Swarm, nursery: trio.Nursery) -> None:
+    def __init__(self, swarm: Swarm, nursery: trio.Nursery, picker: Picker) -> None:
         self._swarm = swarm
         self._nursery = nursery
+        self._picker = picker
         self._links: dict[tuple[str, str], _Link] = {}
         self._opening: dict[tuple[str, str], trio.Lock] = {}
 
@@ -48,13 +50,29 @@ class Links:
 
         Raises RemoteError if the peer breaks the protocol, UnavailableError if it is gone or too slow.
         """
+        started = trio.current_time()
         try:
             with trio.fail_after(timeout_seconds):
                 link = await self._link(peer_id, protocol)
-                return await link.converse(fields, conversation)
+                received = await link.converse(fields, conversation)
         except trio.TooSlowError:
+            self._picker.note_failure(peer_id, trio.current_time())
             await self._swarm.disconnect(peer_id)
             raise UnavailableError(f"peer {peer_id} did not answer within {timeout_seconds:g} s") from None
+        except (UnavailableError, IntegrityError):
+            self._picker.note_failure(peer_id, trio.current_time())
+            raise
+        seconds = trio.current_time() - started
+        self._picker.note_success(peer_id, seconds, received, self._swarm.latency_seconds(peer_id))
+        return received
+
+    def order(self, peers: Iterable[str]) -> list[str]:
+        """Peers in the order in which to ask them: a lottery, weighted by how they did."""
+        return self._picker.order(peers, trio.current_time())
+
+    async def drop(self, peer_id: str) -> None:
+        """A peer is not worth talking to any more."""
+        await self._swarm.disconnect(peer_id)
 
     async def _link(self, peer_id: str, protocol: str) -> _Link:
         name = (peer_id, protocol)

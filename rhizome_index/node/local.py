@@ -11,7 +11,7 @@ from rhizome_index.errors import UnavailableError
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.index.record import Record, decode_record
 from rhizome_index.index.schema import Collection, encode_primary_key
-from rhizome_index.index.write import NeedRecords, RecordWalk
+from rhizome_index.index.write import Need, NeedRecords, RecordWalk
 from rhizome_index.node.disk import DiskStore, describe_missing
 from rhizome_index.tree.cursor import get, get_many
 from rhizome_index.tree.node import Node, Tree
@@ -58,7 +58,11 @@ class LocalSource:
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            reply = [node for _, node in self.chunks(need.cids)] if isinstance(need, NeedNodes) else self.records(need)
+            reply = self.step(need)
+
+    def step(self, need: Need) -> Sequence[Any]:
+        """What one need of a walk asks for. Raises UnavailableError."""
+        return [node for _, node in self.chunks(need.cids)] if isinstance(need, NeedNodes) else self.records(need)
 
     def manifest(self, cid: Cid) -> Manifest:
         """A manifest by its name."""

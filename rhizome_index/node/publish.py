@@ -7,9 +7,8 @@ then may the head be announced.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -17,7 +16,6 @@ from typing import Any
 
 from pyrsistent import pmap
 
-from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, Identity, sign_head
@@ -28,11 +26,11 @@ from rhizome_index.index.write import MemorySorter, RecordWalk, Sorter, add_inde
 from rhizome_index.limits import COLLECTIONS_MAX, SORT_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
+from rhizome_index.node.sink import BlockBuffer, without_collecting
 from rhizome_index.node.spill import SpillingSorter
 from rhizome_index.tree.build import Sink
 from rhizome_index.tree.node import EMPTY_TREE
 
-_BLOCKS_AT_ONCE = 512
 _RECORDS_AT_ONCE = 1024
 
 Clock = Callable[[], float]
@@ -84,7 +82,7 @@ class Publisher:
 
         Returns the new head and how many records the collection has now.
         """
-        with _without_collecting() if big else nullcontext(), self._store.transaction():
+        with without_collecting() if big else nullcontext(), self._store.transaction():
             manifest = self.manifest(dataset)
             made = _with_declared(manifest, collection, declaration)
             new_sorter = self._spilling(1 + len(made.indexes)) if big else MemorySorter
@@ -157,23 +155,9 @@ class Publisher:
     def _write(
         self, dataset: str, manifest: Manifest, change: Callable[[Sink], RecordWalk[Collection]]
     ) -> tuple[Head, Collection]:
-        with self._sink() as sink:
-            collection = self._source.run(change(sink))
+        with BlockBuffer(self._store) as buffer:  # walks read what they have written: in batches, each seen at once
+            collection = self._source.run(change(buffer.add))
         return self._publish(dataset, manifest.with_collection(collection)), collection
-
-    @contextmanager
-    def _sink(self) -> Iterator[Sink]:
-        """Takes blocks and writes them in batches. Walks read what the store has, so each batch is seen at once."""
-        waiting: list[tuple[Cid, bytes]] = []
-
-        def sink(cid: Cid, data: bytes) -> None:
-            waiting.append((cid, data))
-            if len(waiting) >= _BLOCKS_AT_ONCE:
-                self._store.put_many(waiting)
-                waiting.clear()
-
-        yield sink
-        self._store.put_many(waiting)
 
     def _publish(self, dataset: str, manifest: Manifest) -> Head:
         """Sign and keep the next head. Nothing is signed if nothing changed."""
@@ -186,18 +170,6 @@ class Publisher:
         head = sign_head(self._identity, dataset, sequence, cid, int(self._clock() * 1000))
         self._store.put_head(head)
         return head
-
-
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """No cyclic garbage collection: an import makes millions of small objects and no cycles."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _as_change(record: Record, path: Path) -> tuple[bytes, bytes]:

@@ -8,7 +8,7 @@ it here. A peer that lies loses its connection and the next one is asked.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -26,6 +26,7 @@ from rhizome_index.index.head import Head
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import CLOCK_SKEW_SECONDS_MAX, SEGMENTS_MAX
 from rhizome_index.node.cost import Cost
+from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Fetcher
 from rhizome_index.node.gather import Gatherer
@@ -38,12 +39,11 @@ from rhizome_index.query.plan import Candidate, candidates, choose, find_candida
 from rhizome_index.query.proof import record
 from rhizome_index.query.rows import Row
 from rhizome_index.wire import ask as ask_protocol
-from rhizome_index.wire import heads as heads_protocol
 from rhizome_index.wire import message as m
 from rhizome_index.wire.ask import Ask, Asking, Opening
-from rhizome_index.wire.heads import AskingHeads
 
 Clock = Callable[[], float]
+FindPeers = Callable[[Address], Awaitable[Sequence[str]]]
 
 
 class LackingError(UnavailableError):
@@ -90,24 +90,27 @@ class Resolution:
 class Resolver:
     """Answers queries for one home."""
 
-    def __init__(self, store: DiskStore, clock: Clock, links: Links | None = None) -> None:
+    def __init__(
+        self, store: DiskStore, clock: Clock, links: Links | None = None, directory: Directory | None = None
+    ) -> None:
         self._store = store
         self._clock = clock
         self._links = links
+        self._directory = directory
 
     async def resolve(
         self,
         address: Address,
         resolution: Resolution,
-        peers: Sequence[str],
+        find_peers: FindPeers | None,
         *,
         local: bool,
         allow_scan: bool,
     ) -> AsyncIterator[list[Row]]:
         """The rows of a query, as they become certain.
 
-        peers  connected peers to ask, in this order
-        local  try the store first
+        find_peers  gives connected peers to ask about a dataset, in order; None: there is nobody
+        local       try the store first
 
         Raises UnavailableError, RemoteError (every peer lied) or PartialError (some rows were given).
         """
@@ -120,6 +123,7 @@ class Resolver:
             except UnavailableError as error:
                 problems.append(error)
                 resolution.answer = None
+        peers = await find_peers(address) if find_peers is not None else ()
         for peer in peers:
             try:
                 async for rows in self._ask(address, resolution, peer, allow_scan=allow_scan):
@@ -205,7 +209,7 @@ class Resolver:
         """Answer by a walk of our own over what the store and several peers have together."""
         assert self._links is not None
         cost, query = resolution.cost, resolution.query
-        gatherer = Gatherer(self._store, Fetcher(self._links, peers, cost))
+        gatherer = Gatherer(self._store, Fetcher(self._links, peers, cost), proving=True)
         if resolution.opening is None:
             head = await self._newest_known(address, resolution, peers)
             manifest_bytes, manifest = await gatherer.manifest(head.manifest)
@@ -237,18 +241,23 @@ class Resolver:
         else:
             known = self._store.newest_head(address)
             for peer in peers:
-                told = (await self.heads(peer, [address], resolution.cost)).known.get(address)
+                assert self._directory is not None
+                told = (await self._directory.ask(peer, [address], resolution.cost)).get(address)
                 for head in told.heads if told else ():
-                    self._check_fresh(head, peer, pinned=True)
+                    self.check_time(head, peer)
                     known = head if known is None or head.sequence > known.sequence else known
         if known is None:
             raise UnavailableError(f"nobody asked knows a head of {address}")
         return known
 
-    def _check_fresh(self, head: Head, peer: str, *, pinned: bool) -> None:
-        """Refuse a head that is older than one we know, or comes from the future."""
+    def check_time(self, head: Head, peer: str) -> None:
+        """Refuse a head that comes from the future."""
         if head.time_ms / 1000 > self._clock() + CLOCK_SKEW_SECONDS_MAX:
             raise RemoteError(peer, "a head from the future")
+
+    def _check_fresh(self, head: Head, peer: str, *, pinned: bool) -> None:
+        """Refuse a head that is older than one we know, unless it was asked for, or comes from the future."""
+        self.check_time(head, peer)
         known = self._store.newest_head(head.address)
         if known is not None and head.sequence < known.sequence and not pinned:
             raise UnavailableError(f"peer {peer} knows head {head.sequence} only; we know {known.sequence}")
@@ -260,17 +269,6 @@ class Resolver:
         with suppress(UnavailableError), self._store.transaction():  # worth giving even where it cannot be kept
             self._store.put_many([(opening.head.manifest, opening.manifest_bytes), *asking.replay.blocks])
             self._store.put_head(opening.head)
-
-    async def heads(self, peer: str, addresses: Sequence[Address], cost: Cost) -> AskingHeads:
-        """What a peer knows of some datasets, or of all it serves."""
-        assert self._links is not None
-        asking = AskingHeads(addresses)
-        fields = heads_protocol.request_fields(addresses)
-        cost.note_request(peer)
-        cost.bytes_received += await self._links.converse(peer, heads_protocol.PROTOCOL, fields, asking)
-        if asking.failure is not None:
-            raise _refusal(peer, asking.failure)
-        return asking
 
 
 def _first_answer(

@@ -17,15 +17,22 @@ from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest, decode_manifest
-from rhizome_index.limits import ANSWERS_AT_ONCE_MAX, FRAME_BYTES_MAX, HEADS_DATASETS_MAX, REQUESTS_IN_FLIGHT_MAX
+from rhizome_index.limits import (
+    ANSWERS_AT_ONCE_MAX,
+    FRAME_BYTES_MAX,
+    HEADS_DATASETS_MAX,
+    PROVIDERS_MAX,
+    REQUESTS_IN_FLIGHT_MAX,
+)
 from rhizome_index.node.disk import DiskStore, describe_missing
 from rhizome_index.node.local import LocalSource
+from rhizome_index.node.register import Register
 from rhizome_index.node.swarm import Stream, Swarm
 from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import Candidate, choose
 from rhizome_index.tree.cursor import get
 from rhizome_index.tree.node import Tree
-from rhizome_index.wire import ask, heads, want
+from rhizome_index.wire import ask, heads, sync, want
 from rhizome_index.wire import message as m
 from rhizome_index.wire.frame import FrameReader
 
@@ -36,7 +43,7 @@ class LocalAnswerer(LocalSource):
     """An `ask.Answerer` over the store."""
 
     def snapshot(self, address: Address, manifest: Cid | None) -> tuple[Head, bytes, Manifest]:
-        head = self.store.newest_head(address) if manifest is None else self.store.head_of(address, manifest)
+        head = self.store.current_head(address) if manifest is None else self.store.head_of(address, manifest)
         if head is None:
             raise UnavailableError(f"no such head of {address} here")
         data = self.store.get(head.manifest)
@@ -52,8 +59,9 @@ class LocalAnswerer(LocalSource):
 class Server:
     """Serves the store's datasets on a swarm."""
 
-    def __init__(self, store: DiskStore, swarm: Swarm) -> None:
+    def __init__(self, store: DiskStore, register: Register, swarm: Swarm) -> None:
         self._store = store
+        self._register = register
         self._swarm = swarm
         self._answerer = LocalAnswerer(store)
         self._slots = trio.CapacityLimiter(ANSWERS_AT_ONCE_MAX)
@@ -65,6 +73,7 @@ class Server:
             (ask.PROTOCOL, self._answer_ask),
             (want.PROTOCOL, self._answer_want),
             (heads.PROTOCOL, self._answer_heads),
+            (sync.PROTOCOL, self._answer_sync),
         ):
             self._swarm.handle(protocol, _Conversation(self, answering).run)
 
@@ -81,6 +90,9 @@ class Server:
 
     def _answer_want(self, request: m.Request) -> Iterator[bytes]:
         return want.answer(request.number, want.Want.read(request.fields), self._get_wanted)
+
+    def _answer_sync(self, request: m.Request) -> Iterator[bytes]:
+        return sync.answer(request.number, sync.Sync.read(request.fields), self._answerer)
 
     def _get_wanted(self, wanted: want.Want, name: bytes) -> bytes | None:
         if wanted.root is None:
@@ -102,13 +114,23 @@ class Server:
 
     def _known_heads(self, addresses: tuple[Address, ...]) -> Iterator[heads.DatasetHeads]:
         if not addresses:
-            for head in self._store.newest_heads()[:HEADS_DATASETS_MAX]:
-                yield heads.DatasetHeads(head.address, (head,))
+            for head in self._store.current_heads()[:HEADS_DATASETS_MAX]:
+                yield heads.DatasetHeads(head.address, (head,), self._providers(head.address))
         for address in addresses:
             contradiction = self._store.equivocation(address)
             newest = self._store.newest_head(address)
             known: tuple[Head, ...] = contradiction or ((newest,) if newest else ())
-            yield heads.DatasetHeads(address, known)
+            yield heads.DatasetHeads(address, known, self._providers(address))
+
+    def _providers(self, address: Address) -> tuple[str, ...]:
+        """Full addresses of who serves a dataset: ourselves if we do, and others that we have heard of."""
+        own = self._swarm.addresses[:2] if self._serves(address) else ()
+        others = (self._register.addresses_of(peer) for peer in self._register.providers(address))
+        texts = (*own, *(found[0] for found in others if found))
+        return tuple(text for text in texts if len(text) <= heads.ADDRESS_BYTES_MAX)[:PROVIDERS_MAX]
+
+    def _serves(self, address: Address) -> bool:
+        return address.publisher == self._swarm.peer_id or self._store.held_head(address) is not None
 
 
 class _Conversation:

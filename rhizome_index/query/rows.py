@@ -42,7 +42,7 @@ def reader(collection: Collection, candidate: Candidate) -> Reader:
     """A reader of entries (keys and values) of the tree that a candidate reads. It raises IntegrityError."""
     if candidate.access.index == PRIMARY:
         return _primary_reader(collection)
-    return _index_reader(collection, candidate.access.index)
+    return index_reader(collection, candidate.access.index)
 
 
 def _primary_reader(collection: Collection) -> Reader:
@@ -66,7 +66,8 @@ def _primary_reader(collection: Collection) -> Reader:
     return read
 
 
-def _index_reader(collection: Collection, name: str) -> Reader:
+def index_reader(collection: Collection, name: str) -> Reader:
+    """A reader of an index's entries. It raises IntegrityError."""
     paths = collection.indexes[name].paths
     given = _given_by(collection.key, (name, paths))
     descending = paths[-1].descending

@@ -19,7 +19,7 @@ from rhizome_index.wire import message as m
 
 PROTOCOL = "/rhizome/heads/1"
 
-_ADDRESS_BYTES_MAX = 512
+ADDRESS_BYTES_MAX = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class AskingHeads:
             raise IntegrityError("heads must come as [dataset, heads, providers]")
         address = _address(entry[0])
         fits = m.list_of(lambda item: m.is_bytes(item) and len(item) <= HEAD_BYTES_MAX, 2)(entry[1])
-        named = m.list_of(lambda item: m.is_text(item) and len(item) <= _ADDRESS_BYTES_MAX, PROVIDERS_MAX)(entry[2])
+        named = m.list_of(lambda item: m.is_text(item) and len(item) <= ADDRESS_BYTES_MAX, PROVIDERS_MAX)(entry[2])
         if not fits or not named or address in self.known or len(self.known) >= HEADS_DATASETS_MAX:
             raise IntegrityError("heads that cannot be read")
         if self._wanted and address not in self._wanted:

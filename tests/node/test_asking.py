@@ -37,7 +37,7 @@ async def ask(tmp_path: Path, listen: str, query: str = "first 8 posts tagged #c
         address = next(text for text in publisher.addresses if ("/ws" in text) == ("/ws" in listen))
         async with open_node(tmp_path / "reader", peers=[address]) as reader:
             with trio.fail_after(20):
-                return await reader.query(query, publisher.publisher.address("main")).page(), reader
+                return await reader.query(query, publisher.peer.publisher.address("main")).page(), reader
 
 
 @pytest.mark.parametrize("listen", [TCP, WS])
@@ -51,7 +51,7 @@ async def test_a_cold_peer_gets_the_answer_in_one_round_trip(tmp_path: Path, lis
 async def test_pages_go_on_at_the_same_head(tmp_path: Path) -> None:
     async with open_node(tmp_path / "publisher", listen=[TCP]) as publisher:
         await publish(publisher)
-        address = publisher.publisher.address("main")
+        address = publisher.peer.publisher.address("main")
         async with open_node(tmp_path / "reader", peers=publisher.addresses) as reader:
             first = await reader.query("newest 3 posts tagged #cats", address).page()
             await publisher.collection("posts").put({"id": "new", "tags": ["cats"], "created": 2**50})
@@ -151,11 +151,14 @@ async def test_a_lie_is_told_from_the_truth_and_costs_the_connection(
         async with open_node(tmp_path / "reader", peers=publisher.addresses) as reader:
             given = []
             with pytest.raises(RemoteError) as caught:
-                async for row in reader.query("first 8 posts tagged #cats", publisher.publisher.address("main")):
+                async for row in reader.query("first 8 posts tagged #cats", publisher.peer.publisher.address("main")):
                     given.append(row)
             assert not given
             assert caught.value.exit_code == 4 and caught.value.peer == publisher.peer_id
-            assert reader.swarm is not None and publisher.peer_id not in reader.swarm.connected_peers
+            assert (
+                reader.peer.membership is not None
+                and publisher.peer_id not in reader.peer.membership.swarm.connected_peers
+            )
 
 
 async def test_an_honest_peer_makes_up_for_a_lying_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,10 +172,10 @@ async def test_an_honest_peer_makes_up_for_a_lying_one(tmp_path: Path, monkeypat
     monkeypatch.setattr(serve.ask, "answer", answer)
     async with open_node(tmp_path / "publisher", listen=[TCP]) as publisher:
         await publish(publisher)
-        address = publisher.publisher.address("main")
+        address = publisher.peer.publisher.address("main")
         async with open_node(tmp_path / "other", listen=[TCP], peers=publisher.addresses) as other:
-            other.store.put_many(publisher.store.all_blocks())
-            other.store.put_head(publisher.catalog[address])
+            other.peer.store.put_many(publisher.peer.store.all_blocks())
+            other.peer.store.put_head(publisher.catalog[address])
             async with open_node(tmp_path / "reader", peers=[*publisher.addresses, *other.addresses]) as reader:
                 page = await reader.query("first 8 posts tagged #cats", address).page()
                 assert page.rows == newest_tagged("cats", 8) and len(page.cost.peers) == 2

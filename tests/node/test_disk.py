@@ -127,8 +127,8 @@ def test_a_bad_record_publishes_nothing(tmp_path: Path, bad: Any) -> None:
         publisher.put_many("main", "posts", [{"id": "a"}], DECLARED)
         with pytest.raises(UsageError):
             publisher.put_many("main", "posts", [{"id": "b"}, bad])
-        assert publisher.get("main", "posts", "b") is None and len(store.newest_heads()) == 1
-        assert store.newest_heads()[0].sequence == 1
+        assert publisher.get("main", "posts", "b") is None and len(store.current_heads()) == 1
+        assert store.current_heads()[0].sequence == 1
 
 
 def test_nothing_changed_signs_nothing(tmp_path: Path) -> None:

@@ -16,16 +16,16 @@ QUERY = "first 8 posts tagged #cats"
 
 def give(publisher: Node, other: Node, parity: int) -> None:
     """Every second block, and the newest head."""
-    blocks = list(publisher.store.all_blocks())
-    other.store.put_many(blocks[parity::2])
+    blocks = list(publisher.peer.store.all_blocks())
+    other.peer.store.put_many(blocks[parity::2])
     for head in publisher.catalog.values():
-        other.store.put_head(head)
+        other.peer.store.put_head(head)
 
 
 async def test_two_halves_make_a_whole_answer(tmp_path: Path) -> None:
     async with open_node(tmp_path / "publisher") as publisher:
         await publish(publisher)
-        address = publisher.publisher.address("main")
+        address = publisher.peer.publisher.address("main")
         async with (
             open_node(tmp_path / "even", listen=[TCP]) as even,
             open_node(tmp_path / "odd", listen=[TCP]) as odd,
@@ -45,7 +45,7 @@ async def test_two_halves_make_a_whole_answer(tmp_path: Path) -> None:
 async def test_the_saved_proof_of_a_gathered_answer_verifies(tmp_path: Path) -> None:
     async with open_node(tmp_path / "publisher") as publisher:
         await publish(publisher)
-        address = publisher.publisher.address("main")
+        address = publisher.peer.publisher.address("main")
         async with (
             open_node(tmp_path / "even", listen=[TCP]) as even,
             open_node(tmp_path / "odd", listen=[TCP]) as odd,
@@ -64,12 +64,12 @@ async def test_the_saved_proof_of_a_gathered_answer_verifies(tmp_path: Path) -> 
 async def test_half_a_dataset_is_not_enough(tmp_path: Path) -> None:
     async with open_node(tmp_path / "publisher") as publisher:
         await publish(publisher)
-        address = publisher.publisher.address("main")
-        root: Cid = publisher.publisher.manifest("main").collection("posts").primary.root
+        address = publisher.peer.publisher.address("main")
+        root: Cid = publisher.peer.publisher.manifest("main").collection("posts").primary.root
         async with (
             open_node(tmp_path / "even", listen=[TCP]) as even,
             open_node(tmp_path / "reader", peers=even.addresses) as reader,
         ):
-            give(publisher, even, 0 if publisher.store.has(root) else 1)
+            give(publisher, even, 0 if publisher.peer.store.has(root) else 1)
             with pytest.raises(UnavailableError):
                 await reader.query(QUERY, address).page()

@@ -1,0 +1,142 @@
+"""Who serves a dataset, and how to reach them.
+
+Everything here is a hint: told by peers, remembered from earlier, found on the
+network. What a provider then sends is proven anyway, so the worst that a false hint
+costs is a dial. Hearsay never displaces what we saw ourselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+
+import trio
+
+from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError, UsageError
+from rhizome_index.index.address import Address
+from rhizome_index.limits import DIAL_TIMEOUT_SECONDS, DIALS_AT_ONCE_MAX, HEADS_DATASETS_MAX, PROVIDERS_WANTED
+from rhizome_index.node.cost import Cost
+from rhizome_index.node.link import Links
+from rhizome_index.node.register import Register
+from rhizome_index.node.swarm import Swarm
+from rhizome_index.wire import heads as protocol
+from rhizome_index.wire.heads import AskingHeads, DatasetHeads
+
+Clock = Callable[[], float]
+Search = Callable[[Address], Awaitable[Sequence[str]]]
+
+
+class Directory:
+    """Finds and reaches providers. `search` looks on the network for full addresses of a dataset's providers."""
+
+    def __init__(self, swarm: Swarm, links: Links, register: Register, clock: Clock) -> None:
+        self._swarm = swarm
+        self._links = links
+        self._register = register
+        self._clock = clock
+        self._dials = trio.CapacityLimiter(DIALS_AT_ONCE_MAX)
+        self.search: Search | None = None
+
+    async def connect(self, addresses: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+        """Dial full addresses, several at a time: the peers reached, in order, and why the others were not.
+
+        Raises UsageError for what is no address.
+        """
+        found: dict[int, str] = {}
+        failed: dict[str, str] = {}
+
+        async def dial(place: int, address: str) -> None:
+            async with self._dials:
+                try:
+                    found[place] = await self._swarm.dial(address, timeout_seconds=DIAL_TIMEOUT_SECONDS)
+                    self._register.note_peer(address, found[place], self._clock())
+                except UnavailableError as error:
+                    failed[address] = str(error)
+
+        async with trio.open_nursery() as nursery:
+            for place, address in enumerate(addresses):
+                nursery.start_soon(dial, place, address)
+        return list(dict.fromkeys(found[place] for place in sorted(found))), failed
+
+    async def ask(self, peer: str, addresses: Sequence[Address], cost: Cost) -> dict[Address, DatasetHeads]:
+        """What a peer knows of some datasets, or of all that it serves; who serves them is noted.
+
+        Raises UnavailableError, RemoteError.
+        """
+        asking = AskingHeads(addresses)
+        cost.note_request(peer)
+        fields = protocol.request_fields(addresses)
+        cost.bytes_received += await self._links.converse(peer, protocol.PROTOCOL, fields, asking)
+        if asking.failure is not None:
+            raise UnavailableError(f"peer {peer} has no answer ({asking.failure.code}): {asking.failure.text}")
+        for known in asking.known.values():
+            self._note(known)
+        return asking.known
+
+    def _note(self, known: DatasetHeads) -> None:
+        for text in known.providers:
+            peer_id = text.rpartition("/p2p/")[2]
+            if peer_id != self._swarm.peer_id and 0 < len(peer_id) <= 100:
+                self._register.note_provider(known.address, peer_id, self._clock())
+                self._register.note_hearsay(text, peer_id)
+
+    async def providers(self, address: Address, wanted: int = PROVIDERS_WANTED) -> list[str]:
+        """Connected peers that may serve a dataset, in the order in which to ask them; more are dialled if need be."""
+        found = self._connected(address)
+        if len(found) < wanted:
+            await self._introduce(address)
+            found = self._connected(address)
+        if len(found) < wanted:
+            await self._reach(address, wanted - len(found))
+            found = self._connected(address)
+        if not found and self.search is not None:
+            for text in await self.search(address):
+                peer_id = text.rpartition("/p2p/")[2]
+                self._register.note_provider(address, peer_id, self._clock())
+                self._register.note_hearsay(text, peer_id)
+            await self._reach(address, wanted)
+            found = self._connected(address)
+        return self._links.order(found)
+
+    def _connected(self, address: Address) -> list[str]:
+        connected = set(self._swarm.connected_peers)
+        return [peer for peer in self._register.providers(address) if peer in connected]
+
+    async def _introduce(self, address: Address) -> None:
+        """Ask connected peers that have not been heard of as providers what they know."""
+        known = set(self._register.providers(address))
+        others = self._links.order(peer for peer in self._swarm.connected_peers if peer not in known)
+
+        async def ask(peer: str) -> None:
+            with suppress(UnavailableError, IntegrityError):  # it is not one that can help
+                await self.ask(peer, [address], Cost())
+
+        async with trio.open_nursery() as nursery:
+            for peer in others[:DIALS_AT_ONCE_MAX]:
+                nursery.start_soon(ask, peer)
+
+    async def _reach(self, address: Address, count: int) -> None:
+        """Dial providers that are known but not connected."""
+        connected = set(self._swarm.connected_peers)
+        absent = [peer for peer in self._register.providers(address) if peer not in connected]
+        for peer in self._links.order(absent)[: 2 * count]:
+            for text in self._register.addresses_of(peer)[:2]:
+                try:
+                    reached, _ = await self.connect([text])
+                except (UsageError, RhizomeError):
+                    continue
+                if reached:
+                    count -= 1
+                    break
+            if count <= 0:
+                return
+
+    async def meet(self, peers: Sequence[str], follows: Sequence[Address]) -> None:
+        """Tell ourselves to new peers, so to speak: learn what they serve, and what they know of our follows."""
+        for peer in peers:
+            try:
+                await self.ask(peer, (), Cost())
+                for start in range(0, len(follows), HEADS_DATASETS_MAX):
+                    await self.ask(peer, follows[start : start + HEADS_DATASETS_MAX], Cost())
+            except (UnavailableError, IntegrityError):
+                continue

@@ -1,0 +1,170 @@
+"""Follow datasets: learn of new heads, bring what is kept of them, switch when it is here.
+
+Heads are pulled now and then and whenever a hint comes; never is an older one taken.
+Each follow is a task of its own, and a few sync at the same time, the others in the
+order in which they came. A head that its publisher's own records contradict is
+refused for good, and the reason kept.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from rhizome_index.blocks.cid import Cid
+from rhizome_index.errors import IntegrityError, RemoteError, RhizomeError, UnavailableError
+from rhizome_index.index.address import Address
+from rhizome_index.index.head import Head
+from rhizome_index.limits import HEADS_ASKED, HEADS_PULL_SECONDS, RETRY_SECONDS, SYNCS_AT_ONCE_MAX
+from rhizome_index.node.cost import Cost
+from rhizome_index.node.directory import Directory
+from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.part import PartKeeper
+from rhizome_index.node.register import FULL, Follow, Register
+from rhizome_index.node.sync import Progress, Syncer
+
+
+@dataclass(slots=True)
+class FollowState:
+    """How one follow is doing.
+
+    newest    sequence of the newest head heard of, or None
+    problem   why the last attempt failed, or empty
+    refused   manifests that contradict their own records, with the reason
+    """
+
+    follow: Follow
+    newest: int | None = None
+    checked_at: float | None = None
+    problem: str = ""
+    progress: Progress = field(default_factory=Progress)
+    cost: Cost = field(default_factory=Cost)
+    refused: dict[Cid, str] = field(default_factory=dict)
+    is_syncing: bool = False
+    hinted: trio.Event = field(default_factory=trio.Event)
+    lock: trio.Lock = field(default_factory=trio.Lock)
+
+
+class Follower:
+    """Keeps everything that the register says is followed. `on_head` is told of each head switched to."""
+
+    def __init__(
+        self,
+        store: DiskStore,
+        register: Register,
+        directory: Directory,
+        syncer: Syncer,
+        keeper: PartKeeper,
+        clock: Callable[[], float],
+        chance: random.Random,
+    ) -> None:
+        self._store = store
+        self._register = register
+        self._directory = directory
+        self._syncer = syncer
+        self._keeper = keeper
+        self._clock = clock
+        self._chance = chance
+        self._slots = trio.CapacityLimiter(SYNCS_AT_ONCE_MAX)
+        self._tasks: dict[Address, tuple[Follow, trio.CancelScope]] = {}
+        self._changed = trio.Event()
+        self.states: dict[Address, FollowState] = {}
+        self.on_head: Callable[[Head], None] = lambda head: None
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                wanted = {follow.address: follow for follow in self._register.follows()}
+                for address, (follow, scope) in list(self._tasks.items()):
+                    if wanted.get(address) != follow:
+                        scope.cancel()
+                        del self._tasks[address]
+                for address, follow in wanted.items():
+                    if address not in self._tasks:
+                        scope = trio.CancelScope()
+                        self._tasks[address] = (follow, scope)
+                        self.states[address] = FollowState(follow)
+                        nursery.start_soon(self._keep_following, follow, scope)
+                for address in self.states.keys() - wanted.keys():
+                    del self.states[address]
+                await self._changed.wait()
+                self._changed = trio.Event()
+
+    def refresh(self) -> None:
+        """What is followed has changed."""
+        self._changed.set()
+
+    def hint(self, address: Address) -> None:
+        """There may be a new head of a dataset."""
+        state = self.states.get(address)
+        if state is not None:
+            state.hinted.set()
+
+    async def _keep_following(self, follow: Follow, scope: trio.CancelScope) -> None:
+        state = self.states[follow.address]
+        failures = 0
+        with scope:
+            while True:
+                state.hinted = trio.Event()
+                try:
+                    await self.bring(follow)
+                    state.problem, failures = "", 0
+                except RhizomeError as error:
+                    state.problem, failures = str(error), failures + 1
+                state.checked_at = self._clock()
+                pause = min(HEADS_PULL_SECONDS, RETRY_SECONDS * 2**failures) if failures else HEADS_PULL_SECONDS
+                with trio.move_on_after(pause * (0.75 + 0.5 * self._chance.random())):
+                    await state.hinted.wait()
+
+    async def bring(self, follow: Follow) -> Head:
+        """Be up to date with one dataset: the head that is held then. Raises RhizomeError."""
+        state = self.states.setdefault(follow.address, FollowState(follow))
+        async with state.lock:
+            return await self._bring(follow, state)
+
+    async def _bring(self, follow: Follow, state: FollowState) -> Head:
+        address = follow.address
+        providers = await self._directory.providers(address)
+        if not providers:
+            raise UnavailableError(f"nobody is known who serves {address}")
+        newest = await self._newest(address, providers, state)
+        held = self._store.held_head(address)
+        if newest is None or (held is not None and held.sequence >= newest.sequence):
+            if held is None:
+                raise UnavailableError(f"no peer asked knows a head of {address}")
+            return held
+        if newest.manifest in state.refused:
+            raise IntegrityError(state.refused[newest.manifest])
+        async with self._slots:
+            state.is_syncing, state.progress = True, Progress()
+            try:
+                if follow.policy.kind == FULL:
+                    head = await self._syncer.sync(address, providers, state.cost, state.progress)
+                else:
+                    head = await self._keeper.keep(newest, follow.policy, providers, state.cost, state.progress)
+            except RemoteError:
+                raise
+            except IntegrityError as error:
+                state.refused[newest.manifest] = str(error)
+                raise
+            finally:
+                state.is_syncing = False
+        self.on_head(head)
+        return head
+
+    async def _newest(self, address: Address, providers: list[str], state: FollowState) -> Head | None:
+        """The newest head that a few providers, or we, know. All that is heard is kept: two may contradict."""
+        for peer in providers[:HEADS_ASKED]:
+            try:
+                told = (await self._directory.ask(peer, [address], state.cost)).get(address)
+            except (UnavailableError, IntegrityError):
+                continue
+            for head in told.heads if told else ():
+                self._store.put_head(head)
+        newest = self._store.newest_head(address)
+        state.newest = newest.sequence if newest else None
+        return newest

@@ -1,0 +1,169 @@
+"""One peer, put together: its store, its place in a swarm if it has joined one, and all it does there.
+
+It knows neither libp2p nor the simulator: network, clock and chance are given.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+import trio
+from pyrsistent import PMap, pmap
+
+from rhizome_index.errors import UnavailableError, UsageError
+from rhizome_index.index.address import Address
+from rhizome_index.index.head import Head, Identity
+from rhizome_index.limits import STORE_WATCH_SECONDS
+from rhizome_index.node.cost import Cost
+from rhizome_index.node.directory import Directory
+from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.follow import Follower
+from rhizome_index.node.link import Links
+from rhizome_index.node.part import PartKeeper
+from rhizome_index.node.publish import Publisher
+from rhizome_index.node.register import Follow, Policy, Register
+from rhizome_index.node.resolve import Resolver
+from rhizome_index.node.serve import Server
+from rhizome_index.node.swarm import Swarm
+from rhizome_index.node.sync import Syncer
+from rhizome_index.wire.pick import Picker
+
+Clock = Callable[[], float]
+
+
+class Membership:
+    """What a peer has of a swarm that it has joined."""
+
+    def __init__(
+        self,
+        store: DiskStore,
+        register: Register,
+        swarm: Swarm,
+        nursery: trio.Nursery,
+        clock: Clock,
+        chance: random.Random,
+    ) -> None:
+        self.swarm = swarm
+        self.nursery = nursery
+        self.links = Links(swarm, nursery, Picker(chance.random))
+        self.directory = Directory(swarm, self.links, register, clock)
+        self.server = Server(store, register, swarm)
+        self.resolver = Resolver(store, clock, self.links, self.directory)
+        syncer = Syncer(store, self.links, self.resolver.check_time)
+        keeper = PartKeeper(store, self.links)
+        self.follower = Follower(store, register, self.directory, syncer, keeper, clock, chance)
+
+
+class Peer:
+    """A peer.
+
+    named        peers that its user has named: they are asked whatever else is known
+    unreachable  addresses that could not be dialled, with the reason
+    """
+
+    def __init__(self, store: DiskStore, identity: Identity, clock: Clock, chance: random.Random) -> None:
+        self.store = store
+        self.identity = identity
+        self.clock = clock
+        self.register = Register(store)
+        self.publisher = Publisher(store, identity, clock)
+        self.membership: Membership | None = None
+        self.named: tuple[str, ...] = ()
+        self.unreachable: PMap[str, str] = pmap()
+        self._chance = chance
+        self._alone = Resolver(store, clock)
+
+    @property
+    def resolver(self) -> Resolver:
+        return self.membership.resolver if self.membership else self._alone
+
+    @property
+    def catalog(self) -> PMap[Address, Head]:
+        """The head to answer from of each dataset known here: a snapshot that is replaced, never changed."""
+        return pmap({head.address: head for head in self.store.current_heads()})
+
+    def join(self, swarm: Swarm, nursery: trio.Nursery) -> Membership:
+        """Take part in a swarm, in tasks of `nursery`."""
+        self.membership = Membership(self.store, self.register, swarm, nursery, self.clock, self._chance)
+        return self.membership
+
+    async def connect(self, addresses: Iterable[str]) -> None:
+        """Connect to peers that the user names. Those that cannot be reached are noted in `unreachable`."""
+        found, failed = await self._member().directory.connect(addresses)
+        self.named = tuple(dict.fromkeys([*self.named, *found]))
+        self.unreachable = self.unreachable.update(failed)
+
+    def serve(self) -> None:
+        """Answer what others ask."""
+        self._member().server.start()
+
+    async def stay(self) -> None:
+        """Follow what is followed, meet peers met before, notice what other processes write; until cancelled."""
+        membership = self._member()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(membership.follower.run)
+            nursery.start_soon(self._meet_again)
+            nursery.start_soon(self._watch_store)
+
+    async def _meet_again(self) -> None:
+        directory = self._member().directory
+        follows = [follow.address for follow in self.register.follows()]
+        await directory.meet(self.named, follows)
+        known = [address for address, peer_id in self.register.peers() if peer_id not in self.named]
+        found, _ = await directory.connect(known[:16])
+        await directory.meet(found, follows)
+        for address in follows:
+            self._member().follower.hint(address)
+
+    async def _watch_store(self) -> None:
+        """Another process of this home may publish, or follow something."""
+        seen = self.store.data_version()
+        while True:
+            await trio.sleep(STORE_WATCH_SECONDS)
+            if (now := self.store.data_version()) != seen:
+                seen = now
+                self._member().follower.refresh()
+
+    # --- follows ---
+
+    def follow(self, address: Address, policy: Policy) -> None:
+        """Follow a dataset from now on."""
+        self.register.follow(Follow(address, policy))
+        if self.membership:
+            self.membership.follower.refresh()
+
+    def unfollow(self, address: Address) -> bool:
+        """Follow it no longer; whether it was followed."""
+        was = self.register.unfollow(address)
+        if self.membership:
+            self.membership.follower.refresh()
+        return was
+
+    async def sync(self, address: Address) -> Head:
+        """Bring what is followed of a dataset up to date now. Raises UsageError if it is not followed."""
+        for follow in self.register.follows():
+            if follow.address == address:
+                return await self._member().follower.bring(follow)
+        raise UsageError(f"{address} is not followed", hint=f"follow it: rhizome follow {address}")
+
+    # --- whom to ask ---
+
+    async def providers(self, address: Address) -> list[str]:
+        """Connected peers to ask about a dataset, in order: those the user named, else all that may serve it."""
+        membership = self._member()
+        if self.named:
+            return membership.links.order(self.named)
+        return await membership.directory.providers(address)
+
+    async def datasets_of(self, peers: Sequence[str], cost: Cost) -> list[Address]:
+        """The datasets that these peers serve."""
+        known: set[Address] = set()
+        for peer in peers:
+            known |= (await self._member().directory.ask(peer, (), cost)).keys()
+        return sorted(known)
+
+    def _member(self) -> Membership:
+        if self.membership is None:
+            raise UnavailableError("not on the network", hint="name a peer, or an address to listen on")
+        return self.membership

@@ -1,0 +1,142 @@
+"""What a peer remembers beside blocks and heads: what it follows, and whom it has met.
+
+All of it stands in the store, so that a restart changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rhizome_index.blocks import cbor
+from rhizome_index.errors import StoreError, UsageError
+from rhizome_index.index.address import Address
+from rhizome_index.index.schema import check_name
+from rhizome_index.limits import PEERS_REMEMBERED_MAX, PROVIDERS_REMEMBERED_MAX
+from rhizome_index.node.disk import DiskStore
+
+FULL, INDEX, WHERE = "full", "index", "where"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is kept of a dataset that is followed.
+
+    kind        FULL: all of it; INDEX: one index with the records it lists; WHERE: the answer to a query
+    collection  of the index
+    name        of the index
+    query       text of the query
+    """
+
+    kind: str = FULL
+    collection: str = ""
+    name: str = ""
+    query: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind == INDEX:
+            check_name(self.collection, "a collection")
+            check_name(self.name, "an index")
+        elif self.kind not in (FULL, WHERE):
+            raise UsageError(f"an unknown way to follow: {self.kind!r}")
+
+    def __str__(self) -> str:
+        if self.kind == INDEX:
+            return f"index {self.collection}.{self.name}"
+        return f"where {self.query}" if self.kind == WHERE else "all of it"
+
+    def encode(self) -> bytes:
+        return cbor.encode([self.kind, self.collection, self.name, self.query])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Policy:
+        return cls(*cbor.decode(data))
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """A dataset that is followed."""
+
+    address: Address
+    policy: Policy
+
+
+class Register:
+    """Follows, peers and providers, over a store."""
+
+    def __init__(self, store: DiskStore) -> None:
+        self._store = store
+
+    # --- follows ---
+
+    def follow(self, follow: Follow) -> None:
+        """Follow a dataset from now on; in place of an earlier way, if there was one."""
+        with self._store.transaction():
+            self._store.execute(
+                "insert or replace into follows values (?, ?)", (str(follow.address), follow.policy.encode())
+            )
+
+    def unfollow(self, address: Address) -> bool:
+        """Follow it no longer; whether it was followed."""
+        with self._store.transaction():
+            was = self._store.execute("delete from follows where dataset = ? returning 1", (str(address),))
+            self._store.execute("delete from held where dataset = ?", (str(address),))
+        return bool(was)
+
+    def follows(self) -> list[Follow]:
+        """Everything that is followed, by address."""
+        rows = self._store.execute("select dataset, policy from follows order by dataset")
+        return [Follow(Address.parse(dataset), Policy.decode(policy)) for dataset, policy in rows]
+
+    # --- peers ---
+
+    def note_peer(self, address: str, peer_id: str, now: float) -> None:
+        """A peer was reached at this address."""
+        self._remember("insert or replace into peers values (?, ?, ?)", (address, peer_id, now))
+        self._forget("peers", PEERS_REMEMBERED_MAX)
+
+    def note_hearsay(self, address: str, peer_id: str) -> None:
+        """Somebody says that a peer can be reached at this address: the first to be forgotten."""
+        self._remember("insert or ignore into peers values (?, ?, 0)", (address, peer_id))
+        self._forget("peers", PEERS_REMEMBERED_MAX)
+
+    def peers(self) -> list[tuple[str, str]]:
+        """Addresses of peers met, and their ids, the last met first."""
+        rows = self._store.execute("select address, peer_id from peers order by seen_seconds desc, address")
+        return [(address, peer_id) for address, peer_id in rows]
+
+    def addresses_of(self, peer_id: str) -> list[str]:
+        """Where a peer was reached, the newest first."""
+        rows = self._store.execute(
+            "select address from peers where peer_id = ? order by seen_seconds desc, address", (peer_id,)
+        )
+        return [address for (address,) in rows]
+
+    def note_provider(self, dataset: Address, peer_id: str, now: float) -> None:
+        """A peer serves a dataset."""
+        self._remember("insert or replace into providers values (?, ?, ?)", (str(dataset), peer_id, now))
+        self._forget("providers", PROVIDERS_REMEMBERED_MAX)
+
+    def providers(self, dataset: Address) -> list[str]:
+        """Peers that serve a dataset, the last that did so first."""
+        rows = self._store.execute(
+            "select peer_id from providers where dataset = ? order by seen_seconds desc, peer_id", (str(dataset),)
+        )
+        return [peer_id for (peer_id,) in rows]
+
+    def _remember(self, statement: str, values: tuple[Any, ...]) -> None:
+        try:
+            with self._store.transaction():
+                self._store.execute(statement, values)
+        except StoreError:
+            pass  # whom we have met is a courtesy to the next start
+
+    def _forget(self, table: str, rows_max: int) -> None:
+        """Keep the newest only."""
+        (count,) = self._store.execute(f"select count(*) from {table}")[0]
+        if count > rows_max:
+            self._remember(
+                f"delete from {table} where seen_seconds <= "
+                f"(select seen_seconds from {table} order by seen_seconds desc limit 1 offset ?)",
+                (rows_max * 3 // 4,),
+            )

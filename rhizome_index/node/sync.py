@@ -1,0 +1,245 @@
+"""Bring a dataset here, or what has changed in it.
+
+One request brings the changes since the head that is held; what comes as chunks is
+fetched from several peers at once, level by level, and kept as it arrives, so that
+a sync that was cut off goes on where it was. Nothing is believed: the primary is
+made anew from its entries, every index is derived from the records, and all roots
+must be those of the signed manifest. Only then does the dataset switch to the new
+head, at once; queries under way keep the old one.
+
+An index never travels. A publisher whose index does not follow from its records is
+found out here, and its head refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from rhizome_index.blocks.cid import Cid
+from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError, UsageError
+from rhizome_index.index.address import Address
+from rhizome_index.index.head import Head
+from rhizome_index.index.manifest import Manifest
+from rhizome_index.index.schema import Collection
+from rhizome_index.index.write import RecordWalk, Sorter, add_index, apply_changes, rebuild
+from rhizome_index.limits import SEGMENTS_MAX, SORT_BYTES_MAX
+from rhizome_index.node.cost import Cost
+from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.fetch import Block, Fetcher, Wanted
+from rhizome_index.node.gather import Gatherer
+from rhizome_index.node.link import Links
+from rhizome_index.node.sink import BlockBuffer, without_collecting
+from rhizome_index.node.spill import SpillingSorter
+from rhizome_index.tree.boundary import Rule
+from rhizome_index.tree.node import Node, Tree
+from rhizome_index.tree.walk import load_root
+from rhizome_index.wire import sync as protocol
+from rhizome_index.wire.sync import Sync, Syncing
+
+CheckHead = Callable[[Head, str], None]
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a sync is. `phase` is "asking", "fetching", "deriving" or "done"."""
+
+    phase: str = "asking"
+    entries_done: int = 0
+    entries_total: int = 0
+    bytes_received: int = 0
+
+
+class Syncer:
+    """Syncs datasets into one store.
+
+    check_head  raises for a head that must not be taken from a peer: too old, or from the future
+    """
+
+    def __init__(self, store: DiskStore, links: Links, check_head: CheckHead) -> None:
+        self._store = store
+        self._links = links
+        self._check_head = check_head
+
+    async def sync(self, address: Address, peers: Sequence[str], cost: Cost, progress: Progress) -> Head:
+        """Hold all of a dataset as of the newest head that one of these peers has; that head.
+
+        Raises UnavailableError if no peer has it or the peers failed on the way (what came is kept), and
+        IntegrityError if a peer or the publisher lied.
+        """
+        held = self._store.held_head(address)
+        syncing, peer = await self._ask(address, held, peers, cost)
+        head, manifest = syncing.head, syncing.manifest
+        assert head is not None and manifest is not None
+        if held is None or head.manifest != held.manifest:
+            self._store.put_many([(head.manifest, syncing.manifest_bytes)])
+            one = _OneSync(self._store, Fetcher(self._links, _first(peer, peers), cost), cost, progress)
+            old = None if held is None else one.manifest(held.manifest)
+            for name in sorted(manifest.collections):
+                if not await one.bring(old, manifest, name, syncing):
+                    await self._links.drop(peer)
+                    raise RemoteError(peer, f"changes of {name!r} that do not lead to the head")
+        self._store.set_held(head)
+        progress.phase = "done"
+        return head
+
+    async def _ask(self, address: Address, held: Head | None, peers: Sequence[str], cost: Cost) -> tuple[Syncing, str]:
+        """What has changed, from the first peer that says so."""
+        problem: Exception = UnavailableError(f"nobody to ask about {address}")
+        known = held.manifest if held is not None else None
+        for peer in peers:
+            try:
+                whole = await self._ask_peer(Sync(address, known), peer, cost)
+                if whole is None:  # it does not know what we hold
+                    whole = await self._ask_peer(Sync(address), peer, cost)
+                if whole is None:
+                    problem = UnavailableError(f"peer {peer} does not have {address}")
+                    continue
+                assert whole.head is not None
+                if held is not None and whole.head.sequence < held.sequence:
+                    problem = UnavailableError(f"peer {peer} knows head {whole.head.sequence} only")
+                    continue
+                self._check_head(whole.head, peer)
+                return whole, peer
+            except (UnavailableError, IntegrityError) as error:
+                problem = error
+        raise problem
+
+    async def _ask_peer(self, request: Sync, peer: str, cost: Cost) -> Syncing | None:
+        """One peer's whole answer, asked for in as many parts as it takes; None if it has none."""
+        whole: Syncing | None = None
+        for _ in range(SEGMENTS_MAX):
+            part = Syncing(request)
+            cost.note_request(peer)
+            cost.bytes_received += await self._links.converse(peer, protocol.PROTOCOL, request.fields(), part)
+            if part.failure is not None:
+                return None
+            if whole is None:
+                whole = part
+            else:
+                whole.extend(part)
+            if part.is_complete:
+                return whole
+            assert part.head is not None
+            request = replace(request, manifest=part.head.manifest, place=part.place)
+        raise UnavailableError("the changes did not come to an end")
+
+
+class _OneSync:
+    """One dataset on its way here."""
+
+    def __init__(self, store: DiskStore, fetcher: Fetcher, cost: Cost, progress: Progress) -> None:
+        self._store = store
+        self._fetcher = fetcher
+        self._gatherer = Gatherer(store, fetcher)
+        self._cost = cost
+        self._progress = progress
+        self._buffer = BlockBuffer(store)
+
+    def manifest(self, cid: Cid) -> Manifest:
+        return self._gatherer.local.manifest(cid)
+
+    async def bring(self, old: Manifest | None, new: Manifest, name: str, syncing: Syncing) -> bool:
+        """Make one collection be here, and be what the manifest says; whether the changes that came were right."""
+        wanted = new.collections[name]
+        form = syncing.forms[name]
+        held = old.collections.get(name) if old is not None and old.rule == new.rule else None
+        if form != protocol.CHUNKS and held is not None:
+            delta = syncing.deltas.get(name, protocol.Delta())
+            self._store.put_many(delta.records)
+            made = await self._derive(self._changed(new.rule, held, wanted, delta))
+            if made.primary == wanted.primary:
+                _compare(made, wanted)
+                return True
+            # The delta was wrong, or the publisher's tree is not what its entries give: the chunks decide.
+        await self._fetch_tree(wanted.primary)
+        made = await self._derive(partial(rebuild, new.rule, wanted))
+        _compare(made, wanted)
+        return form != protocol.DELTA
+
+    def _changed(
+        self, rule: Rule, held: Collection, wanted: Collection, delta: protocol.Delta
+    ) -> Callable[..., RecordWalk[Collection]]:
+        """A walk from the collection that is held to the one wanted."""
+
+        def walk(sink: Any, new_sorter: Any) -> RecordWalk[Collection]:
+            kept = held.indexes
+            for name, index in held.indexes.items():
+                if name not in wanted.indexes or wanted.indexes[name].paths != index.paths:
+                    kept = kept.remove(name)
+            made = replace(wanted, primary=held.primary, indexes=kept)
+            changes = self._as_records(delta)
+            made = yield from apply_changes(rule, made, changes, sink, new_sorter)
+            for name, index in sorted(wanted.indexes.items()):
+                if name not in made.indexes:
+                    made = yield from add_index(rule, made, name, index.paths, sink, new_sorter)
+            return made
+
+        return walk
+
+    def _as_records(self, delta: protocol.Delta) -> list[tuple[bytes, bytes | None]]:
+        """The changes with the bytes of the records that they link to."""
+        linked = dict(delta.records)
+        return [(key, linked.get(value, value) if value is not None else None) for key, value in delta.changes]
+
+    async def _derive(self, walk: Callable[..., RecordWalk[Collection]]) -> Collection:
+        """Drive a walk that makes a collection, keeping its blocks as they come."""
+        self._progress.phase = "deriving"
+        new_sorter: Callable[[], Sorter] = partial(SpillingSorter, self._store.folder, SORT_BYTES_MAX // 4)
+        try:
+            with without_collecting(), self._buffer:
+                made: Collection = await self._gatherer.run(walk(sink=self._buffer.add, new_sorter=new_sorter))
+        except UsageError as error:
+            raise IntegrityError(f"the publisher lists a record that its indexes cannot hold: {error}") from None
+        return made
+
+    async def _fetch_tree(self, tree: Tree) -> None:
+        """Fetch the chunks of a tree that are not here, one level after another."""
+        progress = self._progress
+        progress.phase = "fetching"
+        progress.entries_total += tree.count
+        await self._fetch([tree.root], {})
+        root: Node = await self._gatherer.run(load_root(tree))
+        level = [root]
+        while level[0].level:
+            counts = {cid: count for node in level for cid, count in zip(node.values, node.counts, strict=True)}
+            leaves = level[0].level == 1
+            missing = [cid for cid in counts if not self._store.has(cid)]
+            if leaves:
+                progress.entries_done += sum(counts.values()) - sum(counts[cid] for cid in missing)
+            await self._fetch(missing, counts if leaves else {})
+            if leaves:
+                return
+            refs = [node.child(place) for node in level for place in range(len(node.keys))]
+            nodes = self._gatherer.local.chunks([ref.cid for ref in refs])
+            for ref, (_, node) in zip(refs, nodes, strict=True):
+                ref.check(node)
+            level = [node for _, node in nodes]
+
+    async def _fetch(self, cids: Sequence[Cid], counts: dict[Cid, int]) -> None:
+        """Fetch blocks; `counts` says how many entries each brings."""
+        missing = [cid for cid in cids if not self._store.has(cid)]
+
+        def take(blocks: Sequence[Block]) -> None:
+            self._buffer.extend(blocks)
+            self._progress.entries_done += sum(counts.get(cid, 0) for cid, _ in blocks)
+            self._progress.bytes_received = self._cost.bytes_received
+
+        if missing:
+            with self._buffer:
+                await self._fetcher.fetch([Wanted(cid) for cid in missing], take)
+
+
+def _compare(made: Collection, wanted: Collection) -> None:
+    """Raise IntegrityError unless what was derived here is what the publisher has signed."""
+    if made.primary != wanted.primary:
+        raise IntegrityError(f"the publisher's {wanted.name!r} is not the tree that its entries give")
+    for name, index in wanted.indexes.items():
+        if made.indexes[name] != index:
+            raise IntegrityError(f"the publisher's index {name!r} of {wanted.name!r} does not follow from its records")
+
+
+def _first(peer: str, peers: Sequence[str]) -> list[str]:
+    return [peer, *(other for other in peers if other != peer)]
