@@ -343,7 +343,7 @@ class Results:
             self.address,
             self.resolution,
             None if own or peer.membership is None else peer.providers,
-            local=own or not peer.named,
+            local=own or not peer.named or peer.store.held_head(self.address) is not None,
             allow_scan=self._scan,
         )
         async for rows in batches:

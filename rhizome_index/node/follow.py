@@ -87,7 +87,7 @@ class Follower:
                     if address not in self._tasks:
                         scope = trio.CancelScope()
                         self._tasks[address] = (follow, scope)
-                        self.states[address] = FollowState(follow)
+                        self._state(follow)
                         nursery.start_soon(self._keep_following, follow, scope)
                 for address in self.states.keys() - wanted.keys():
                     del self.states[address]
@@ -122,9 +122,16 @@ class Follower:
 
     async def bring(self, follow: Follow) -> Head:
         """Be up to date with one dataset: the head that is held then. Raises RhizomeError."""
-        state = self.states.setdefault(follow.address, FollowState(follow))
+        state = self._state(follow)
         async with state.lock:
             return await self._bring(follow, state)
+
+    def _state(self, follow: Follow) -> FollowState:
+        """The state of a follow; a new one if it is followed in another way than before."""
+        state = self.states.get(follow.address)
+        if state is None or state.follow != follow:
+            state = self.states[follow.address] = FollowState(follow)
+        return state
 
     async def _bring(self, follow: Follow, state: FollowState) -> Head:
         address = follow.address

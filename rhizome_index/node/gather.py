@@ -13,17 +13,21 @@ from typing import Any
 
 import trio
 
+from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import UnavailableError
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.index.write import NeedRecords
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Block, Fetcher, Wanted
 from rhizome_index.node.local import LocalSource
+from rhizome_index.node.sink import BlockBuffer
 from rhizome_index.query.execute import Found
 from rhizome_index.query.proof import names
 from rhizome_index.tree.cursor import get_many
 from rhizome_index.tree.node import Node
 from rhizome_index.tree.walk import NeedNodes
+
+_STEPS_AT_ONCE = 16  # needs met from the store before others have their turn
 
 
 class Gatherer:
@@ -37,7 +41,8 @@ class Gatherer:
 
     def __init__(self, store: DiskStore, fetcher: Fetcher, *, proving: bool = False) -> None:
         self._store = store
-        self.local = LocalSource(store)
+        self._buffer = BlockBuffer(store)
+        self.local = LocalSource(store, self._buffer.waiting)
         self._fetcher = fetcher
         self._proving = proving
         self.touched: dict[bytes, bytes] = {}
@@ -50,18 +55,39 @@ class Gatherer:
 
     async def run(self, walk: Any, on_found: Callable[[Found], None] | None = None) -> Any:
         """Drive a walk to its end and give its result. Raises UnavailableError for what nobody has."""
+        with self._buffer:
+            return await self._run(walk, on_found)
+
+    async def _run(self, walk: Any, on_found: Callable[[Found], None] | None) -> Any:
         reply: Any = None
+        steps = 0
         while True:
             try:
                 step = walk.send(reply)
             except StopIteration as stop:
                 return stop.value
+            steps += 1
+            if not steps % _STEPS_AT_ONCE:
+                await trio.lowlevel.checkpoint()
             if isinstance(step, Found):
                 assert on_found is not None
                 on_found(step)
                 reply = None
+                continue
+            if isinstance(step, NeedNodes):
+                held = [self.local.chunk(cid) for cid in step.cids]
+                chunks = held if None not in held else await self._chunks(step)
+                blocks: Sequence[bytes] = [chunk[0] for chunk in chunks if chunk]
+                reply = [chunk[1] for chunk in chunks if chunk]
             else:
-                reply = await (self._nodes(step) if isinstance(step, NeedNodes) else self._records(step))
+                reply = blocks = await self._records(step)
+            if self._proving:
+                for cid, data in zip(names(step), blocks, strict=True):
+                    self.touched.setdefault(cid, data)
+
+    def sink(self, cid: Cid, data: bytes) -> None:
+        """Takes blocks that walks make, which they may read again."""
+        self._buffer.add(cid, data)
 
     async def manifest(self, cid: bytes) -> tuple[bytes, Manifest]:
         """A manifest by its name, and its bytes."""
@@ -69,23 +95,15 @@ class Gatherer:
         data = self.local.block(cid)
         return data, decode_manifest(data)
 
-    async def _nodes(self, need: NeedNodes) -> list[Node]:
-        await trio.lowlevel.checkpoint()
-        nodes, blocks = await self._chunks(need)
-        self._touch(zip(need.cids, blocks, strict=True))
-        return nodes
-
-    async def _chunks(self, need: NeedNodes) -> tuple[list[Node], list[bytes]]:
-        await self._fetch([Wanted(cid) for cid in dict.fromkeys(need.cids) if self._store.chunk(cid) is None])
-        chunks = self.local.chunks(need.cids)
-        return [node for _, node in chunks], [data for data, _ in chunks]
+    async def _chunks(self, need: NeedNodes) -> list[tuple[bytes, Node]]:
+        await self._fetch([Wanted(cid) for cid in dict.fromkeys(need.cids) if self.local.chunk(cid) is None])
+        return self.local.chunks(need.cids)
 
     async def _records(self, need: NeedRecords) -> Sequence[bytes]:
         try:
             found: Sequence[bytes] = self.local.records(need)
         except UnavailableError:
             found = await self._records_from_peers(need)
-        self._touch(zip(names(need), found, strict=True))
         return found
 
     async def _records_from_peers(self, need: NeedRecords) -> Sequence[bytes]:
@@ -99,7 +117,7 @@ class Gatherer:
             reply: Any = None
             with suppress(StopIteration):
                 while True:
-                    reply, _ = await self._chunks(walk.send(reply))
+                    reply = [node for _, node in await self._chunks(walk.send(reply))]
             return self.local.records(need)
         return [self.local.block(item.cid) for item in wanted]
 
@@ -110,8 +128,3 @@ class Gatherer:
     def _keep(self, blocks: Sequence[Block]) -> None:
         self.fetched += len(blocks)
         self._store.put_many(blocks)
-
-    def _touch(self, blocks: Any) -> None:
-        if self._proving:
-            for cid, data in blocks:
-                self.touched.setdefault(cid, data)

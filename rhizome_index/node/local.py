@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from rhizome_index.blocks import cbor
@@ -14,26 +15,32 @@ from rhizome_index.index.schema import Collection, encode_primary_key
 from rhizome_index.index.write import Need, NeedRecords, RecordWalk
 from rhizome_index.node.disk import DiskStore, describe_missing
 from rhizome_index.tree.cursor import get, get_many
-from rhizome_index.tree.node import Node, Tree
+from rhizome_index.tree.node import Node, Tree, decode_node
 from rhizome_index.tree.walk import NeedNodes
 
 T = TypeVar("T")
 
 
 class LocalSource:
-    """A `proof.Source` over a store.
+    """A `proof.Source` over a store, and over blocks that are about to be written to it.
 
     blocks  how many blocks it has given, a block counted each time
     """
 
-    def __init__(self, store: DiskStore) -> None:
+    def __init__(self, store: DiskStore, fresh: Mapping[Cid, bytes] = MappingProxyType({})) -> None:
         self.store = store
         self.blocks = 0
+        self._fresh = fresh
+
+    def chunk(self, cid: Cid) -> tuple[bytes, Node] | None:
+        """A chunk and its node, or None if it is not here."""
+        data = self._fresh.get(cid)
+        return self.store.chunk(cid) if data is None else (data, decode_node(data))
 
     def chunks(self, cids: Sequence[Cid]) -> list[tuple[bytes, Node]]:
         found = []
         for cid in cids:
-            held = self.store.chunk(cid)
+            held = self.chunk(cid)
             if held is None:
                 raise UnavailableError(describe_missing(cid))
             found.append(held)
@@ -42,7 +49,7 @@ class LocalSource:
 
     def records(self, need: NeedRecords) -> list[bytes]:
         """Records by way of the primary tree where it is here, else as blocks of their own."""
-        if self.store.chunk(need.primary.root) is not None:
+        if self.chunk(need.primary.root) is not None:
             try:
                 return self._by_key(need)
             except UnavailableError:
@@ -90,7 +97,7 @@ class LocalSource:
 
     def block(self, cid: Cid) -> bytes:
         """Any block by its name."""
-        data = self.store.get(cid)
+        data = self._fresh.get(cid) or self.store.get(cid)
         if data is None:
             raise UnavailableError(describe_missing(cid))
         self.blocks += 1

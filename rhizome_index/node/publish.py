@@ -155,8 +155,8 @@ class Publisher:
     def _write(
         self, dataset: str, manifest: Manifest, change: Callable[[Sink], RecordWalk[Collection]]
     ) -> tuple[Head, Collection]:
-        with BlockBuffer(self._store) as buffer:  # walks read what they have written: in batches, each seen at once
-            collection = self._source.run(change(buffer.add))
+        with BlockBuffer(self._store) as buffer:
+            collection = LocalSource(self._store, buffer.waiting).run(change(buffer.add))
         return self._publish(dataset, manifest.with_collection(collection)), collection
 
     def _publish(self, dataset: str, manifest: Manifest) -> Head:

@@ -13,15 +13,18 @@ from rhizome_index.node.disk import DiskStore
 
 
 class BlockBuffer:
-    """Takes blocks and writes them in batches: those that are left, when its `with` block is left, however."""
+    """Takes blocks and writes them in batches: those that are left, when its `with` block is left, however.
+
+    waiting  blocks that have not been written yet, for those who read what they wrote
+    """
 
     def __init__(self, store: DiskStore) -> None:
         self._store = store
-        self._waiting: list[tuple[Cid, bytes]] = []
         self._bytes = 0
+        self.waiting: dict[Cid, bytes] = {}
 
     def add(self, cid: Cid, data: bytes) -> None:
-        self._waiting.append((cid, data))
+        self.waiting[cid] = data
         self._bytes += len(data)
         if self._bytes >= BUFFERED_BLOCK_BYTES:
             self.flush()
@@ -31,8 +34,9 @@ class BlockBuffer:
             self.add(cid, data)
 
     def flush(self) -> None:
-        waiting, self._waiting, self._bytes = self._waiting, [], 0
-        self._store.put_many(waiting)
+        self._store.put_many(self.waiting.items())
+        self.waiting.clear()
+        self._bytes = 0
 
     def __enter__(self) -> BlockBuffer:
         return self

@@ -189,8 +189,8 @@ class _OneSync:
         self._progress.phase = "deriving"
         new_sorter: Callable[[], Sorter] = partial(SpillingSorter, self._store.folder, SORT_BYTES_MAX // 4)
         try:
-            with without_collecting(), self._buffer:
-                made: Collection = await self._gatherer.run(walk(sink=self._buffer.add, new_sorter=new_sorter))
+            with without_collecting():
+                made: Collection = await self._gatherer.run(walk(sink=self._gatherer.sink, new_sorter=new_sorter))
         except UsageError as error:
             raise IntegrityError(f"the publisher lists a record that its indexes cannot hold: {error}") from None
         return made

@@ -103,6 +103,20 @@ def test_any_batching_of_puts_and_deletes_gives_one_manifest(tmp_path: Path) -> 
         assert publisher.get("two", "posts", records[7]["id"]) == records[7]
 
 
+def test_a_change_reads_what_it_has_just_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many changes are applied in batches, each over the tree that the one before it made."""
+    monkeypatch.setattr("rhizome_index.index.write._BATCH", 50)
+    home, records = a_home(tmp_path / "home"), list(posts(400, 2))
+    with home.open_store() as store:
+        publisher = a_publisher(home, store)
+        publisher.put_many("two", "posts", records[::2], DECLARED)
+        publisher.put_many("two", "posts", records[1::2])
+        publisher.put_many("one", "posts", records, DECLARED)
+        one, two = (publisher.manifest(name).collections["posts"] for name in ("one", "two"))
+        assert one.primary.count == two.primary.count
+        assert LocalSource(store).run(rebuild(publisher.manifest("two").rule, two, lambda cid, data: None)) == two
+
+
 def test_indexes_come_and_go(tmp_path: Path) -> None:
     home = a_home(tmp_path / "home")
     with home.open_store() as store:
