@@ -10,7 +10,8 @@ from itertools import islice
 from operator import add, lt
 
 from rhizome_index.blocks.cid import Cid, cid_of
-from rhizome_index.limits import INLINE_VALUE_BYTES_MAX, KEY_BYTES_MAX
+from rhizome_index.errors import UsageError
+from rhizome_index.limits import INLINE_VALUE_BYTES_MAX, KEY_BYTES_MAX, TREE_HEIGHT_MAX
 from rhizome_index.tree.boundary import Rule, find_cuts
 from rhizome_index.tree.node import EMPTY_CHUNK, EMPTY_TREE, Tree, Value, encode_inner, encode_leaf
 from rhizome_index.tree.walk import PAUSE, Walk
@@ -46,6 +47,8 @@ class LevelBuilder:
     """One level under construction, which feeds the level above it."""
 
     def __init__(self, rule: Rule, level: int, sink: Sink) -> None:
+        if level >= TREE_HEIGHT_MAX:
+            raise UsageError(f"a tree of more than {TREE_HEIGHT_MAX} levels", hint="use shorter keys")
         self._rule = rule
         self._level = level
         self._sink = sink

@@ -4,8 +4,9 @@ Level by level from the leaves. An edit can change cuts no further away than MAX
 in weight (see `boundary`). So each group of edits gets a window that begins and
 ends at cuts with more than MAX of untouched weight on both sides of them; there
 the level is cut anew, and the references that changed are the next level's
-edits. Replacing a value by one of the same weight moves no cut and needs no
-window. The result is the tree that one `build` of the final entries gives.
+edits. Most edits need no such window: one that only adds weight inside of a node,
+with no gap lower than the node's own cuts, changes nothing outside of it. The result
+is the tree that one `build` of the final entries gives.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from operator import lt
 
 from rhizome_index.blocks.cid import Cid, cid_of
 from rhizome_index.limits import INLINE_VALUE_BYTES_MAX, KEY_BYTES_MAX
-from rhizome_index.tree.boundary import Rule, find_cuts
+from rhizome_index.tree.boundary import Priority, Rule, find_cuts
 from rhizome_index.tree.build import LevelBuilder, Sink
 from rhizome_index.tree.node import (
     EMPTY_CHUNK,
@@ -134,6 +135,11 @@ class _Editor:
                 self._rewrite([place], changes[at:end], above, recut=False, after=None)
                 at = end
                 continue
+            after = None if end_key is None else self._rule.priorities(level, [end_key])[0]
+            if self._keeps_its_bounds(place, after, changes[at:end]):
+                self._rewrite([place], changes[at:end], above, recut=True, after=after)
+                at = end
+                continue
             window, behind = yield from self._window(place, keys, changes)
             start = 0 if not _has_left(window[0]) else bisect_left(keys, window[0].node.keys[0])
             end = len(keys) if behind is None else bisect_left(keys, behind)
@@ -141,6 +147,29 @@ class _Editor:
             self._rewrite(window, changes[start:end], above, recut=True, after=after)
             at = end
         return sorted(above.items())
+
+    def _keeps_its_bounds(self, place: _Place, after: Priority | None, changes: Sequence[_Change]) -> bool:
+        """Whether a node's own cuts stand whatever these changes do inside of it, so that it can be cut by itself.
+
+        They do if nothing gets lighter and no new gap is lower than either cut: then every run around a
+        cut only grows. Gaps inside a node are higher than its cuts, or they would be cuts.
+        """
+        node = place.node
+        if not node.keys or changes[0][0] < node.keys[0]:
+            return False
+        new = []
+        for key, item in changes:
+            position = bisect_left(node.keys, key)
+            if position == len(node.keys) or node.keys[position] != key:
+                if item is not None:
+                    new.append(key)
+            elif item is None or (not node.level and len(item) < len(node.values[position])):
+                return False
+        if not new:
+            return True
+        lowest = min(self._rule.priorities(node.level, new))
+        before = self._rule.priorities(node.level, node.keys[:1])[0] if _has_left(place) else None
+        return (before is None or lowest > before) and (after is None or lowest > after)
 
     def _window(
         self, place: _Place, keys: list[bytes], changes: list[_Change]

@@ -292,7 +292,7 @@ def not_chunks() -> list[Vectors]:
         "an inner node of three parts": [1, [b"a"], [link]],
         "an inner node without children": [1, [], [], []],
         "a negative level": [-1, [b"a"], [link], [1]],
-        "a level that is too high": [12, [b"a"], [link], [1]],
+        "a level that is too high": [32, [b"a"], [link], [1]],
         "a level that is a float": [1.0, [b"a"], [link], [1]],
         "more keys than values": [0, [b"a", b"b"], [b""]],
         "more values than keys": [0, [b"a"], [b"", b""]],

@@ -65,7 +65,7 @@ def test_what_is_encoded_is_decoded() -> None:
         [1, [b"a"], [LOOKS_LIKE_A_CID], [1]],
         [1, [LINK], [LINK], [1]],
         [1, [LINK], [LOOKS_LIKE_A_CID], [1]],
-        [12, [b"a"], [LINK], [1]],
+        [32, [b"a"], [LINK], [1]],
         [-1, [b"a"], [LINK], [1]],
         [1, [b"b", b"a"], [LINK, LINK], [1, 1]],
     ],
