@@ -15,6 +15,7 @@ from tests.protocols.format_vectors import (
     tree_vectors,
 )
 from tests.protocols.query_vectors import query_vectors
+from tests.protocols.sync_vectors import sync_vectors
 from tests.protocols.wire_vectors import ask_vectors, heads_vectors, message_vectors, want_vectors
 
 FOLDER = Path(__file__).parents[2] / "protocols"
@@ -30,6 +31,7 @@ MAKERS: dict[str, Callable[[], dict[str, Any]]] = {
     "ask": ask_vectors,
     "want": want_vectors,
     "heads": heads_vectors,
+    "sync": sync_vectors,
 }
 
 

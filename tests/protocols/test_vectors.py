@@ -26,6 +26,7 @@ from rhizome_index.wire import message as m
 from rhizome_index.wire.ask import Ask, Asking, Opening
 from rhizome_index.wire.frame import FrameReader
 from rhizome_index.wire.heads import AskingHeads, read_request
+from rhizome_index.wire.sync import Sync, Syncing
 from rhizome_index.wire.want import Want, Wanting
 from tests.protocols.dataset import HEAD, MANIFEST, MANIFEST_DATA
 from tests.protocols.make_vectors import MAKERS, path_of, text_of
@@ -105,6 +106,8 @@ REFUSED: dict[tuple[str, str], Callable[[Any], object]] = {
     ("ask", "not_requests"): lambda case: Ask.read(fields_of(case["body"])),
     ("want", "not_answers"): take_wanted,
     ("want", "not_requests"): lambda case: Want.read(fields_of(case["body"])),
+    ("sync", "not_answers"): lambda case: feed(case, Syncing(Sync.read(asked(case)))),
+    ("sync", "not_requests"): lambda case: Sync.read(fields_of(case["body"])),
     ("heads", "not_answers"): lambda case: feed(case, AskingHeads(read_request(asked(case)))),
     ("heads", "not_requests"): lambda case: read_request(fields_of(case["body"])),
 }
