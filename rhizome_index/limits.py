@@ -31,6 +31,7 @@ QUERY_BYTES_MAX = 16 * 1024  # an encoded query or plan
 QUERY_TERMS_MAX = 64  # conditions in one query
 QUERY_DEPTH_MAX = 16  # nesting of conditions
 IN_VALUES_MAX = 256  # values in one `in`
+PLAN_ARMS_MAX = 64  # access paths in one plan: each holds a way down its tree
 ROWS_MAX = 1_000_000  # rows of one query, over all its pages
 CURSOR_BYTES_MAX = 4096  # a key, two digests and change
 SCAN_FREE_ENTRIES = 2000  # a full scan this small costs less than asking for permission

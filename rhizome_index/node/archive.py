@@ -24,8 +24,9 @@ from rhizome_index.limits import PROOF_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
 from rhizome_index.query.answer import Answer, Cursor
+from rhizome_index.query.combine import find_candidate
 from rhizome_index.query.expr import Query, decode_query, encode_query
-from rhizome_index.query.plan import decode_access, encode_access, find_candidate
+from rhizome_index.query.plan import decode_plan, encode_plan
 from rhizome_index.query.proof import Replay
 from rhizome_index.query.rows import Row
 from rhizome_index.tree.node import Tree
@@ -43,7 +44,7 @@ def write_answer(
         {
             "kind": ANSWER_KIND,
             "query": encode_query(answer.query),
-            "plan": encode_access(answer.candidate.access),
+            "plan": encode_plan(answer.candidate.plan),
             "after": None if cursor is None else cursor.position,
             "head": opening.head.envelope,
             "manifest": cbor.Link(opening.head.manifest),
@@ -80,7 +81,7 @@ def verify_answer(file: BinaryIO) -> Verified:
         type(None),
     ):
         raise IntegrityError("a saved answer with a field of the wrong type")
-    head, query, access = open_head(body["head"]), decode_query(body["query"]), decode_access(body["plan"])
+    head, query, plan = open_head(body["head"]), decode_query(body["query"]), decode_plan(body["plan"])
     manifest = next(blocks, None)
     if manifest is None or manifest[0] != head.manifest or body["manifest"] != head.manifest:
         raise IntegrityError("a saved answer without the manifest of its head")
@@ -89,10 +90,10 @@ def verify_answer(file: BinaryIO) -> Verified:
         collection = decode_manifest(manifest[1]).collection(query.collection)
     except UsageError as error:
         raise IntegrityError(str(error)) from None
-    candidate = find_candidate(query, collection, access)
+    candidate = find_candidate(query, collection, plan)
     cursor = None
     if body["after"] is not None:
-        cursor = Cursor(query.digest, head.manifest, access, candidate.ordered, body["after"])
+        cursor = Cursor(query.digest, head.manifest, plan, candidate.ordered, body["after"])
     answer = Answer(query, collection, candidate, cursor)
     replay = Replay(answer.next_walk(), answer.take)
     count = size = 0

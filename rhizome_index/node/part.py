@@ -21,10 +21,11 @@ from rhizome_index.node.link import Links
 from rhizome_index.node.register import INDEX, Policy
 from rhizome_index.node.sync import Progress
 from rhizome_index.query.answer import Answer
+from rhizome_index.query.choose import choose
 from rhizome_index.query.parse import parse
-from rhizome_index.query.plan import choose
 from rhizome_index.query.rows import index_reader
-from rhizome_index.tree.cursor import Cursor
+from rhizome_index.query.streams import Hit, RangeStream
+from rhizome_index.tree.cursor import EVERYTHING
 
 
 class PartKeeper:
@@ -65,16 +66,14 @@ def read_index(manifest: Manifest, policy: Policy, progress: Progress) -> Any:
         raise UsageError(f"no index called {policy.name!r} in {policy.collection!r}", hint=f"there are: {known}")
     progress.entries_total = index.tree.count
     read = index_reader(collection, policy.name)
-    cursor = Cursor(index.tree)
-    keys: list[bytes] = []
-    values: list[bytes] = []
+    stream = RangeStream(index.tree, EVERYTHING, reverse=False, after=None)
+    batch: list[Hit] = []
     while True:
-        found = yield from cursor.next_entries()
-        keys += found[0] if found else ()
-        values += found[1] if found else ()
-        if keys and (found is None or len(keys) >= WANTS_MAX):
-            yield from read(keys, values)
-            progress.entries_done += len(keys)
-            keys, values = [], []
+        found = yield from stream.next_entries()
+        batch += found or ()
+        if batch and (found is None or len(batch) >= WANTS_MAX):
+            yield from read(batch)
+            progress.entries_done += len(batch)
+            batch = []
         if found is None:
             return

@@ -33,9 +33,10 @@ from rhizome_index.node.gather import Gatherer
 from rhizome_index.node.link import Links
 from rhizome_index.node.serve import LocalAnswerer
 from rhizome_index.query.answer import Answer, Cursor
+from rhizome_index.query.choose import choose
+from rhizome_index.query.combine import Choice, all_candidates, find_candidate
 from rhizome_index.query.execute import Counted, Found
 from rhizome_index.query.expr import Query
-from rhizome_index.query.plan import Candidate, candidates, choose, find_candidate
 from rhizome_index.query.proof import record
 from rhizome_index.query.rows import Row
 from rhizome_index.wire import ask as ask_protocol
@@ -149,13 +150,13 @@ class Resolver:
         head, manifest_bytes, manifest = source.snapshot(address, wanted)
         collection = manifest.collection(resolution.query.collection)
         if resolution.after is not None:
-            chosen = [find_candidate(resolution.query, collection, resolution.after.access)]
+            chosen = [find_candidate(resolution.query, collection, resolution.after.plan)]
         else:
             try:
                 chosen = [source.choose(resolution.query, manifest, allow_scan=allow_scan)]
             except UnavailableError:
                 # A sparse store may lack what choosing reads, and still have an answer.
-                chosen = candidates(resolution.query, collection)
+                chosen = all_candidates(resolution.query, collection)
         planned = source.blocks
         answer, blocks = _first_answer(resolution, collection, chosen, source)
         resolution.opening = Opening(head, manifest, manifest_bytes)
@@ -195,14 +196,14 @@ class Resolver:
     def _next_request(self, address: Address, resolution: Resolution, *, allow_scan: bool) -> Asking:
         query, answer, opening, after = resolution.query, resolution.answer, resolution.opening, resolution.after
         if answer is not None and opening is not None:
-            access, position = answer.candidate.access, answer.position
-            ask = Ask(address, query, opening.head.manifest, True, access, position, answer.left)
+            plan, position = answer.candidate.plan, answer.position
+            ask = Ask(address, query, opening.head.manifest, True, plan, position, answer.left)
             return Asking(ask, opening, answer)
         ask = Ask(address, query, limit=query.limit, scan=allow_scan)
         if after is not None:
             # A position among sorted rows means nothing to the walk, which then covers the whole range.
             position = after.position if after.ordered else None
-            ask = replace(ask, manifest=after.manifest, access=after.access, after=position)
+            ask = replace(ask, manifest=after.manifest, plan=after.plan, after=position)
         return Asking(ask, cursor=after)
 
     async def _walk(self, address: Address, resolution: Resolution, peers: Sequence[str], *, allow_scan: bool) -> None:
@@ -217,7 +218,7 @@ class Resolver:
         collection = resolution.opening.manifest.collection(query.collection)
         if resolution.answer is None:
             if resolution.after is not None:
-                candidate = find_candidate(query, collection, resolution.after.access)
+                candidate = find_candidate(query, collection, resolution.after.plan)
             else:
                 candidate = (await gatherer.run(choose(query, collection, allow_scan=allow_scan))).candidate
                 gatherer.touched.clear()
@@ -272,7 +273,7 @@ class Resolver:
 
 
 def _first_answer(
-    resolution: Resolution, collection: Collection, chosen: Sequence[Candidate], source: LocalAnswerer
+    resolution: Resolution, collection: Collection, chosen: Sequence[Choice], source: LocalAnswerer
 ) -> tuple[Answer, list[tuple[Cid, bytes]]]:
     """The answer of the first candidate whose walk the store can drive, and the blocks it touched."""
     problem: UnavailableError | None = None

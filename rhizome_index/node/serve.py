@@ -28,8 +28,9 @@ from rhizome_index.node.disk import DiskStore, describe_missing
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.register import Register
 from rhizome_index.node.swarm import Stream, Swarm
+from rhizome_index.query.choose import choose
+from rhizome_index.query.combine import Choice
 from rhizome_index.query.expr import Query
-from rhizome_index.query.plan import Candidate, choose
 from rhizome_index.tree.cursor import get
 from rhizome_index.tree.node import Tree
 from rhizome_index.wire import ask, heads, sync, want
@@ -51,7 +52,7 @@ class LocalAnswerer(LocalSource):
             raise UnavailableError(describe_missing(head.manifest))
         return head, data, decode_manifest(data)
 
-    def choose(self, query: Query, manifest: Manifest, *, allow_scan: bool) -> Candidate:
+    def choose(self, query: Query, manifest: Manifest, *, allow_scan: bool) -> Choice:
         collection = manifest.collection(query.collection)
         return self.run(choose(query, collection, allow_scan=allow_scan)).candidate
 

@@ -17,9 +17,10 @@ from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import CURSOR_BYTES_MAX
+from rhizome_index.query.combine import Choice
 from rhizome_index.query.execute import Counted, Found, Scan, scan, smallest, sort_key
 from rhizome_index.query.expr import Query
-from rhizome_index.query.plan import Access, Candidate, decode_access, encode_access
+from rhizome_index.query.plan import Plan, decode_plan, encode_plan
 from rhizome_index.query.rows import Row
 
 
@@ -33,13 +34,13 @@ class Cursor:
 
     query: bytes
     manifest: Cid
-    access: Access
+    plan: Plan
     ordered: bool
     position: bytes
 
     def __str__(self) -> str:
         body = cbor.encode(
-            [self.query[:16], cbor.Link(self.manifest), encode_access(self.access), self.ordered, self.position]
+            [self.query[:16], cbor.Link(self.manifest), encode_plan(self.plan), self.ordered, self.position]
         )
         return urlsafe_b64encode(body).rstrip(b"=").decode()
 
@@ -49,12 +50,12 @@ class Cursor:
         problem = UsageError("not a cursor of this query", hint="a cursor continues exactly the query that gave it")
         try:
             data = urlsafe_b64decode(text + "=" * (-len(text) % 4)) if len(text) <= 2 * CURSOR_BYTES_MAX else b""
-            digest, manifest, access, ordered, position = cbor.decode(data)
+            digest, manifest, plan, ordered, position = cbor.decode(data)
             if digest != query.digest[:16] or type(manifest) is not cbor.Link:
                 raise problem
             if type(position) is not bytes or type(ordered) is not bool:
                 raise problem
-            return cls(query.digest, bytes(manifest), decode_access(access), ordered, position)
+            return cls(query.digest, bytes(manifest), decode_plan(plan), ordered, position)
         except (IntegrityError, ValueError, TypeError):
             raise problem from None
 
@@ -62,10 +63,8 @@ class Cursor:
 class Answer:
     """The rows of one query, gathered from one walk after another."""
 
-    def __init__(
-        self, query: Query, collection: Collection, candidate: Candidate, cursor: Cursor | None = None
-    ) -> None:
-        if cursor is not None and (cursor.access, cursor.ordered) != (candidate.access, candidate.ordered):
+    def __init__(self, query: Query, collection: Collection, candidate: Choice, cursor: Cursor | None = None) -> None:
+        if cursor is not None and (cursor.plan, cursor.ordered) != (candidate.plan, candidate.ordered):
             raise UsageError("not a cursor of this query", hint="a cursor continues exactly the query that gave it")
         after = cursor.position if cursor else None
         self.query = query
@@ -139,4 +138,4 @@ class Answer:
         if last is None or self.query.count or self.query.limit is None or self._given < self.query.limit:
             return None
         position = last.position if self._key is None else self._key(last)
-        return Cursor(self.query.digest, manifest, self.candidate.access, self.candidate.ordered, position)
+        return Cursor(self.query.digest, manifest, self.candidate.plan, self.candidate.ordered, position)

@@ -19,10 +19,11 @@ from rhizome_index.index.record import parse_path, values_at
 from rhizome_index.index.schema import Collection
 from rhizome_index.index.write import Need
 from rhizome_index.limits import ROWS_BATCH
+from rhizome_index.query.combine import Choice, Combination
 from rhizome_index.query.expr import Query, all_of, compile_filter
-from rhizome_index.query.plan import Access, Candidate, sort_terms
+from rhizome_index.query.plan import sort_terms
 from rhizome_index.query.rows import Row, reader
-from rhizome_index.tree.cursor import Cursor, Span, count
+from rhizome_index.tree.cursor import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +45,36 @@ class Counted:
 Scan = Generator[Need | Found, Any, "Counted | None"]
 
 
-def scan(query: Query, collection: Collection, candidate: Candidate, after: bytes | None, limit: int | None) -> Scan:
+def scan(query: Query, collection: Collection, candidate: Choice, after: bytes | None, limit: int | None) -> Scan:
     """Walk a candidate's range, behind the position `after` if there is one, up to `limit` rows.
 
     The limit counts only where rows come in the query's order. Rows of a candidate that `repeats`
     may repeat records of earlier walks, never of the same one.
     """
     if query.count and candidate.counts_alone:
-        return Counted((yield from count(candidate.tree, candidate.access.span)))
+        (only,) = candidate.parts
+        return Counted((yield from count(only.tree, only.access.span)))
     if not candidate.ordered or query.count:
         limit = None
     if limit == 0:
         return None
     # What the range expresses holds for every record that gives an entry in it, which is checked.
     meets = compile_filter(all_of(*candidate.residual)) if candidate.residual else None
-    cursor = Cursor(candidate.tree, _behind(candidate.access, after), reverse=candidate.access.reverse)
+    keys_alone = query.count and isinstance(candidate, Combination) and meets is None
+    stream = candidate.stream(after)
     read = reader(collection, candidate)
     seen: set[bytes] = set()
     left = limit
-    while (found := (yield from cursor.next_entries())) is not None:
-        keys, values = found
+    while (hits := (yield from stream.next_entries())) is not None:
         at = 0
-        while at < len(keys):
+        while at < len(hits):
             size = ROWS_BATCH if left is None or candidate.residual else min(left, ROWS_BATCH)
-            part = slice(at, at + size)
+            part = hits[at : at + size]
             at += size
-            records = yield from read(keys[part], values[part])
+            if keys_alone:
+                yield Found([Row(item.position, item.position, {}) for item in part], len(part), part[-1].position)
+                continue
+            records = yield from read(part)
             rows = records if meets is None else [row for row in records if meets(row.record)]
             if candidate.repeats:
                 rows = [row for row in rows if not (row.key in seen or seen.add(row.key))]  # type: ignore[func-returns-value]
@@ -80,14 +85,6 @@ def scan(query: Query, collection: Collection, candidate: Candidate, after: byte
             if left == 0:
                 return None
     return None
-
-
-def _behind(access: Access, after: bytes | None) -> Span:
-    if after is None:
-        return access.span
-    if access.reverse:
-        return Span(access.low, after if access.high is None else min(access.high, after))
-    return Span(max(access.low, after + b"\0"), access.high)
 
 
 def sort_key(query: Query, collection: Collection) -> Callable[[Row], bytes]:

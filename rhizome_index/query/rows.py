@@ -19,11 +19,12 @@ from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.entries import entry_maker
 from rhizome_index.index.keys import INVERT, component_end
 from rhizome_index.index.record import Record, decode_record, parse_path
-from rhizome_index.index.schema import Collection, SortPath, primary_key
+from rhizome_index.index.schema import Collection, Index, SortPath, primary_key
 from rhizome_index.index.write import Need, NeedRecords
 from rhizome_index.limits import RECORDS_REMEMBERED_MAX
-from rhizome_index.query.plan import PRIMARY, Candidate
-from rhizome_index.tree.node import Value
+from rhizome_index.query.combine import Choice
+from rhizome_index.query.plan import PRIMARY
+from rhizome_index.query.streams import Hit
 
 
 class Row(NamedTuple):
@@ -35,57 +36,75 @@ class Row(NamedTuple):
 
 
 Reading = Generator[Need, Any, list[Row]]
-Reader = Callable[[Sequence[bytes], Sequence[Value]], Reading]
+Reader = Callable[[Sequence[Hit]], Reading]
 
 
-def reader(collection: Collection, candidate: Candidate) -> Reader:
-    """A reader of entries (keys and values) of the tree that a candidate reads. It raises IntegrityError."""
-    if candidate.access.index == PRIMARY:
+def reader(collection: Collection, candidate: Choice) -> Reader:
+    """A reader of the entries that a candidate's stream gives. It raises IntegrityError."""
+    names = [part.access.index for part in candidate.parts]
+    if names[0] == PRIMARY:
         return _primary_reader(collection)
-    return index_reader(collection, candidate.access.index)
+    return index_reader(collection, *names)
 
 
 def _primary_reader(collection: Collection) -> Reader:
     given = _given_by(collection.key, None)
 
-    def read(keys: Sequence[bytes], values: Sequence[Value]) -> Reading:
-        linked = [place for place, value in enumerate(values) if type(value) is cbor.Link]
-        data = list(values)
+    def read(found: Sequence[Hit]) -> Reading:
+        keys = [next(key for key in item.keys if key is not None) for item in found]
+        data = [item.value for item in found]
+        linked = [place for place, value in enumerate(data) if type(value) is cbor.Link]
         if linked:
-            digests = tuple(digest_of(values[place]) for place in linked)
-            found = yield NeedRecords(collection.primary, tuple(keys[place] for place in linked), digests)
-            for place, item in zip(linked, found, strict=True):
+            digests = tuple(digest_of(data[place]) for place in linked)
+            records = yield NeedRecords(collection.primary, tuple(keys[place] for place in linked), digests)
+            for place, item in zip(linked, records, strict=True):
                 data[place] = item
         rows = []
-        for key, item in zip(keys, data, strict=True):
+        for entry, key, item in zip(found, keys, data, strict=True):
             if given(item)[0] != key:
                 raise IntegrityError("a record that stands at another primary key than its own")
-            rows.append(Row(key, key, cbor.decode_own(item)))
+            rows.append(Row(entry.position, key, cbor.decode_own(item)))
         return rows
 
     return read
 
 
-def index_reader(collection: Collection, name: str) -> Reader:
-    """A reader of an index's entries. It raises IntegrityError."""
-    paths = collection.indexes[name].paths
-    given = _given_by(collection.key, (name, paths))
-    descending = paths[-1].descending
+def index_reader(collection: Collection, *names: str) -> Reader:
+    """A reader of entries of these indexes, one for each arm. It raises IntegrityError."""
+    indexes = [collection.indexes[name] for name in names]
+    given = [_given_by(collection.key, (index.name, index.paths)) for index in indexes]
 
-    def read(keys: Sequence[bytes], values: Sequence[Value]) -> Reading:
+    def read(found: Sequence[Hit]) -> Reading:
+        values = [item.value for item in found]
         if set(map(len, values)) != {DIGEST_BYTES} or cbor.Link in set(map(type, values)):
-            raise IntegrityError(f"the index {name!r} has an entry without a record's digest")
-        primary_keys = [key.translate(INVERT) if descending else key for key in _tails(keys, len(paths))]
-        found = yield NeedRecords(collection.primary, tuple(primary_keys), tuple(values))
+            raise IntegrityError(f"the index {names[0]!r} has an entry without a record's digest")
+        primary_keys = _primary_keys(found, indexes)
+        records = yield NeedRecords(collection.primary, tuple(primary_keys), tuple(values))
         rows = []
-        for position, key, data in zip(keys, primary_keys, found, strict=True):
-            own_key, entries = given(data)
-            if own_key != key or position not in entries:
-                raise IntegrityError(f"the index {name!r} has an entry that its record does not give")
-            rows.append(Row(position, key, cbor.decode_own(data)))
+        for entry, key, data in zip(found, primary_keys, records, strict=True):
+            for place, at in enumerate(entry.keys):
+                if at is None:
+                    continue
+                own_key, entries = given[place](data)
+                if own_key != key or at not in entries:
+                    raise IntegrityError(f"the index {names[place]!r} has an entry that its record does not give")
+            rows.append(Row(entry.position, key, cbor.decode_own(data)))
         return rows
 
     return read
+
+
+def _primary_keys(found: Sequence[Hit], indexes: Sequence[Index]) -> list[bytes]:
+    """The encoded primary keys at the ends of entry keys."""
+    if len(indexes) == 1:
+        tails = _tails([item.keys[0] or b"" for item in found], len(indexes[0].paths))
+        return [tail.translate(INVERT) for tail in tails] if indexes[0].paths[-1].descending else tails
+    keys = []
+    for item in found:
+        place, key = next((place, key) for place, key in enumerate(item.keys) if key is not None)
+        (tail,) = _tails([key], len(indexes[place].paths))
+        keys.append(tail.translate(INVERT) if indexes[place].paths[-1].descending else tail)
+    return keys
 
 
 def _tails(keys: Sequence[bytes], components: int) -> list[bytes]:

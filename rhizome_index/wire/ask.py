@@ -23,9 +23,10 @@ from rhizome_index.index.head import Head, open_head
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.limits import ASK_ENTRIES_MAX, ASK_ROWS_MAX, KEY_BYTES_MAX, PROOF_BYTES_MAX
 from rhizome_index.query.answer import Answer, Cursor
+from rhizome_index.query.combine import Choice, find_candidate
 from rhizome_index.query.execute import Counted, Found, scan
 from rhizome_index.query.expr import Query, decode_query, encode_query
-from rhizome_index.query.plan import Access, Candidate, decode_access, encode_access, find_candidate
+from rhizome_index.query.plan import Plan, decode_plan, encode_plan
 from rhizome_index.query.proof import Replay, Source, record
 from rhizome_index.wire import message as m
 
@@ -38,7 +39,7 @@ class Ask:
 
     manifest  of the head to answer from; None: the newest the peer has
     known     the asker has the manifest already; otherwise the peer sends it along
-    access    the plan; None: the peer chooses, and says which
+    plan      which; None: the peer chooses, and says which
     after     go on behind this position
     limit     rows wanted from here on, or None
     budget    bytes of blocks that the asker takes at most
@@ -49,7 +50,7 @@ class Ask:
     query: Query
     manifest: Cid | None = None
     known: bool = False
-    access: Access | None = None
+    plan: Plan | None = None
     after: bytes | None = None
     limit: int | None = None
     budget: int = PROOF_BYTES_MAX
@@ -61,7 +62,7 @@ class Ask:
             "query": encode_query(self.query),
             "manifest": None if self.manifest is None else cbor.Link(self.manifest),
             "known": self.known,
-            "plan": None if self.access is None else encode_access(self.access),
+            "plan": None if self.plan is None else encode_plan(self.plan),
             "after": self.after,
             "limit": self.limit,
             "budget": self.budget,
@@ -94,7 +95,7 @@ class Ask:
             decode_query(query),
             None if manifest is None else bytes(manifest),
             known,
-            None if plan is None else decode_access(plan),
+            None if plan is None else decode_plan(plan),
             after,
             limit,
             min(budget, PROOF_BYTES_MAX),
@@ -108,7 +109,7 @@ class Answerer(Source, Protocol):
     def snapshot(self, address: Address, manifest: Cid | None) -> tuple[Head, bytes, Manifest]:
         """The head, the manifest's bytes and the manifest of a dataset. Raises UnavailableError."""
 
-    def choose(self, query: Query, manifest: Manifest, *, allow_scan: bool) -> Candidate:
+    def choose(self, query: Query, manifest: Manifest, *, allow_scan: bool) -> Choice:
         """The best candidate. Raises UsageError or UnavailableError."""
 
 
@@ -117,10 +118,10 @@ def answer(number: int, ask: Ask, peer: Answerer) -> Iterator[bytes]:
     try:
         head, manifest_bytes, manifest = peer.snapshot(ask.address, ask.manifest)
         collection = manifest.collection(ask.query.collection)
-        if ask.access is None:
+        if ask.plan is None:
             candidate = peer.choose(ask.query, manifest, allow_scan=ask.scan)
         else:
-            candidate = find_candidate(ask.query, collection, ask.access)
+            candidate = find_candidate(ask.query, collection, ask.plan)
     except UnavailableError as error:
         yield m.encode_failure(number, m.UNKNOWN, str(error))
         return
@@ -135,7 +136,7 @@ def answer(number: int, ask: Ask, peer: Answerer) -> Iterator[bytes]:
         {
             "head": head.envelope,
             "manifest": None if ask.known else manifest_bytes,
-            "plan": encode_access(candidate.access),
+            "plan": encode_plan(candidate.plan),
         },
     )
     packer = m.BlockPacker(number)
@@ -223,7 +224,7 @@ class Asking:
         envelope, manifest_bytes, plan = m.read_fields(
             reply.fields, head=m.is_bytes, manifest=m.optional(m.is_bytes), plan=m.is_anything
         )
-        access = decode_access(plan)
+        chosen = decode_plan(plan)
         if self.opening is None:
             self.opening = self._read_opening(envelope, manifest_bytes)
         elif manifest_bytes is not None:
@@ -232,12 +233,12 @@ class Asking:
             collection = self.opening.manifest.collection(self.ask.query.collection)
         except UsageError:
             raise IntegrityError("an answer from a collection that the dataset does not have") from None
-        if self.ask.access is not None and access != self.ask.access:
+        if self.ask.plan is not None and chosen != self.ask.plan:
             raise IntegrityError("another plan than the one asked for")
         if self.answer is None:
-            candidate = find_candidate(self.ask.query, collection, access)
+            candidate = find_candidate(self.ask.query, collection, chosen)
             self.answer = Answer(self.ask.query, collection, candidate, self.cursor)
-        elif self.answer.candidate.access != access:
+        elif self.answer.candidate.plan != chosen:
             raise IntegrityError("another plan than the one asked for")
         self.replay = Replay(
             scan(self.ask.query, collection, self.answer.candidate, self.ask.after, self.ask.limit), self.answer.take

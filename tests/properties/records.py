@@ -104,6 +104,21 @@ def a_condition(random_: random.Random, depth: int = 2) -> Expr:
     return Compare(operator, path, value or a_value(random_, depth=operator in ("=", "!=")))
 
 
+def a_combined_query(random_: random.Random) -> Query:
+    """One whose conditions several indexes bind: equalities, and a choice among some."""
+    paths = [random_.choice(["tags", "tags", "n", "m", "id"]) for _ in range(3)]
+    equal = [Compare("=", path, random_.choice(SCALARS[:16])) for path in paths]
+    some = Compare("in", random_.choice(["tags", "n", "id"]), tuple(random_.sample(SCALARS, 3)))
+    either = Or(tuple(random_.sample(equal, 2)))
+    parts: list[Expr] = random_.choice([equal[:2], equal, [some], [either], [equal[2], some], [equal[2], either]])
+    if random_.random() < 0.3:
+        parts.append(a_condition(random_))
+    if random_.random() < 0.2:
+        return Query("things", And(tuple(parts)), count=True)
+    order: Any = random_.choice(["newest", "oldest", (SortPath("id"),), (SortPath("n", True),)])
+    return Query("things", And(tuple(parts)), order, random_.choice([None, 1, 3]))
+
+
 def a_query(random_: random.Random) -> Query:
     where = And(tuple(a_condition(random_) for _ in range(random_.choice([0, 1, 1, 2, 3]))))
     if random_.random() < 0.2:

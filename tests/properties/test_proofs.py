@@ -12,14 +12,14 @@ from rhizome_index.blocks.cid import check_block
 from rhizome_index.errors import IntegrityError
 from rhizome_index.index.schema import Collection
 from rhizome_index.query.answer import Answer
+from rhizome_index.query.combine import Choice, all_candidates
 from rhizome_index.query.expr import And, Compare, Query
-from rhizome_index.query.plan import Candidate, candidates
 from tests.driving import MemorySource, answer_directly, replay
 from tests.properties import records as made
 from tests.properties.effort import quickly, thoroughly
 
 
-def a_proof(source: MemorySource, query: Query, collection: Collection, candidate: Candidate) -> list[bytes]:
+def a_proof(source: MemorySource, query: Query, collection: Collection, candidate: Choice) -> list[bytes]:
     _, blocks = answer_directly(Answer(query, collection, candidate), source)
     for cid, data in blocks:
         check_block(cid, data)
@@ -49,8 +49,8 @@ def check_damage(seed: int) -> None:
     random_ = random.Random(seed)
     records = made.some_records(random_, random_.choice([1, 10, 60]))
     source, collection = made.built(made.an_empty_collection(random_, 3), records)
-    query = made.a_query(random_)
-    for candidate in candidates(query, collection):
+    query = random_.choice([made.a_query, made.a_combined_query])(random_)
+    for candidate in all_candidates(query, collection):
         blocks = a_proof(source, query, collection, candidate)
         for wrong in damaged(random_, blocks):
             with pytest.raises(IntegrityError):
@@ -64,16 +64,20 @@ def check_other_heads(seed: int) -> None:
     source, collection = made.built(made.an_empty_collection(random_, 2), records)
     key = random_.choice(sorted(records))
     now = made.changed(source, collection, {key: random_.choice([None, made.a_record(random_, records[key]["id"])])})
-    query = made.a_query(random_)
+    query = random_.choice([made.a_query, made.a_combined_query])(random_)
     for was, is_ in ((collection, now), (now, collection)):
-        later = {candidate.access: candidate for candidate in candidates(query, is_)}
-        for candidate in candidates(query, was):
-            if candidate.access not in later or not candidate.tree.count:
+        later = {candidate.plan: candidate for candidate in all_candidates(query, is_)}
+        for candidate in all_candidates(query, was):
+            if candidate.plan not in later or not candidate.parts[0].tree.count:
                 continue
             blocks = a_proof(source, query, was, candidate)
-            if blocks and later[candidate.access].tree.root != candidate.tree.root:
+            if blocks and _roots(later[candidate.plan]) != _roots(candidate):
                 with pytest.raises(IntegrityError):
-                    replay(Answer(query, is_, later[candidate.access]), blocks)
+                    replay(Answer(query, is_, later[candidate.plan]), blocks)
+
+
+def _roots(candidate: Choice) -> list[bytes]:
+    return [part.tree.root for part in candidate.parts]
 
 
 SEEDS = st.integers(0, 2**32)
@@ -88,7 +92,7 @@ def test_every_bit_of_a_small_proof_counts() -> None:
     source, collection = made.built(made.an_empty_collection(random_, 2), made.some_records(random_, 6))
     query = Query("things", Compare("exists", "id", True))
     tried = 0
-    for candidate in candidates(query, collection):
+    for candidate in all_candidates(query, collection):
         blocks = a_proof(source, query, collection, candidate)
         for place, block in enumerate(blocks):
             for bit in range(len(block) * 8):
@@ -117,7 +121,7 @@ def test_a_proof_of_another_query_or_plan_is_refused() -> None:
         Query("things", Compare("=", "tags", "a"), limit=4),
         Query("things", limit=300),
     ]
-    plans = [(query, candidate) for query in queries for candidate in candidates(query, collection)]
+    plans = [(query, candidate) for query in queries for candidate in all_candidates(query, collection)]
     proofs = [a_proof(source, query, collection, candidate) for query, candidate in plans]
     refused = 0
     for (query, candidate), own in zip(plans, proofs, strict=True):

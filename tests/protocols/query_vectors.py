@@ -11,7 +11,7 @@ from rhizome_index.errors import UsageError
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.execute import Counted, Found, scan
 from rhizome_index.query.expr import Query, compile_filter, decode_query, encode_query
-from rhizome_index.query.plan import Candidate, candidates, encode_access
+from rhizome_index.query.plan import Candidate, candidates, encode_plan
 from rhizome_index.query.proof import record
 from tests.properties.records import a_query
 from tests.protocols.dag_json import to_dag_json
@@ -156,7 +156,7 @@ def walk_of(query: Query, candidate: Candidate, after: bytes | None, left: int |
         elif step is not None:
             blocks.append(digest_of(step[0])[:4].hex())
     return {
-        "plan": to_dag_json(encode_access(candidate.access)),
+        "plan": to_dag_json(encode_plan(candidate.access)),
         "after": None if after is None else after.hex(),
         "left": left,
         "blocks": blocks,
@@ -184,7 +184,7 @@ def cursors() -> list[Vectors]:
             found.append(
                 {
                     "query": body,
-                    "plan": to_dag_json(encode_access(candidate.access)),
+                    "plan": to_dag_json(encode_plan(candidate.access)),
                     "last": last,
                     "cursor": str(cursor),
                 }

@@ -144,9 +144,9 @@ def exchanges() -> Iterator[Vectors]:
         ("a count from inner nodes", an_ask(COUNT), 0),
         ("an answer with residual conditions", an_ask(FILTERED), 0),
         ("a scan of the primary, with large records", an_ask(TAGGED, scan=True), -1),
-        ("a known manifest and a plan", an_ask(TAGGED, manifest=MANIFEST_CID, known=True, access=plan), 0),
+        ("a known manifest and a plan", an_ask(TAGGED, manifest=MANIFEST_CID, known=True, plan=plan), 0),
         ("a budget that ends the answer early", an_ask(FILTERED, budget=6000), 0),
-        ("a plan that is no candidate", an_ask(TAGGED, access=replace(plan, low=b"")), 0),
+        ("a plan that is no candidate", an_ask(TAGGED, plan=replace(plan, low=b"")), 0),
         ("a collection that is not there", an_ask(["others", *TAGGED[1:]]), 0),
     ]
     for name, request, place in cases:

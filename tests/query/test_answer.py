@@ -70,7 +70,7 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
 
 
 def test_long_texts_are_not_read() -> None:
-    long = Cursor(CURSOR.query, MANIFEST, CURSOR.access, True, b"x" * (2 * CURSOR_BYTES_MAX))
+    long = Cursor(CURSOR.query, MANIFEST, CURSOR.plan, True, b"x" * (2 * CURSOR_BYTES_MAX))
     with pytest.raises(UsageError):
         Cursor.parse(str(long), QUERY)
 

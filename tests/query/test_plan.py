@@ -14,8 +14,10 @@ from rhizome_index.index.schema import Collection, Index, SortPath, parse_index,
 from rhizome_index.index.write import apply_changes
 from rhizome_index.limits import SCAN_FREE_ENTRIES
 from rhizome_index.query.answer import Answer
+from rhizome_index.query.choose import choose
+from rhizome_index.query.combine import find_candidate
 from rhizome_index.query.expr import EVERYTHING, And, Compare, Expr, Or, Query
-from rhizome_index.query.plan import PRIMARY, Access, candidates, choose, decode_access, find_candidate
+from rhizome_index.query.plan import PRIMARY, Access, candidates, decode_plan
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import EMPTY_TREE
 from tests.driving import MemorySource, answer_directly
@@ -157,7 +159,7 @@ def test_only_a_candidate_of_the_query_is_one() -> None:
 )
 def test_other_bodies_are_no_plans(body: Any) -> None:
     with pytest.raises(IntegrityError):
-        decode_access(body)
+        decode_plan(body)
 
 
 def test_the_cheapest_is_chosen() -> None:

@@ -1,0 +1,210 @@
+"""Several access paths at once: records that all of them list, or that any of them does.
+
+Access paths can be combined if their entries sort the same behind what equalities
+fix: then a record has one tail in all of them, and they are merged, or jumped
+through, by their tails. An intersection binds the conditions of all its arms. A
+union has one arm for each branch of an `or`, or for each value of an `in`.
+
+Which combinations a query has follows from the query and the manifest, as with
+single access paths; which are worth trying is a matter of the choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from rhizome_index.errors import IntegrityError
+from rhizome_index.index.schema import Collection, SortPath
+from rhizome_index.limits import PLAN_ARMS_MAX
+from rhizome_index.query.expr import SCALARS, Compare, Expr, Or, Query, all_of
+from rhizome_index.query.plan import (
+    ALL,
+    ANY,
+    PRIMARY,
+    Access,
+    Candidate,
+    Combined,
+    Plan,
+    candidates,
+    direction,
+    sort_terms,
+)
+from rhizome_index.query.streams import AllStream, AnyStream, Stream
+
+_PAIRS_MAX = 28  # intersections of two that are offered for the choice: of eight access paths all
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """Several candidates at once. What it has in common with one: see `plan.Candidate`."""
+
+    plan: Combined
+    parts: tuple[Candidate, ...]
+    ordered: bool
+    reverse: bool
+    residual: tuple[Expr, ...]
+    bound: tuple[Expr, ...]
+
+    @property
+    def repeats(self) -> bool:
+        """A record has one tail, so it comes once."""
+        return False
+
+    @property
+    def counts_alone(self) -> bool:
+        return False
+
+    @property
+    def is_full(self) -> bool:
+        return False
+
+    def stream(self, after: bytes | None) -> Stream:
+        """Its entries, behind a position if there is one."""
+        arms = [part.arm for part in self.parts]
+        kind = AllStream if self.plan.kind == ALL else AnyStream
+        return kind(arms, reverse=self.reverse, after=after)
+
+
+Choice = Candidate | Combination
+
+
+def find_candidate(query: Query, collection: Collection, plan: Plan) -> Choice:
+    """What a plan does for a query. Raises IntegrityError if it is no plan of that query."""
+    found: Choice | None
+    if isinstance(plan, Access):
+        found = _single(query, collection, plan)
+    elif plan.kind == ALL:
+        found = _intersection(query, collection, plan)
+    else:
+        found = _union(query, collection, plan)
+    if found is None:
+        raise IntegrityError("a plan that does not answer the query")
+    return found
+
+
+def all_candidates(query: Query, collection: Collection) -> list[Choice]:
+    """Every single candidate of a query, and the combinations that are worth a thought."""
+    singles = candidates(query, collection)
+    plans = dict.fromkeys([*_intersections(singles), *_unions(query, collection)])
+    return [*singles, *(find_candidate(query, collection, plan) for plan in plans)]
+
+
+def _single(query: Query, collection: Collection, access: Access) -> Candidate | None:
+    return next((item for item in candidates(query, collection) if item.access == access), None)
+
+
+# --- intersections ---
+
+
+def _intersection(query: Query, collection: Collection, plan: Combined) -> Combination | None:
+    known = {candidate.access: candidate for candidate in candidates(query, collection)}
+    parts = [known[access] for access in plan.accesses if access in known]
+    if len(parts) != len(plan.accesses) or not all(map(_joins, parts)) or not _fit(parts):
+        return None
+    if len({part.bound for part in parts}) != len(parts):
+        return None
+    bound = tuple(dict.fromkeys(term for part in parts for term in part.bound))
+    fixed = {path for part in parts for path in part.fixed_paths}
+    residual = tuple(term for term in query.conjuncts() if term not in bound)
+    return _combination(query, collection, plan, parts, fixed, residual, bound)
+
+
+def _intersections(singles: Sequence[Candidate]) -> Iterator[Combined]:
+    """All pairs, and everything at once, of candidates that can be intersected."""
+    groups: dict[tuple[SortPath, ...], list[Candidate]] = {}
+    for candidate in singles:
+        if _joins(candidate):
+            groups.setdefault(candidate.tail, []).append(candidate)
+    for group in groups.values():
+        distinct = list({candidate.bound: candidate for candidate in reversed(group)}.values())[::-1]
+        for pair in list(combinations(distinct, 2))[:_PAIRS_MAX]:
+            yield Combined(ALL, tuple(part.access for part in pair))
+        if 3 <= len(distinct) <= PLAN_ARMS_MAX:
+            yield Combined(ALL, tuple(part.access for part in distinct))
+
+
+def _joins(candidate: Candidate) -> bool:
+    """Whether a candidate can be an arm of an intersection."""
+    return candidate.access.index != PRIMARY and bool(candidate.fixed) and not candidate.repeats
+
+
+# --- unions ---
+
+
+def _union(query: Query, collection: Collection, plan: Combined) -> Combination | None:
+    for term, branches in _branchings(query):
+        if len(branches) != len(plan.accesses):
+            continue
+        parts = [_single(branch, collection, access) for branch, access in zip(branches, plan.accesses, strict=True)]
+        arms = [part for part in parts if part is not None and not part.repeats]
+        if len(arms) == len(parts) and _fit(arms):
+            shared = set(arms[0].bound).intersection(*(arm.bound for arm in arms))
+            rest = tuple(item for item in query.conjuncts() if item not in shared)
+            covered = all(not arm.residual for arm in arms)
+            residual = tuple(item for item in rest if item != term) if covered else rest
+            bound = (*(item for item in query.conjuncts() if item in shared), *((term,) if covered else ()))
+            fixed = {path for path in arms[0].fixed_paths if _all_fix(arms, path)}
+            return _combination(query, collection, plan, arms, fixed, () if covered else residual, bound)
+    return None
+
+
+def _all_fix(arms: Sequence[Candidate], path: str) -> bool:
+    """Whether the same condition fixes a path in all arms."""
+    terms = {
+        next((item for item in arm.bound if isinstance(item, Compare) and item.path == path), None) for arm in arms
+    }
+    return len(terms) == 1 and None not in terms
+
+
+def _unions(query: Query, collection: Collection) -> Iterator[Combined]:
+    """For each branching and each way to sort: the first access path of each branch that sorts so."""
+    for _, branches in _branchings(query):
+        ways: list[dict[object, Candidate]] = []
+        for branch in branches:
+            found: dict[object, Candidate] = {}
+            for candidate in candidates(branch, collection):
+                if not candidate.repeats and candidate.bound:
+                    found.setdefault((candidate.tail, candidate.access.index == PRIMARY), candidate)
+            ways.append(found)
+        for way in ways[0]:
+            if all(way in found for found in ways):
+                yield Combined(ANY, tuple(found[way].access for found in ways))
+
+
+def _branchings(query: Query) -> Iterator[tuple[Expr, list[Query]]]:
+    """The conditions that leave a choice, and the query with each of their branches in their place."""
+    terms = query.conjuncts()
+    for place, term in enumerate(terms):
+        if isinstance(term, Or):
+            branches = term.terms
+        elif isinstance(term, Compare) and term.operator == "in" and all(type(item) in SCALARS for item in term.value):
+            branches = tuple(dict.fromkeys(Compare("=", term.path, item) for item in term.value))
+        else:
+            continue
+        if 2 <= len(branches) <= PLAN_ARMS_MAX:
+            rest = (*terms[:place], *terms[place + 1 :])
+            yield term, [replace(query, where=all_of(*rest, branch)) for branch in branches]
+
+
+# --- both ---
+
+
+def _fit(parts: Sequence[Candidate]) -> bool:
+    """Whether entries of these candidates have tails that can be compared."""
+    return len({(part.tail, part.access.index == PRIMARY) for part in parts}) == 1
+
+
+def _combination(
+    query: Query,
+    collection: Collection,
+    plan: Combined,
+    parts: Sequence[Candidate],
+    fixed: set[str],
+    residual: tuple[Expr, ...],
+    bound: tuple[Expr, ...],
+) -> Combination:
+    terms: Sequence[SortPath] = () if query.count else sort_terms(query, collection)
+    ordered, reverse = direction(parts[0].tail, terms, fixed, collection.key)
+    return Combination(plan, tuple(parts), ordered, ordered and reverse, residual, bound)
