@@ -72,6 +72,10 @@ SORT_BYTES_MAX = (
 )  # pairs sorted in memory before they are spilled to disk, over the sorters of one import
 
 # --- swarm ---
+HANDSHAKE_TIMEOUT_SECONDS = 5.0  # four round trips; who connects and says nothing holds a file descriptor no longer
+HANDSHAKES_MAX = 128  # unfinished at once; below what a process may open, beside the connections themselves
+HANDSHAKES_PER_ADDRESS_MAX = 32  # from one address; a few milliseconds each, so a crowd behind one router gets in
+CONNECTIONS_PER_ADDRESS_MAX = 100  # from one address, out of the 300 that the library takes
 STREAMS_PER_PEER_MAX = 64  # inbound, for each protocol: an honest peer keeps one
 CONNECTION_STREAMS_MAX = 96  # in each direction, all protocols: room for identify, ping and gossip beside ours
 STREAM_WINDOW_BYTES = 256 * 1024  # yamux's own: what a peer may send unread on a new stream

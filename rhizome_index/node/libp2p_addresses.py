@@ -25,7 +25,10 @@ _SHOWN = 200  # characters of a bad address that an error repeats
 def parse_listen(texts: Sequence[str]) -> list[Multiaddr]:
     """Addresses to listen on, each tried. Raises UsageError that names the address."""
     addresses = [_parse_listen(text) for text in dict.fromkeys(texts)]
-    for address in addresses:
+    sockets = [str(address).removesuffix("/ws") for address in addresses]
+    for address, socket_text in zip(addresses, sockets, strict=True):
+        if sockets.count(socket_text) > 1 and not socket_text.endswith("/tcp/0"):
+            raise UsageError(f"cannot listen on {address}: TCP and WebSocket need a port each", hint=_LISTEN_HINT)
         _try_to_bind(address)
     return addresses
 

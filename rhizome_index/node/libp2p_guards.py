@@ -26,9 +26,11 @@ from libp2p.protocol_muxer import multiselect_client
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.stream_muxer import muxer_multistream
 from libp2p.transport.tcp import tcp
+from libp2p.transport.websocket import listener as websocket_listener
 from libp2p.utils import encode_delim
 
-from rhizome_index.limits import IDENTIFY_DELAY_SECONDS
+from rhizome_index.limits import HANDSHAKES_MAX, IDENTIFY_DELAY_SECONDS
+from rhizome_index.node import libp2p_arrivals
 from rhizome_index.node.libp2p_yamux import Session
 
 _TCP_READ_BYTES = 128 * 1024  # one system call for as much as a window's half
@@ -90,6 +92,9 @@ def install() -> None:
     # It waits this long after a success too, so that each connection would take 250 ms.
     network_swarm._HAPPY_EYEBALLS_DELAY = 0.0
     vars(tcp)["TrioTCPStream"] = BufferedTcpStream
+    # It waits 10 s for a silent client on TCP and 60 s on WebSocket, for any number of them.
+    vars(tcp)["TCPListener"] = libp2p_arrivals.BoundedTcpListener
+    vars(websocket_listener)["serve_websocket"] = libp2p_arrivals.serve_websocket
     vars(swarm_connection.SwarmConn)["close"]  # fails here, not silently, if the name goes
     swarm_connection.SwarmConn.close = close_connection  # type: ignore[method-assign]
     # It logs connections on the root logger, which installs a handler there if nobody has.
@@ -129,11 +134,16 @@ def hold_inbound(network: Any) -> None:
     The library takes a slot for each inbound connection and gives it back at shutdown only, so that a listener
     is deaf after 250 of them. Its handler waits for the shutdown after a good upgrade, and gives the slot back
     at once after a failed one. So the upgrade takes as long as the connection, and then fails.
+
+    An upgrade that goes on takes a slot too. There are more of them, so that those take none from good connections,
+    whose number the library checks by itself.
     """
     upgrade = network.upgrade_inbound_raw_conn
+    network._inbound_limiter.total_tokens += HANDSHAKES_MAX
 
     async def upgrade_and_hold(raw_conn: Any, address: Any) -> Any:
         muxed = await upgrade(raw_conn, address)
+        libp2p_arrivals.finish_handshake()
         await muxed.event_closed.wait()
         raise SwarmException("closed")
 

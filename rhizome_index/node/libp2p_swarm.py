@@ -241,7 +241,7 @@ async def open_swarm(key_seed: bytes, listen: Sequence[str]) -> AsyncIterator[Li
     addresses = libp2p_addresses.parse_listen(listen)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        host = _make_host(key_seed, addresses)
+        host = _make_host(key_seed)
         libp2p_guards.guard(host, nursery)
         async with host.run(addresses):
             swarm = Libp2pSwarm(host, addresses)
@@ -261,14 +261,14 @@ def _shielded(seconds: float) -> trio.CancelScope:
     return trio.CancelScope(shield=True, deadline=trio.current_time() + seconds)
 
 
-def _make_host(key_seed: bytes, addresses: Sequence[Multiaddr]) -> Any:
+def _make_host(key_seed: bytes) -> Any:
     key_pair = create_new_key_pair(key_seed)
     host: Any = new_host(
         key_pair=key_pair,
         # Both always: by default it also offers plaintext, and a muxer that one bad byte crashes.
         sec_opt={TProtocol(NOISE_ID): NoiseTransport(key_pair, noise_privkey=new_noise_key().private_key)},
         muxer_opt={TProtocol(_YAMUX_ID): Session},
-        listen_addrs=addresses or None,
+        # No addresses here: for TCP and WebSocket on one port it would bring a listener of its own, past the guards.
         enable_websocket=True,
         connection_config=ConnectionConfig(min_connections=0, low_watermark=0),
         addrs_factory=libp2p_addresses.concrete,

@@ -214,6 +214,16 @@ async def test_a_port_that_is_taken_is_not_shared(kind: str) -> None:
         assert f"/tcp/{port}" in later.addresses[0]
 
 
+async def test_tcp_and_websocket_do_not_share_a_port() -> None:
+    """The library could do it, with a listener that none of the guards reaches."""
+    port = free_port()
+    with pytest.raises(UsageError, match="need a port each"):
+        async with open_swarm(b"s" * 32, [f"/ip4/127.0.0.1/tcp/{port}", f"/ip4/127.0.0.1/tcp/{port}/ws"]):
+            pass
+    async with open_swarm(b"s" * 32, ADDRESSES) as server:
+        assert len({address.split("/")[4] for address in server.addresses}) == 2
+
+
 async def test_wildcards_are_announced_as_addresses_that_can_be_dialled() -> None:
     async with open_swarm(b"s" * 32, ["/ip4/0.0.0.0/tcp/0"]) as server:
         assert not any("0.0.0.0" in address for address in server.addresses)

@@ -1,0 +1,218 @@
+"""Connections that others open: silent ones are bounded in number and time, and keep nobody out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import trio
+
+from rhizome_index.limits import (
+    CONNECTIONS_PER_ADDRESS_MAX,
+    HANDSHAKE_TIMEOUT_SECONDS,
+    HANDSHAKES_MAX,
+    HANDSHAKES_PER_ADDRESS_MAX,
+)
+from rhizome_index.node import libp2p_arrivals
+from rhizome_index.node.libp2p_arrivals import Arrivals, finish_handshake
+from rhizome_index.node.libp2p_swarm import open_swarm
+from tests.node.test_libp2p_swarm import ADDRESSES, ECHO, LIMIT_SECONDS, echo, exchange
+
+AWAY = "198.51.100.7"
+
+
+class Guests:
+    """Connections from somewhere. `present` are those being served, by their names."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.present: list[object] = []
+        self._arrivals = Arrivals()
+        self._nursery = nursery
+
+    async def arrive(self, host: str, name: object, *, finishes: bool = False) -> None:
+        """One connection, which stays for ever."""
+
+        async def stay() -> None:
+            self.present.append(name)
+            try:
+                if finishes:
+                    finish_handshake()
+                await trio.sleep_forever()
+            finally:
+                self.present.remove(name)
+
+        self._nursery.start_soon(self._arrivals.serve, host, stay)
+        await trio.testing.wait_all_tasks_blocked()
+
+
+@asynccontextmanager
+async def guests() -> AsyncIterator[Guests]:
+    async with trio.open_nursery() as nursery:
+        yield Guests(nursery)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_handshake_has_a_few_seconds(autojump_clock: trio.testing.MockClock) -> None:
+    async with guests() as found:
+        await found.arrive(AWAY, "silent")
+        await found.arrive(AWAY, "done", finishes=True)
+        await trio.sleep(HANDSHAKE_TIMEOUT_SECONDS * 0.99)
+        assert found.present == ["silent", "done"]
+        await trio.sleep(HANDSHAKE_TIMEOUT_SECONDS * 0.02)
+        assert found.present == ["done"]
+        await trio.sleep(3600)
+        assert found.present == ["done"]
+
+
+async def test_one_address_has_so_many_handshakes_and_its_oldest_makes_room() -> None:
+    async with guests() as found:
+        await found.arrive("203.0.113.1", "other")
+        for number in range(HANDSHAKES_PER_ADDRESS_MAX):
+            await found.arrive(AWAY, number)
+        assert found.present == ["other", *range(HANDSHAKES_PER_ADDRESS_MAX)]
+        await found.arrive(AWAY, "new")
+        assert found.present == ["other", *range(1, HANDSHAKES_PER_ADDRESS_MAX), "new"]
+
+
+async def test_all_addresses_share_a_bound_and_who_has_most_makes_room() -> None:
+    async with guests() as found:
+        for number in range(HANDSHAKES_MAX - 2):
+            await found.arrive(f"203.0.113.{number}", number)
+        await found.arrive(AWAY, "first")
+        await found.arrive(AWAY, "second")
+        assert len(found.present) == HANDSHAKES_MAX
+        await found.arrive("192.0.2.1", "new")
+        assert len(found.present) == HANDSHAKES_MAX
+        assert "first" not in found.present and "second" in found.present and "new" in found.present
+
+
+async def test_finished_connections_make_no_room_for_handshakes() -> None:
+    async with guests() as found:
+        await found.arrive(AWAY, "done", finishes=True)
+        for number in range(HANDSHAKES_PER_ADDRESS_MAX + 5):
+            await found.arrive(AWAY, number)
+        assert len(found.present) == HANDSHAKES_PER_ADDRESS_MAX + 1 and "done" in found.present
+
+
+async def test_one_address_has_so_many_connections() -> None:
+    async with guests() as found:
+        for number in range(CONNECTIONS_PER_ADDRESS_MAX):
+            await found.arrive(AWAY, number, finishes=True)
+        await found.arrive(AWAY, "one past")
+        assert found.present == [*range(CONNECTIONS_PER_ADDRESS_MAX)]
+        await found.arrive("203.0.113.1", "other")
+        assert "other" in found.present
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+        ("::ffff:198.51.100.7", AWAY, True),
+        (AWAY, "198.51.100.8", False),
+    ],
+)
+def test_what_stands_for_a_machine(one: str, other: str, is_same: bool) -> None:
+    assert (libp2p_arrivals._origin(one) == libp2p_arrivals._origin(other)) == is_same
+
+
+async def is_closed(stream: trio.SocketStream) -> None:
+    """Wait until the other side has closed."""
+    try:
+        while await stream.receive_some():
+            pass
+    except trio.BrokenResourceError:
+        pass
+
+
+@asynccontextmanager
+async def silent_clients(port: int, count: int) -> AsyncIterator[list[trio.SocketStream]]:
+    clients: list[trio.SocketStream] = []
+    try:
+        for _ in range(count):
+            clients.append(await trio.open_tcp_stream("127.0.0.1", port))
+        yield clients
+    finally:
+        for client in clients:
+            client.socket.close()
+
+
+def port_of(address: str) -> int:
+    return int(address.split("/")[4])
+
+
+TCP, WS = ADDRESSES
+UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+UPGRADE += b"Sec-WebSocket-Key: MDEyMzQ1Njc4OTAxMjM0NQ==\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"), [(TCP, b""), (TCP, b"\x13/multistream/1.0.0\n"), (WS, b""), (WS, UPGRADE[:20]), (WS, UPGRADE)]
+)
+async def test_a_silent_client_is_closed_upon(listen: str, said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library gives it 10 s on TCP, and 60 s on WebSocket."""
+    monkeypatch.setattr(libp2p_arrivals, "HANDSHAKE_TIMEOUT_SECONDS", 0.05)
+    async with (
+        open_swarm(b"s" * 32, [listen]) as server,
+        silent_clients(port_of(server.addresses[0]), 1) as (client,),
+    ):
+        await client.send_all(said)
+        with trio.fail_after(LIMIT_SECONDS):
+            await is_closed(client)
+
+
+@pytest.mark.parametrize("listen", ADDRESSES)
+async def test_silent_clients_keep_nobody_out(listen: str) -> None:
+    """All but the newest of them are closed upon at once, and they take no place from good connections."""
+    async with open_swarm(b"s" * 32, [listen]) as server, open_swarm(b"c" * 32, []) as honest:
+        server.handle(ECHO, echo)
+        limiter = server._network._inbound_limiter
+        limiter.total_tokens = HANDSHAKES_MAX + 1
+        async with silent_clients(port_of(server.addresses[0]), HANDSHAKES_PER_ADDRESS_MAX + 8) as clients:
+            with trio.fail_after(LIMIT_SECONDS):
+                for client in clients[:8]:
+                    await is_closed(client)
+            await honest.dial(server.addresses[0], timeout_seconds=LIMIT_SECONDS)
+            await exchange(honest, server.peer_id)
+            assert limiter.borrowed_tokens <= HANDSHAKES_PER_ADDRESS_MAX + 1
+
+
+@pytest.mark.slow
+async def test_an_honest_peer_gets_past_hundreds_of_silent_clients() -> None:
+    async with open_swarm(b"s" * 32, ADDRESSES) as server:
+        server.handle(ECHO, echo)
+        tcp, ws = server.addresses
+        async with silent_clients(port_of(tcp), 300) as first, silent_clients(port_of(ws), 300) as second:
+            for number, address in enumerate(server.addresses):
+                async with open_swarm(bytes([number]) * 32, []) as honest:
+                    await honest.dial(address, timeout_seconds=LIMIT_SECONDS)
+                    await exchange(honest, server.peer_id)
+            with trio.fail_after(LIMIT_SECONDS):
+                for client in [*first, *second[: 300 - HANDSHAKES_PER_ADDRESS_MAX]]:
+                    await is_closed(client)
+
+
+@pytest.mark.parametrize("listen", ADDRESSES)
+async def test_what_fails_on_one_connection_does_not_end_the_listener(
+    listen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(arrivals: Arrivals, host: str, serve: Callable[[], Awaitable[None]]) -> Awaitable[None]:
+        return honest(arrivals, host, partial(_raise, serve))
+
+    async def _raise(serve: Callable[[], Awaitable[None]]) -> None:
+        raise ExceptionGroup("x", [ValueError("x")])
+
+    honest = Arrivals.serve
+    async with open_swarm(b"s" * 32, [listen]) as server, open_swarm(b"c" * 32, []) as client:
+        server.handle(ECHO, echo)
+        with monkeypatch.context() as patch:
+            patch.setattr(Arrivals, "serve", fail)
+            async with silent_clients(port_of(server.addresses[0]), 1) as (broken,):
+                with trio.fail_after(LIMIT_SECONDS):
+                    await is_closed(broken)
+        await client.dial(server.addresses[0], timeout_seconds=LIMIT_SECONDS)
+        await exchange(client, server.peer_id)
