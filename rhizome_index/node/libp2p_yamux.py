@@ -190,23 +190,22 @@ class Session(IMuxedConn):
     async def write_frame(self, frame: bytes, *, timeout_seconds: float = WRITE_TIMEOUT_SECONDS) -> None:
         """Write what is queued and `frame`: all of it, or the connection ends.
 
-        Half a frame would make all that follows unreadable, so no cancellation reaches the transport.
-        Raises MuxedConnUnavailable.
+        Half a frame would make all that follows unreadable, so no cancellation reaches the transport. Cancelled
+        while it waits for its turn, it has written nothing. Raises MuxedConnUnavailable.
         """
-        with trio.CancelScope(shield=True):
-            async with self._writing:
-                if self._is_over:
-                    raise MuxedConnUnavailable("the connection is over")
-                frame = bytes(self._queued) + frame
-                self._queued.clear()
-                if not frame:
-                    return  # another frame took what was queued along
-                try:
-                    with trio.fail_after(timeout_seconds) as self._write_scope:
-                        await self.secured_conn.write(frame)
-                except Exception as error:
-                    self.fall()
-                    raise MuxedConnUnavailable("the peer is gone or does not read") from error
+        async with self._writing:
+            if self._is_over:
+                raise MuxedConnUnavailable("the connection is over")
+            frame = bytes(self._queued) + frame
+            self._queued.clear()
+            if not frame:
+                return  # another frame took what was queued along
+            try:
+                with trio.CancelScope(shield=True), trio.fail_after(timeout_seconds) as self._write_scope:
+                    await self.secured_conn.write(frame)
+            except Exception as error:
+                self.fall()
+                raise MuxedConnUnavailable("the peer is gone or does not read") from error
 
     async def _send_queued(self) -> None:
         while True:

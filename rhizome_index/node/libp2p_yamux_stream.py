@@ -55,19 +55,31 @@ class MuxStream(IMuxedStream):
         """Send all of `data`. Raises MuxedStreamReset if the stream is over, or unread for too long."""
         sent = 0
         await trio.lowlevel.checkpoint()
-        while sent < len(data):
-            if self._is_reset or self._is_sent:
-                raise MuxedStreamReset("the stream is over")
-            if not self._may_send:
-                await self._wait_window(is_begun=sent > 0)
-                continue
-            count = min(self._may_send, STREAM_FRAME_BYTES, len(data) - sent)
-            self._may_send -= count
-            header = HEADER.pack(0, DATA, 0, self.stream_id, count)
-            await self.muxed_conn.write_frame(header + data[sent : sent + count])
-            sent += count
+        try:
+            while sent < len(data):
+                sent += await self._write_part(data[sent : sent + STREAM_FRAME_BYTES])
+        except trio.Cancelled:
+            if sent:
+                self.abandon()  # half a message has gone: what follows would be read as its rest
+            raise
 
-    async def _wait_window(self, *, is_begun: bool) -> None:
+    async def _write_part(self, data: bytes) -> int:
+        """Send what the window has room for, at least a byte, and say how much. Cancelled, it has sent nothing."""
+        if not self._may_send:
+            await self._wait_window()
+        if self._is_reset or self._is_sent:
+            raise MuxedStreamReset("the stream is over")
+        count = min(self._may_send, len(data))
+        self._may_send -= count
+        try:
+            await self.muxed_conn.write_frame(HEADER.pack(0, DATA, 0, self.stream_id, count) + data[:count])
+        except trio.Cancelled:
+            self._may_send += count
+            self._waiting.unpark_all()
+            raise
+        return count
+
+    async def _wait_window(self) -> None:
         try:
             with trio.fail_after(WRITE_TIMEOUT_SECONDS):
                 while not self._may_send and not self._is_reset and not self._is_sent:
@@ -75,10 +87,6 @@ class MuxStream(IMuxedStream):
         except trio.TooSlowError:
             self.abandon()
             raise MuxedStreamReset("the peer does not read") from None
-        except trio.Cancelled:
-            if is_begun:
-                self.abandon()  # half a message has gone: what follows would be read as its rest
-            raise
 
     async def read(self, n: int | None = -1) -> bytes:
         """At least one byte and at most `n` (-1 and None: all there is). Raises MuxedStreamEOF, MuxedStreamReset."""

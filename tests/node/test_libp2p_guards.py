@@ -17,6 +17,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from multiaddr import Multiaddr
 
 from rhizome_index.errors import UnavailableError
+from rhizome_index.limits import STREAM_FRAME_BYTES
 from rhizome_index.node import libp2p_guards, libp2p_swarm, libp2p_yamux, libp2p_yamux_stream
 from rhizome_index.node.libp2p_guards import BufferedTcpStream
 from rhizome_index.node.libp2p_swarm import Libp2pSwarm, open_swarm
@@ -123,6 +124,52 @@ async def test_a_cancelled_send_leaves_the_connection_whole() -> None:
             nursery.cancel_scope.cancel()
             halting.goes_on.set()
         await exchange(client, server.peer_id)
+
+
+async def test_a_send_that_waits_for_its_turn_can_be_cancelled_and_loses_nothing() -> None:
+    async with pair() as (server, client):
+        session = session_with(client, server)
+        stream, raw = await open_raw(client, server, ECHO)
+        other = await client.open_stream(server.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS)
+        before = raw._may_send
+        halting = Halting(session)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.send, b"stalled")
+            await halting.halfway.wait()
+            for size in (1, 1000, WINDOW):
+                with trio.fail_after(LIMIT_SECONDS):
+                    async with trio.open_nursery() as cancelled:
+                        cancelled.start_soon(stream.send, bytes(size))
+                        await wait_until(lambda: session._writing.statistics().tasks_waiting)
+                        cancelled.cancel_scope.cancel()
+                assert raw._may_send == before
+            halting.goes_on.set()
+        await stream.send(b"next")
+        with trio.fail_after(LIMIT_SECONDS):
+            assert await stream.receive() == b"next"
+
+
+async def test_a_send_cancelled_at_a_later_turn_resets_its_stream() -> None:
+    """Half of a message has gone: the next one would be read as its rest."""
+
+    async def hold(lock: trio.Lock) -> None:
+        async with lock:
+            await trio.sleep_forever()
+
+    async with pair() as (server, client):
+        session = session_with(client, server)
+        stream, raw = await open_raw(client, server, ECHO)
+        halting = Halting(session)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(raw.write, bytes(2 * STREAM_FRAME_BYTES))
+            await halting.halfway.wait()
+            nursery.start_soon(hold, session._writing)  # the turn after its first frame
+            await wait_until(lambda: session._writing.statistics().tasks_waiting)
+            halting.goes_on.set()
+            await wait_until(lambda: raw._may_send <= WINDOW - 2 * STREAM_FRAME_BYTES)
+            nursery.cancel_scope.cancel()
+        with pytest.raises(UnavailableError):
+            await stream.send(b"next")
 
 
 async def test_a_send_that_its_peer_never_takes_costs_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
