@@ -51,7 +51,9 @@ SYNC_DELTA_BYTES_MAX = 8 * 1024 * 1024  # changes brought one by one; more than 
 SEGMENTS_MAX = 4096  # times one query is resumed before we call it endless
 
 # --- node ---
-ASK_TIMEOUT_SECONDS = 30.0  # a peer that has not finished one answer by then is given up
+ASK_TIMEOUT_SECONDS = 30.0  # a peer that has not finished one answer by then is given up, unless it is on its way:
+ANSWER_BYTES_PER_SECOND_MIN = 16 * 1024  # each so many bytes win a second more: a slow line is no stalled peer
+ANSWER_SECONDS_MAX = 300.0  # and then it is over: more than PROOF_BYTES_MAX takes at that rate
 BUFFERED_BLOCK_BYTES = 512 * 1024  # fetched blocks in memory until written at once: what a kill may cost
 FETCH_JOB_WANTS = 64  # blocks asked of one peer at once: some 256 KiB, so that a bad peer costs little
 FETCH_JOBS_PER_PEER = 2  # one is on its way while the other is asked for
@@ -65,6 +67,8 @@ STORE_WATCH_SECONDS = 1.0  # between looks at what other processes of this home 
 SYNCS_AT_ONCE_MAX = 4  # datasets on their way here; each holds a few MiB
 DIAL_TIMEOUT_SECONDS = 10.0  # people wait no longer for an address
 ANSWERS_AT_ONCE_MAX = 64  # over all peers; each holds one frame and one open walk
+ANSWERS_PER_PEER_MAX = 16  # of those, on all its streams: what it asks beyond stays unread until one is done
+TURN_TIMEOUT_SECONDS = 5.0  # who has no place among all answers by then is told to ask somebody else
 RECORDS_REMEMBERED_MAX = 4096  # checks of records remembered for each of 16 indexes: about 1 KiB each
 CHUNK_CACHE_BYTES = 64 * 1024 * 1024  # chunks kept in memory, in encoded bytes; decoded they take about four times that
 SORT_BYTES_MAX = (

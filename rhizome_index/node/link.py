@@ -9,11 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import trio
 
 from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError
-from rhizome_index.limits import ASK_TIMEOUT_SECONDS, DIAL_TIMEOUT_SECONDS
+from rhizome_index.limits import (
+    ANSWER_BYTES_PER_SECOND_MIN,
+    ANSWER_SECONDS_MAX,
+    ASK_TIMEOUT_SECONDS,
+    DIAL_TIMEOUT_SECONDS,
+    REQUESTS_IN_FLIGHT_MAX,
+)
 from rhizome_index.node.swarm import Stream, Swarm
 from rhizome_index.wire import message as m
 from rhizome_index.wire.frame import FrameReader
@@ -36,7 +43,7 @@ class Links:
         self._nursery = nursery
         self._picker = picker
         self._links: dict[tuple[str, str], _Link] = {}
-        self._opening: dict[tuple[str, str], trio.Lock] = {}
+        self._opening: WeakValueDictionary[tuple[str, str], trio.Lock] = WeakValueDictionary()
 
     async def converse(
         self,
@@ -52,13 +59,16 @@ class Links:
         """
         started = trio.current_time()
         try:
-            with trio.fail_after(timeout_seconds):
+            with trio.fail_after(timeout_seconds) as scope:
                 link = await self._link(peer_id, protocol)
-                received = await link.converse(fields, conversation)
+                while not await link.wait_turn():
+                    link = await self._link(peer_id, protocol)
+                received = await link.converse(fields, conversation, scope)
         except trio.TooSlowError:
             self._picker.note_failure(peer_id, trio.current_time())
             await self._swarm.disconnect(peer_id)
-            raise UnavailableError(f"peer {peer_id} did not answer within {timeout_seconds:g} s") from None
+            seconds = trio.current_time() - started
+            raise UnavailableError(f"peer {peer_id} did not answer within {seconds:.3g} s") from None
         except (UnavailableError, IntegrityError):
             self._picker.note_failure(peer_id, trio.current_time())
             raise
@@ -81,56 +91,95 @@ class Links:
             if link is None or link.is_closed:
                 stream = await self._swarm.open_stream(peer_id, protocol, timeout_seconds=DIAL_TIMEOUT_SECONDS)
                 link = self._links[name] = _Link(self._swarm, stream)
-                self._nursery.start_soon(link.read)
+                self._nursery.start_soon(self._read, name, link)
             return link
+
+    async def _read(self, name: tuple[str, str], link: _Link) -> None:
+        try:
+            await link.read()
+        finally:
+            if self._links.get(name) is link:
+                del self._links[name]
 
 
 class _Waiting:
-    def __init__(self, conversation: Conversation) -> None:
+    """Somebody who waits for an answer."""
+
+    def __init__(self, conversation: Conversation, scope: trio.CancelScope) -> None:
         self.conversation = conversation
         self.done = trio.Event()
         self.error: Exception | None = None
+        self._scope = scope
+        self._latest = trio.current_time() + ANSWER_SECONDS_MAX
+
+    def extend(self, size: int) -> None:
+        """Wait longer: bytes have arrived."""
+        self._scope.deadline = min(self._latest, self._scope.deadline + size / ANSWER_BYTES_PER_SECOND_MIN)
 
 
 class _Link:
-    """One stream, its reader and the answers under way."""
+    """One stream, its reader and the answers under way.
+
+    There are as many of those as the peer answers at once. An answer that nobody waits for any more counts until it
+    has ended; when it is the only one, the stream is reset, so that the peer may stop.
+    """
 
     def __init__(self, swarm: Swarm, stream: Stream) -> None:
         self._swarm = swarm
         self._stream = stream
         self._waiting: dict[int, _Waiting] = {}
         self._given_up: set[int] = set()
+        self._turns = trio.lowlevel.ParkingLot()
         self._sending = trio.Lock()
         self._next = 0
         self._received = 0
+        self._scope = trio.CancelScope()
         self.is_closed = False
 
-    async def converse(self, fields: Mapping[str, Any], conversation: Conversation) -> int:
-        number, self._next = self._next, (self._next + 1) % 2**32
-        waiting = self._waiting[number] = _Waiting(conversation)
+    async def wait_turn(self) -> bool:
+        """Wait until one more request may be sent; False if the stream has ended instead."""
+        while not self.is_closed and len(self._waiting) + len(self._given_up) >= REQUESTS_IN_FLIGHT_MAX:
+            await self._turns.park()
+        return not self.is_closed
+
+    async def converse(self, fields: Mapping[str, Any], conversation: Conversation, scope: trio.CancelScope) -> int:
+        """Send a request, at once after `wait_turn`, and wait for the end of its answer."""
+        number = self._take_number()
+        waiting = self._waiting[number] = _Waiting(conversation, scope)
         before = self._received
+        is_sent = False
         try:
             async with self._sending:
                 await self._stream.send(m.encode_request(number, fields))
+            is_sent = True
             await waiting.done.wait()
         finally:
-            if self._waiting.pop(number, None) is not None and not conversation.is_over:
-                self._given_up.add(number)
+            del self._waiting[number]
+            if is_sent and not waiting.done.is_set():
+                self._give_up(number)
+            self._turns.unpark()
         if waiting.error is not None:
             raise waiting.error
         return self._received - before
 
+    def _take_number(self) -> int:
+        while self._next in self._waiting or self._next in self._given_up:
+            self._next = (self._next + 1) % 2**32
+        number, self._next = self._next, (self._next + 1) % 2**32
+        return number
+
+    def _give_up(self, number: int) -> None:
+        self._given_up.add(number)
+        if not self._waiting:
+            self.is_closed = True
+            self._scope.cancel()
+
     async def read(self) -> None:
         """Read replies until the stream ends."""
-        frames, replies = FrameReader(), m.ReplyReader()
         error: Exception = UnavailableError(f"peer {self._stream.peer_id} closed the connection")
         try:
-            while data := await self._stream.receive():
-                self._received += len(data)
-                for body in frames.feed(data):
-                    reply = replies.read(body)
-                    if reply is not None:
-                        self._take(reply, replies)
+            with self._scope:
+                await self._read_replies()
         except IntegrityError as problem:
             error = RemoteError(self._stream.peer_id, str(problem), cid=problem.cid)
             await self._swarm.disconnect(self._stream.peer_id)
@@ -138,11 +187,23 @@ class _Link:
             error = problem
         finally:
             self.is_closed = True
+            self._turns.unpark_all()
             for waiting in self._waiting.values():
                 waiting.error = error
                 waiting.done.set()
             with trio.CancelScope(shield=True):
-                await self._stream.close()
+                await (self._stream.reset() if self._given_up else self._stream.close())
+
+    async def _read_replies(self) -> None:
+        frames, replies = FrameReader(), m.ReplyReader()
+        while data := await self._stream.receive():
+            self._received += len(data)
+            for body in frames.feed(data):
+                for waiting in self._waiting.values():
+                    waiting.extend(len(body))  # whoever's it is: answers on one stream share the line
+                reply = replies.read(body)
+                if reply is not None:
+                    self._take(reply, replies)
 
     def _take(self, reply: m.Reply, replies: m.ReplyReader) -> None:
         waiting = self._waiting.get(reply.number)
@@ -154,6 +215,7 @@ class _Link:
                 raise IntegrityError("an answer to nothing that was asked")
             if ended:
                 self._given_up.discard(reply.number)
+                self._turns.unpark()
             return
         waiting.conversation.take(reply)
         if waiting.conversation.is_over:

@@ -2,13 +2,18 @@
 
 Requests on one stream are answered at the same time, frame by frame in turn, so
 that a small answer does not wait behind a large one. Frames are made as they are
-sent: what one peer can make us hold is a few frames. A peer that breaks a
-protocol loses its connection.
+sent: what one peer can make us hold is a few frames. No peer has more than its
+share of the answers under way, and who does not read loses his. Answering pauses
+where others may have their turn: at each frame, and at the empty ones that a long
+search without finds gives instead. A peer that breaks a protocol loses its
+connection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -18,11 +23,16 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.limits import (
+    ANSWER_BYTES_PER_SECOND_MIN,
+    ANSWER_SECONDS_MAX,
     ANSWERS_AT_ONCE_MAX,
+    ANSWERS_PER_PEER_MAX,
+    ASK_TIMEOUT_SECONDS,
     FRAME_BYTES_MAX,
     HEADS_DATASETS_MAX,
     PROVIDERS_MAX,
     REQUESTS_IN_FLIGHT_MAX,
+    TURN_TIMEOUT_SECONDS,
 )
 from rhizome_index.node.disk import DiskStore, describe_missing
 from rhizome_index.node.local import LocalSource
@@ -58,14 +68,19 @@ class LocalAnswerer(LocalSource):
 
 
 class Server:
-    """Serves the store's datasets on a swarm."""
+    """Serves the store's datasets on a swarm.
+
+    slots     taken by answers under way
+    requests  how many have been read
+    """
 
     def __init__(self, store: DiskStore, register: Register, swarm: Swarm) -> None:
         self._store = store
         self._register = register
         self._swarm = swarm
         self._answerer = LocalAnswerer(store)
-        self._slots = trio.CapacityLimiter(ANSWERS_AT_ONCE_MAX)
+        self._shares: WeakValueDictionary[str, trio.Semaphore] = WeakValueDictionary()
+        self.slots = trio.CapacityLimiter(ANSWERS_AT_ONCE_MAX)
         self.requests = 0
 
     def start(self) -> None:
@@ -76,11 +91,14 @@ class Server:
             (heads.PROTOCOL, self._answer_heads),
             (sync.PROTOCOL, self._answer_sync),
         ):
-            self._swarm.handle(protocol, _Conversation(self, answering).run)
+            self._swarm.handle(protocol, partial(self._converse, answering))
 
-    @property
-    def slots(self) -> trio.CapacityLimiter:
-        return self._slots
+    async def _converse(self, answering: Answering, stream: Stream) -> None:
+        await _Conversation(self, answering, stream).run()
+
+    def share_of(self, peer_id: str) -> trio.Semaphore:
+        """What one peer may have of the slots, for as long as somebody holds it."""
+        return self._shares.setdefault(peer_id, trio.Semaphore(ANSWERS_PER_PEER_MAX))
 
     async def refuse(self, peer_id: str) -> None:
         """A peer has broken a protocol."""
@@ -135,53 +153,82 @@ class Server:
 
 
 class _Conversation:
-    """One protocol's side of a stream."""
+    """One stream, and the answers under way on it."""
 
-    def __init__(self, server: Server, answering: Answering) -> None:
+    def __init__(self, server: Server, answering: Answering, stream: Stream) -> None:
         self._server = server
         self._answering = answering
+        self._stream = stream
+        self._share = server.share_of(stream.peer_id)
+        self._sending = trio.Lock()
+        self._in_flight: set[int] = set()
 
-    async def run(self, stream: Stream) -> None:
-        """Answer every request on a stream until its peer has finished."""
+    async def run(self) -> None:
+        """Answer every request until the peer has finished."""
         frames = FrameReader()
-        sending = trio.Lock()
-        in_flight: set[int] = set()
         try:
             async with trio.open_nursery() as nursery:
-                while data := await stream.receive():
+                while data := await self._stream.receive():
                     for body in frames.feed(data):
-                        request = m.decode_request(body)
-                        if request.number in in_flight:
-                            raise IntegrityError("a number that is in use")
-                        if len(in_flight) >= REQUESTS_IN_FLIGHT_MAX:
-                            async with sending:
-                                await stream.send(m.encode_failure(request.number, m.BUSY, "too many requests at once"))
-                            continue
-                        answer = self._answering(request)
-                        in_flight.add(request.number)
-                        self._server.requests += 1
-                        nursery.start_soon(self._send, stream, sending, answer, request.number, in_flight)
+                        await self._take(m.decode_request(body), nursery)
         except* IntegrityError:
-            await self._server.refuse(stream.peer_id)
+            await self._server.refuse(self._stream.peer_id)
         except* UnavailableError:
-            pass  # the peer is gone
+            pass  # the peer is gone, or does not read
 
-    async def _send(
-        self, stream: Stream, sending: trio.Lock, answer: Iterator[bytes], number: int, in_flight: set[int]
-    ) -> None:
-        async with self._server.slots:
-            waiting = bytearray()
+    async def _take(self, request: m.Request, nursery: trio.Nursery) -> None:
+        if request.number in self._in_flight:
+            raise IntegrityError("a number that is in use")
+        if len(self._in_flight) >= REQUESTS_IN_FLIGHT_MAX:
+            await self._send(m.encode_failure(request.number, m.BUSY, "too many requests at once"))
+            return
+        answer = self._answering(request)
+        self._in_flight.add(request.number)
+        self._server.requests += 1
+        await self._share.acquire()
+        nursery.start_soon(self._answer, request.number, answer)
+
+    async def _answer(self, number: int, answer: Iterator[bytes]) -> None:
+        try:
+            with trio.move_on_after(TURN_TIMEOUT_SECONDS) as waiting:
+                await self._server.slots.acquire()
+            if waiting.cancelled_caught:
+                self._in_flight.discard(number)
+                await self._send(m.encode_failure(number, m.BUSY, "too many answers are under way"))
+                return
             try:
-                for frame in answer:
-                    if waiting and len(waiting) + len(frame) > FRAME_BYTES_MAX:
-                        async with sending:
-                            await stream.send(bytes(waiting))
-                        waiting.clear()
-                    waiting += frame
-                    await trio.lowlevel.checkpoint()
-            except RhizomeError as error:
-                # Our own store or planner failed, not the peer's request, which was read before.
-                waiting += m.encode_failure(number, m.MISSING, str(error))
-            in_flight.discard(number)
-            async with sending:
-                await stream.send(bytes(waiting))
+                await self._send_answer(number, answer)
+            finally:
+                self._server.slots.release()
+        finally:
+            self._share.release()
+
+    async def _send_answer(self, number: int, answer: Iterator[bytes]) -> None:
+        """Send an answer, in time that its reader earns by reading. Raises UnavailableError."""
+        latest = trio.current_time() + ANSWER_SECONDS_MAX
+        with trio.CancelScope(deadline=trio.current_time() + ASK_TIMEOUT_SECONDS) as scope:
+            waiting = b""
+            for frame in _contained(number, answer):
+                if waiting and len(waiting) + len(frame) > FRAME_BYTES_MAX:
+                    await self._send(waiting)
+                    scope.deadline = min(latest, scope.deadline + len(waiting) / ANSWER_BYTES_PER_SECOND_MIN)
+                    waiting = b""
+                waiting += frame
+                await trio.lowlevel.checkpoint()
+            self._in_flight.discard(number)  # free for the peer as soon as it has the end
+            await self._send(waiting)
+        if scope.cancelled_caught:
+            await self._stream.reset()
+            raise UnavailableError(f"peer {self._stream.peer_id} takes an answer too slowly")
+
+    async def _send(self, data: bytes) -> None:
+        async with self._sending:
+            await self._stream.send(data)
+
+
+def _contained(number: int, answer: Iterator[bytes]) -> Iterator[bytes]:
+    """An answer, with an end where our own store or planner fails: it is not the request, which was read before."""
+    try:
+        yield from answer
+    except RhizomeError as error:
+        yield m.encode_failure(number, m.MISSING, str(error))

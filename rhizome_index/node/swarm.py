@@ -22,7 +22,10 @@ class Stream(Protocol):
     def peer_id(self) -> str: ...
 
     async def send(self, data: bytes) -> None:
-        """Send all of `data`. Raises UnavailableError when the peer is gone or does not read in time."""
+        """Send all of `data`. Raises UnavailableError when the peer is gone or does not read in time.
+
+        Cancelled, it has sent nothing, or the stream is reset.
+        """
 
     async def receive(self) -> bytes:
         """Some bytes (at most 256 KiB), or b"" once the peer has finished sending or reset the stream."""

@@ -114,7 +114,10 @@ class Answerer(Source, Protocol):
 
 
 def answer(number: int, ask: Ask, peer: Answerer) -> Iterator[bytes]:
-    """The frames that answer a request. Blocks are read only as the frames are taken."""
+    """The frames that answer a request; an empty one now and then, where others may have their turn.
+
+    Blocks are read only as the frames are taken.
+    """
     try:
         head, manifest_bytes, manifest = peer.snapshot(ask.address, ask.manifest)
         collection = manifest.collection(ask.query.collection)
@@ -150,6 +153,7 @@ def answer(number: int, ask: Ask, peer: Answerer) -> Iterator[bytes]:
                 entries += step.entries
                 if rows >= ASK_ROWS_MAX or entries >= ASK_ENTRIES_MAX:
                     break
+                yield b""
             elif step is None or isinstance(step, Counted):
                 complete = True
             else:

@@ -47,7 +47,7 @@ def read_request(fields: Any) -> tuple[Address, ...]:
 
 
 def answer(number: int, known: Iterable[DatasetHeads]) -> Iterator[bytes]:
-    """The frames that answer a request."""
+    """The frames that answer a request; see `ask.answer` for empty ones."""
     batch: list[Any] = []
     size = 0
     for item in known:
@@ -59,6 +59,7 @@ def answer(number: int, known: Iterable[DatasetHeads]) -> Iterator[bytes]:
             batch, size = [], 0
         batch.append([str(item.address), envelopes, providers])
         size += entry_size
+        yield b""
     if batch:
         yield m.encode_open(number, {"datasets": batch})
     yield m.encode_end(number, {})

@@ -24,7 +24,7 @@ from typing import Any
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError
-from rhizome_index.limits import FRAME_PAYLOAD_BYTES, RECORD_BYTES_MAX
+from rhizome_index.limits import FRAME_PAYLOAD_BYTES, RECORD_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX
 from rhizome_index.wire.frame import encode_frame
 
 # Why a peer does not answer. The text beside it is for people.
@@ -129,10 +129,13 @@ class BlockPacker:
 
 
 class ReplyReader:
-    """Reads the answers on one stream, putting large blocks together. It holds one unfinished block for each number."""
+    """Reads the answers on one stream, putting large blocks together.
+
+    It holds one unfinished block for each number, of as many numbers as there may be requests under way.
+    """
 
     def __init__(self) -> None:
-        self._parts: dict[int, bytes] = {}
+        self._parts: dict[int, bytearray] = {}
 
     def read(self, body: bytes) -> Reply | None:
         """The message in a frame, or None where more parts must follow. Raises IntegrityError for anything else."""
@@ -147,18 +150,20 @@ class ReplyReader:
                 raise IntegrityError("an answer that ends within a block")
             return Open(number, content) if kind == "open" else End(number, content)
         if len(value) == 3 and kind == "part" and type(content) is bytes and content:
-            self._parts[number] = self._parts.get(number, b"") + content
-            if len(self._parts[number]) > RECORD_BYTES_MAX:
+            begun = self._parts.setdefault(number, bytearray())
+            if len(begun) + len(content) > RECORD_BYTES_MAX:
                 raise IntegrityError("a block larger than any may be")
+            if len(self._parts) > REQUESTS_IN_FLIGHT_MAX:
+                raise IntegrityError("parts of more answers than there are requests")
+            begun += content
             return None
         if len(value) == 3 and kind == "blocks" and type(content) is list and content:
             if not all(block is None or type(block) is bytes for block in content):
                 raise IntegrityError("a block that is not bytes")
-            begun = self._parts.pop(number, None)
-            if begun is not None:
+            if number in self._parts:
                 if content[0] is None:
                     raise IntegrityError("an answer that ends within a block")
-                content[0] = begun + content[0]
+                content[0] = bytes(self._parts.pop(number) + content[0])
             return Blocks(number, tuple(content))
         raise IntegrityError(f"an answer of an unknown kind: {kind[:40]!r}")
 

@@ -108,7 +108,7 @@ def an_ask(body: list[Any], **more: Any) -> Ask:
 
 
 def replies_of(request: Ask, plan: int = 0) -> list[bytes]:
-    return list(ask.answer(NUMBER, request, Peer(plan)))
+    return [frame for frame in ask.answer(NUMBER, request, Peer(plan)) if frame]
 
 
 def exchange(request: Ask, replies: list[bytes]) -> Vectors:
@@ -270,7 +270,7 @@ def want_vectors() -> Vectors:
     ]
     exchanges = []
     for wanted, cids in cases:
-        replies = list(want.answer(NUMBER, wanted, get_wanted))
+        replies = [frame for frame in want.answer(NUMBER, wanted, get_wanted) if frame]
         exchanges.append(
             {
                 "request": m.encode_request(NUMBER, wanted.fields()).hex(),
@@ -348,7 +348,7 @@ def heads_vectors() -> Vectors:
         heads.DatasetHeads(unknown, ()),
     ]
     request = m.encode_request(NUMBER, heads.request_fields([HEAD.address, unknown]))
-    replies = list(heads.answer(NUMBER, knows))
+    replies = [frame for frame in heads.answer(NUMBER, knows) if frame]
     entry = [str(HEAD.address), [HEAD.envelope], []]
     newer = sign_head(IDENTITY, "vectors", 4, MANIFEST_CID, HEAD.time_ms)
     wrong = HEAD.envelope[:-1] + bytes([HEAD.envelope[-1] ^ 1])

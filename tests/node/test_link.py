@@ -1,0 +1,266 @@
+"""Asking over kept streams: nothing grows, nobody waits for a peer that stalls, everybody for one that is slow."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from rhizome_index.blocks import cbor
+from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError
+from rhizome_index.limits import (
+    ANSWER_BYTES_PER_SECOND_MIN,
+    ANSWER_SECONDS_MAX,
+    ASK_TIMEOUT_SECONDS,
+    FRAME_PAYLOAD_BYTES,
+    PROOF_BYTES_MAX,
+    REQUESTS_IN_FLIGHT_MAX,
+)
+from rhizome_index.node.link import Links
+from rhizome_index.node.swarm import Stream
+from rhizome_index.wire import message as m
+from rhizome_index.wire.frame import FrameReader, encode_frame
+from rhizome_index.wire.pick import Picker
+from tests.node.memory_swarm import MemorySwarm
+
+PROTOCOL = "/rhizome/test/1"
+
+
+class Conversation:
+    """Takes any answer."""
+
+    def __init__(self) -> None:
+        self.replies: list[m.Reply] = []
+        self.is_over = False
+
+    def take(self, reply: m.Reply) -> None:
+        self.replies.append(reply)
+        self.is_over = isinstance(reply, m.End | m.Failure)
+
+
+class Other:
+    """A peer: notes what it is asked, and answers what `answers` gives for it, or nothing."""
+
+    def __init__(self, answers: Callable[[m.Request], bytes] = lambda request: b"") -> None:
+        self.asked: list[int] = []
+        self.stream: Stream
+        self._answers = answers
+
+    async def answer(self, stream: Stream) -> None:
+        self.stream = stream
+        frames = FrameReader()
+        while data := await stream.receive():
+            for body in frames.feed(data):
+                request = m.decode_request(body)
+                self.asked.append(request.number)
+                await stream.send(self._answers(request))
+
+
+def at_once(request: m.Request) -> bytes:
+    return m.encode_end(request.number, {})
+
+
+def bulky(request: m.Request) -> bytes:
+    """As much as an answer may have."""
+    blocks = m.BlockPacker(request.number)
+    size = FRAME_PAYLOAD_BYTES - 100
+    frames = [frame for _ in range(PROOF_BYTES_MAX // size) for frame in blocks.add(bytes(size))]
+    return b"".join([*frames, *blocks.flush(), at_once(request)])
+
+
+def links_to(other: Other, nursery: trio.Nursery) -> tuple[Links, MemorySwarm]:
+    swarm = MemorySwarm(nursery, other.answer)
+    return Links(swarm, nursery, Picker(lambda: 0.5)), swarm
+
+
+async def hold(lock: trio.Lock) -> None:
+    async with lock:
+        await trio.sleep_forever()
+
+
+async def ask(links: Links, peer: str = "other") -> int:
+    return await links.converse(peer, PROTOCOL, {}, Conversation())
+
+
+# --- nothing grows ---
+
+
+async def test_peers_leave_nothing_behind(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    links, swarm = links_to(Other(at_once), nursery)
+    for number in range(20):
+        await ask(links, f"peer {number}")
+        await ask(links, f"peer {number}")
+    assert len(links._links) == 20 and len(swarm.streams["peer 1"]) == 1
+    for number in range(20):
+        await links.drop(f"peer {number}")
+    with pytest.raises(UnavailableError):
+        await ask(links, "peer 1")
+    await wait_all_tasks_blocked()
+    gc.collect()
+    assert not links._links and not links._opening
+
+
+async def test_no_more_is_asked_at_once_than_a_peer_answers(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    other = Other()
+    links, _ = links_to(other, nursery)
+    for _ in range(REQUESTS_IN_FLIGHT_MAX + 2):
+        nursery.start_soon(ask, links)
+    await wait_all_tasks_blocked()
+    assert other.asked == [*range(REQUESTS_IN_FLIGHT_MAX)]
+    await other.stream.send(m.encode_end(3, {}))
+    await wait_all_tasks_blocked()
+    assert other.asked == [*range(REQUESTS_IN_FLIGHT_MAX + 1)]
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_was_given_up_counts_until_it_has_ended(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    other = Other()
+    links, swarm = links_to(other, nursery)
+    nursery.start_soon(ask, links)
+    await wait_all_tasks_blocked()
+    async with trio.open_nursery() as given_up:
+        for _ in range(REQUESTS_IN_FLIGHT_MAX - 1):
+            given_up.start_soon(ask, links)
+        await wait_all_tasks_blocked()
+        given_up.cancel_scope.cancel()
+    nursery.start_soon(ask, links)
+    await wait_all_tasks_blocked()
+    assert other.asked == [*range(REQUESTS_IN_FLIGHT_MAX)]
+    await other.stream.send(m.encode_failure(4, m.MISSING, ""))
+    await wait_all_tasks_blocked()
+    assert len(other.asked) == REQUESTS_IN_FLIGHT_MAX + 1 and len(swarm.streams["other"]) == 1
+    nursery.cancel_scope.cancel()
+
+
+async def test_when_all_is_given_up_the_peer_may_stop(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    other = Other(lambda request: b"" if request.fields else at_once(request))
+    links, swarm = links_to(other, nursery)
+    for _ in range(3):
+        with trio.move_on_after(1):
+            await links.converse("other", PROTOCOL, {"silent": True}, Conversation())
+        (*_, stream) = swarm.streams["other"]
+        await wait_all_tasks_blocked()
+        assert stream.is_reset
+    with trio.fail_after(1):
+        await ask(links)
+    assert len(swarm.streams["other"]) == 4 and not swarm.disconnected
+
+
+async def test_who_waits_for_a_turn_gets_it_on_the_next_stream(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    other = Other()
+    links, swarm = links_to(other, nursery)
+    async with trio.open_nursery() as given_up:
+        for _ in range(REQUESTS_IN_FLIGHT_MAX):
+            given_up.start_soon(ask, links)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(ask, links)
+        await wait_all_tasks_blocked()
+        given_up.cancel_scope.cancel()
+    await wait_all_tasks_blocked()
+    assert len(swarm.streams["other"]) == 2 and other.asked[REQUESTS_IN_FLIGHT_MAX:] == [0]
+    await other.stream.send(m.encode_end(0, {}))
+
+
+async def test_a_request_that_was_never_sent_is_not_given_up(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    links, _ = links_to(Other(at_once), nursery)
+    await ask(links)
+    (link,) = links._links.values()
+    async with trio.open_nursery() as others:
+        others.start_soon(hold, link._sending)
+        await wait_all_tasks_blocked()
+        for _ in range(REQUESTS_IN_FLIGHT_MAX):
+            with trio.move_on_after(1):
+                await ask(links)
+        others.cancel_scope.cancel()
+    assert not link._given_up and not link._waiting and not link.is_closed
+    await ask(links)
+
+
+async def test_numbers_wrap_around_those_in_use(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    other = Other()
+    links, _ = links_to(other, nursery)
+    nursery.start_soon(ask, links)
+    await wait_all_tasks_blocked()
+    (link,) = links._links.values()
+    link._next = 2**32 - 1
+    nursery.start_soon(ask, links)
+    nursery.start_soon(ask, links)
+    await wait_all_tasks_blocked()
+    assert other.asked == [0, 2**32 - 1, 1]
+    nursery.cancel_scope.cancel()
+
+
+async def test_unfinished_blocks_of_answers_nobody_asked_for_are_bounded(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    def parts(request: m.Request) -> bytes:
+        return b"".join(encode_frame(cbor.encode([number, "part", b"x"])) for number in range(100))
+
+    links, swarm = links_to(Other(parts), nursery)
+    with pytest.raises(RemoteError, match="more answers than"):
+        await ask(links)
+    assert swarm.disconnected == ["other"]
+
+
+def test_as_many_blocks_may_be_unfinished_as_there_are_requests() -> None:
+    reader = m.ReplyReader()
+    for number in range(REQUESTS_IN_FLIGHT_MAX):
+        for _ in range(2):
+            assert reader.read(cbor.encode([number, "part", b"ab"])) is None
+    with pytest.raises(IntegrityError):
+        reader.read(cbor.encode([REQUESTS_IN_FLIGHT_MAX, "part", b"ab"]))
+    assert reader.read(cbor.encode([0, "blocks", [b"c"]])) == m.Blocks(0, (b"ababc",))
+
+
+# --- slow and stalled peers ---
+
+
+async def elapsed(asking: Callable[[], Any]) -> float:
+    started = trio.current_time()
+    await asking()
+    return trio.current_time() - started
+
+
+async def test_a_peer_that_says_nothing_is_given_up(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    links, swarm = links_to(Other(), nursery)
+    with pytest.raises(UnavailableError, match="within 30 s"):
+        await ask(links)
+    assert trio.current_time() == pytest.approx(ASK_TIMEOUT_SECONDS) and swarm.disconnected == ["other"]
+
+
+async def test_a_slow_line_is_waited_for(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Two large answers share it, and each takes many times as long as one may be silent."""
+    links, swarm = links_to(Other(bulky), nursery)
+    swarm.bytes_per_second = 2.1 * ANSWER_BYTES_PER_SECOND_MIN
+    async with trio.open_nursery() as both:
+        both.start_soon(ask, links)
+        both.start_soon(ask, links)
+    assert trio.current_time() > 8 * ASK_TIMEOUT_SECONDS and not swarm.disconnected
+
+
+async def test_a_drip_is_not_waited_for(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    links, swarm = links_to(Other(bulky), nursery)
+    swarm.bytes_per_second = ANSWER_BYTES_PER_SECOND_MIN / 16
+    with pytest.raises(UnavailableError):
+        await ask(links)
+    assert trio.current_time() < 1.2 * ASK_TIMEOUT_SECONDS
+
+
+async def test_nothing_is_waited_for_for_ever(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    async def endless(stream: Stream) -> None:
+        await stream.receive()
+        while True:
+            await stream.send(encode_frame(cbor.encode([0, "blocks", [bytes(20_000)]])))
+            await trio.sleep(10_000 / ANSWER_BYTES_PER_SECOND_MIN)
+
+    swarm = MemorySwarm(nursery, endless)
+    links = Links(swarm, nursery, Picker(lambda: 0.5))
+    with pytest.raises(UnavailableError):
+        await ask(links)
+    assert trio.current_time() == pytest.approx(ANSWER_SECONDS_MAX)

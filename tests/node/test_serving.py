@@ -1,0 +1,219 @@
+"""Answering: no peer takes more than its share, who does not read loses it, and long searches let others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from rhizome_index.api import open_node
+from rhizome_index.blocks.cid import cid_of
+from rhizome_index.errors import UnavailableError
+from rhizome_index.limits import (
+    ANSWER_BYTES_PER_SECOND_MIN,
+    ANSWERS_AT_ONCE_MAX,
+    ANSWERS_PER_PEER_MAX,
+    ASK_TIMEOUT_SECONDS,
+    HEADS_DATASETS_MAX,
+    PROOF_BYTES_MAX,
+    REQUESTS_IN_FLIGHT_MAX,
+    ROWS_BATCH,
+    STREAM_WINDOW_BYTES,
+    TURN_TIMEOUT_SECONDS,
+    WANTS_MAX,
+    WRITE_TIMEOUT_SECONDS,
+)
+from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.register import Register
+from rhizome_index.node.serve import LocalAnswerer, Server
+from rhizome_index.query.parse import parse
+from rhizome_index.wire import heads, want
+from rhizome_index.wire import message as m
+from rhizome_index.wire.ask import Ask, answer
+from rhizome_index.wire.frame import FrameReader
+from tests.node.memory_swarm import PIECE_BYTES, MemoryStream, MemorySwarm
+
+BLOCKS = [number.to_bytes(4, "big") * 12_500 for number in range(PROOF_BYTES_MAX // 50_000)]
+BULKY = want.Want(None, tuple(cid_of(block) for block in BLOCKS)).fields()
+SMALL = want.Want(None, (cid_of(b"not here"),)).fields()
+
+
+@contextmanager
+def serving(tmp_path: Path, nursery: trio.Nursery) -> Iterator[tuple[Server, MemorySwarm]]:
+    store = DiskStore(tmp_path / "store.sqlite")
+    store.put_many([(cid_of(block), block) for block in BLOCKS])
+    swarm = MemorySwarm(nursery)
+    server = Server(store, Register(store), swarm)
+    server.start()
+    yield server, swarm
+    nursery.cancel_scope.cancel()
+    store.close()
+
+
+async def ask(stream: MemoryStream, *numbers: int, fields: object = BULKY) -> None:
+    for number in numbers:
+        await stream.send(m.encode_request(number, fields))  # type: ignore[arg-type]
+
+
+async def replies(stream: MemoryStream, *, bytes_per_second: float = float("inf")) -> list[m.Reply]:
+    """What comes until one answer has ended, read at a rate."""
+    found: list[m.Reply] = []
+    frames, reader = FrameReader(), m.ReplyReader()
+    while not found or not isinstance(found[-1], m.End | m.Failure):
+        data = await stream.receive()
+        assert data
+        await trio.sleep(len(data) / bytes_per_second)
+        found += [reply for body in frames.feed(data) if (reply := reader.read(body)) is not None]
+    return found
+
+
+async def test_one_peer_takes_its_share_and_no_more(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    with serving(tmp_path, nursery) as (server, swarm):
+        for _ in range(4):
+            for protocol in (want.PROTOCOL, heads.PROTOCOL):
+                stream = swarm.accept("greedy", protocol)
+                fields = BULKY if protocol == want.PROTOCOL else {"datasets": []}
+                await ask(stream, *range(REQUESTS_IN_FLIGHT_MAX), fields=fields)
+        await wait_all_tasks_blocked()
+        assert server.slots.borrowed_tokens == ANSWERS_PER_PEER_MAX
+        other = swarm.accept("other", want.PROTOCOL)
+        await ask(other, 7, fields=SMALL)
+        with trio.fail_after(1):
+            assert (await replies(other))[-1] == m.End(7, {"sent": 1})
+
+
+async def test_all_peers_share_the_slots_and_who_waits_too_long_is_told_so(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    with serving(tmp_path, nursery) as (server, swarm):
+        for number in range(ANSWERS_AT_ONCE_MAX // REQUESTS_IN_FLIGHT_MAX):
+            stream = swarm.accept(f"peer {number}", want.PROTOCOL)
+            await ask(stream, *range(REQUESTS_IN_FLIGHT_MAX))
+        await wait_all_tasks_blocked()
+        assert server.slots.borrowed_tokens == ANSWERS_AT_ONCE_MAX
+        other = swarm.accept("other", want.PROTOCOL)
+        await ask(other, 7, fields=SMALL)
+        (failure,) = await replies(other)
+        assert isinstance(failure, m.Failure) and (failure.number, failure.code) == (7, m.BUSY)
+        assert trio.current_time() == pytest.approx(TURN_TIMEOUT_SECONDS)
+        await trio.sleep(WRITE_TIMEOUT_SECONDS)
+        assert server.slots.borrowed_tokens == 0
+        await ask(other, 7, fields=SMALL)
+        assert isinstance((await replies(other))[-1], m.End)
+
+
+async def test_a_peer_that_does_not_read_holds_nothing_for_long(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    with serving(tmp_path, nursery) as (server, swarm):
+        await ask(swarm.accept("deaf", want.PROTOCOL), 1, 2, 3)
+        await wait_all_tasks_blocked()
+        assert server.slots.borrowed_tokens == 3
+        await trio.sleep(1.1 * WRITE_TIMEOUT_SECONDS)
+        assert server.slots.borrowed_tokens == 0 and not server._shares and swarm.streams["deaf"][0].is_reset
+
+
+async def test_what_a_peer_asks_without_reading_stays_unread(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Small answers are ready at once: they must not pile up behind one that cannot be sent."""
+    with serving(tmp_path, nursery) as (server, swarm):
+        stream = swarm.accept("deaf", want.PROTOCOL)
+        await ask(stream, 1)
+        await wait_all_tasks_blocked()
+        number = 1
+        with pytest.raises(UnavailableError):
+            while True:
+                number += 1
+                await ask(stream, number, fields=SMALL)
+        assert number > STREAM_WINDOW_BYTES // PIECE_BYTES and server.requests <= 1 + ANSWERS_PER_PEER_MAX
+        assert swarm.disconnected == []
+
+
+async def test_a_stream_has_so_many_requests_under_way(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    with serving(tmp_path, nursery) as (server, swarm):
+        stream = swarm.accept("peer", want.PROTOCOL)
+        await ask(stream, *range(REQUESTS_IN_FLIGHT_MAX + 1))
+        await wait_all_tasks_blocked()
+        assert server.requests == server.slots.borrowed_tokens == REQUESTS_IN_FLIGHT_MAX
+        found = await replies(stream)
+        assert found[-1] == m.Failure(REQUESTS_IN_FLIGHT_MAX, m.BUSY, "too many requests at once")
+
+
+async def test_a_number_is_free_once_its_answer_is_there(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    with serving(tmp_path, nursery) as (_, swarm):
+        stream = swarm.accept("peer", want.PROTOCOL)
+        for _ in range(3 * REQUESTS_IN_FLIGHT_MAX):
+            await ask(stream, 5, fields=SMALL)
+            assert (await replies(stream))[-1] == m.End(5, {"sent": 1})
+        assert not swarm.disconnected
+
+
+async def test_who_reads_slowly_but_steadily_gets_everything(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    with serving(tmp_path, nursery) as (_, swarm):
+        stream = swarm.accept("slow", want.PROTOCOL)
+        await ask(stream, 1)
+        found = await replies(stream, bytes_per_second=1.1 * ANSWER_BYTES_PER_SECOND_MIN)
+        assert found[-1] == m.End(1, {"sent": len(BLOCKS)}) and trio.current_time() > 4 * ASK_TIMEOUT_SECONDS
+
+
+async def test_who_reads_in_drips_does_not(tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Each write takes less than its deadline: only the answer's own ends this."""
+    with serving(tmp_path, nursery) as (server, swarm):
+        stream = swarm.accept("drip", want.PROTOCOL)
+        await ask(stream, 1)
+        with pytest.raises(UnavailableError):
+            await replies(stream, bytes_per_second=PIECE_BYTES / WRITE_TIMEOUT_SECONDS * 2)
+        in_window = STREAM_WINDOW_BYTES / ANSWER_BYTES_PER_SECOND_MIN
+        assert trio.current_time() < 1.2 * (ASK_TIMEOUT_SECONDS + in_window) and server.slots.borrowed_tokens == 0
+
+
+PUBLISHER = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+LONG_WANT = want.Want(None, (cid_of(b"not here"),) * WANTS_MAX).fields()
+LONG_HEADS = {"datasets": [f"rhizome:{PUBLISHER}/d{number}" for number in range(HEADS_DATASETS_MAX)]}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "fields", "turns_min"),
+    [(want.PROTOCOL, LONG_WANT, WANTS_MAX // 16), (heads.PROTOCOL, LONG_HEADS, HEADS_DATASETS_MAX)],
+)
+async def test_a_long_search_lets_others_have_their_turn(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery, protocol: str, fields: object, turns_min: int
+) -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    with serving(tmp_path, nursery) as (_, swarm):
+        stream = swarm.accept("peer", protocol)
+        await ask(stream, 1, fields=fields)
+        nursery.start_soon(count_turns)
+        assert isinstance((await replies(stream))[-1], m.End)
+        assert turns >= turns_min
+
+
+async def test_so_does_a_query_that_finds_nothing(tmp_path: Path) -> None:
+    query, _ = parse("all posts where likes < 0")
+    async with open_node(tmp_path) as node:
+        collection = node.collection("posts")
+        await collection.create()
+        await collection.put_many([{"id": f"{number:06}", "likes": 1} for number in range(1000)])
+        asked = Ask(node.peer.publisher.address("main"), query, scan=True)
+        frames = list(answer(1, asked, LocalAnswerer(node.peer.store)))
+    assert frames.count(b"") >= 1000 // ROWS_BATCH
