@@ -130,6 +130,13 @@ def test_what_must_be_refused_is_refused(protocol: str, group: str) -> None:
     assert believed == []
 
 
+def test_wanted_blocks_are_taken_as_shown() -> None:
+    for case in vectors("want")["exchanges"]:
+        wanting = Wanting(Want.read(asked(case)), [bytes.fromhex(cid) for cid in case["wanted"]])
+        feed(case, wanting)
+        assert [None if block is None else cid_of(block).hex() for block in wanting.blocks] == case["blocks"]
+
+
 def test_chunks_and_records_are_read_as_shown() -> None:
     for case in vectors("tree")["chunks"]:
         node = decode_node(bytes.fromhex(case["data"]))

@@ -10,6 +10,7 @@ from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import cid_of, cid_of_digest
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, Identity, sign_head
+from rhizome_index.index.keys import encode_component
 from rhizome_index.index.manifest import Manifest
 from rhizome_index.index.record import encode_record
 from rhizome_index.index.schema import primary_key
@@ -265,7 +266,7 @@ def want_vectors() -> Vectors:
     absent = cid_of(b"absent")
     cases = [
         (Want(None, (root, absent, MANIFEST_CID)), [root, absent, MANIFEST_CID]),
-        (Want(root, (*keys, b"\x30\x00\x01")), [*digests, absent]),
+        (Want(root, (*keys, encode_component("nobody"))), [*digests, absent]),
         (Want(None, (root, MANIFEST_CID), budget=10), [root, MANIFEST_CID]),
     ]
     exchanges = []
