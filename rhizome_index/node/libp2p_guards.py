@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -28,6 +29,7 @@ from libp2p.stream_muxer import muxer_multistream
 from libp2p.transport.tcp import tcp
 from libp2p.transport.websocket import listener as websocket_listener
 from libp2p.utils import encode_delim
+from trio_websocket import WebSocketConnection
 
 from rhizome_index.limits import HANDSHAKES_MAX, IDENTIFY_DELAY_SECONDS
 from rhizome_index.node import libp2p_arrivals
@@ -97,6 +99,7 @@ def install() -> None:
     vars(websocket_listener)["serve_websocket"] = libp2p_arrivals.serve_websocket
     vars(swarm_connection.SwarmConn)["close"]  # fails here, not silently, if the name goes
     swarm_connection.SwarmConn.close = close_connection  # type: ignore[method-assign]
+    WebSocketConnection._reader_task = read_websocket  # type: ignore[method-assign]
     # It logs connections on the root logger, which installs a handler there if nobody has.
     vars(swarm_connection)["logging"] = logging.getLogger("libp2p.network.connection.swarm_connection")
     if "LIBP2P_DEBUG" not in os.environ:  # the library's own switch
@@ -114,6 +117,23 @@ async def close_connection(self: swarm_connection.SwarmConn) -> None:
     self.swarm.remove_conn(self)
     self.streams.clear()  # the session has ended them
     await self.swarm.notify_disconnected(self)
+
+
+_read_websocket = WebSocketConnection._reader_task
+
+
+async def read_websocket(self: WebSocketConnection) -> None:
+    """Stands in for WebSocketConnection._reader_task, which runs in the host's own nursery.
+
+    What it raises at bytes that are no answer to a handshake would bring the whole host down; and when it merely
+    ends, whoever dials would wait until the time is up.
+    """
+    with suppress(Exception):
+        await _read_websocket(self)
+    if self._close_reason is None:
+        await self._abort_web_socket()
+    await self._close_stream()
+    self._open_handshake.set()  # the dialler finds it closed
 
 
 def guard(host: Any, nursery: trio.Nursery) -> None:

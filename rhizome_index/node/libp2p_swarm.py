@@ -316,6 +316,8 @@ def _reason(error: BaseException) -> str:
         ("limit reached", "too many connections are open here"),
         ("upgrade", "what answers there is no libp2p peer with Noise and Yamux"),
         ("handshake", "what answers there is no libp2p peer with Noise and Yamux"),
+        ("noise", "what answers there is no libp2p peer with Noise and Yamux"),
+        ("invalidtag", "what answers there is no libp2p peer with Noise and Yamux"),
     ):
         if sign in whole:
             return words

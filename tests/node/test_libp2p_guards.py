@@ -23,7 +23,7 @@ from rhizome_index.node.libp2p_guards import BufferedTcpStream
 from rhizome_index.node.libp2p_swarm import Libp2pSwarm, open_swarm
 from rhizome_index.node.libp2p_yamux import Session
 from rhizome_index.node.swarm import Stream
-from tests.node.test_libp2p_swarm import ADDRESSES, ECHO, LIMIT_SECONDS, LOOPBACK, echo, exchange, pair
+from tests.node.test_libp2p_swarm import ADDRESSES, ECHO, LIMIT_SECONDS, LOOPBACK, NOBODY, echo, exchange, pair
 
 SILENT = "/rhizome/silent/1"
 WINDOW = libp2p_yamux_stream.STREAM_WINDOW_BYTES
@@ -453,6 +453,37 @@ async def test_a_peer_that_does_not_negotiate_is_given_up() -> None:
         server._network.set_stream_handler(be_silent)
         with trio.fail_after(LIMIT_SECONDS), pytest.raises(UnavailableError):
             await client.open_stream(server.peer_id, ECHO, timeout_seconds=0.02)
+
+
+# --- what answers is no peer: the WebSocket library raises in the host's nursery, or keeps the dialler waiting ---
+
+NO_PEERS = {
+    "hangs up": b"",
+    "a web server": b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno",
+    "a WebSocket without its keys": b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    "another transport": b"\x13/multistream/1.0.0\n\x07/noise\n" + b"\0" * 100,
+    "no key": b"\x13/multistream/1.0.0\n\x07/noise\n\0\x60" + b"\xff" * 96,
+    "noise": b"\xff" * 5000,
+}
+
+
+@pytest.mark.parametrize("transport", ["", "/ws"])
+@pytest.mark.parametrize("reply", NO_PEERS.values(), ids=NO_PEERS.keys())
+async def test_what_is_no_peer_costs_one_dial(reply: bytes, transport: str) -> None:
+    async def answer(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(reply)
+            await stream.receive_some(4096)
+        await stream.aclose()
+
+    async with pair() as (server, client), trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, answer, [listener])
+        address = f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}{transport}/p2p/{NOBODY}"
+        with trio.fail_after(LIMIT_SECONDS), pytest.raises(UnavailableError, match="no libp2p peer"):
+            await client.dial(address, timeout_seconds=2 * LIMIT_SECONDS)
+        await exchange(client, server.peer_id)
+        nursery.cancel_scope.cancel()
 
 
 # --- 18: dialling unasked ---
