@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.car import read_car, write_car
 from rhizome_index.blocks.cid import Cid, check_block, cid_of
-from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
 from rhizome_index.index.head import Head, open_head
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.limits import PROOF_BYTES_MAX
@@ -39,7 +39,11 @@ _SAVED_BYTES_MAX = 64 * PROOF_BYTES_MAX
 def write_answer(
     file: BinaryIO, opening: Opening, answer: Answer, cursor: Cursor | None, blocks: list[tuple[Cid, bytes]]
 ) -> int:
-    """Save a complete answer with its proof. Returns how many blocks the file holds."""
+    """Save a complete answer with its proof. Returns how many blocks the file holds.
+
+    Raises UnavailableError where the proof came in parts that make no whole.
+    """
+    _check_whole(answer, cursor, blocks)
     root = cbor.encode(
         {
             "kind": ANSWER_KIND,
@@ -52,6 +56,23 @@ def write_answer(
     )
     named = (cid_of(root), root)
     return write_car(file, [named[0]], [named, (opening.head.manifest, opening.manifest_bytes), *blocks])
+
+
+def _check_whole(answer: Answer, cursor: Cursor | None, blocks: list[tuple[Cid, bytes]]) -> None:
+    """A part may end within a batch of records; then the walk that goes on takes other batches than one walk would.
+
+    It finds the same rows, but one walk may want to look at more entries behind the last of them.
+    """
+    again = Answer(answer.query, answer.collection, answer.candidate, cursor)
+    replay = Replay(again.next_walk(), again.take)
+    try:
+        for _, data in blocks:
+            replay.feed(data)
+        replay.close()
+    except IntegrityError:
+        raise UnavailableError(
+            "the answer is right, but its parts make no single proof to save", hint="ask for fewer rows at a time"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +96,7 @@ def verify_answer(file: BinaryIO) -> Verified:
     body = cbor.decode(first[1])
     fields = {"kind", "query", "plan", "after", "head", "manifest"}
     if not isinstance(body, dict) or body.get("kind") != ANSWER_KIND or body.keys() != fields:
-        raise IntegrityError("not a saved answer")
+        raise IntegrityError("not a saved answer", hint="datasets are read with: rhizome restore")
     if not all(type(body[name]) is bytes for name in ("head", "query")) or type(body["after"]) not in (
         bytes,
         type(None),

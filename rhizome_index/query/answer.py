@@ -89,8 +89,10 @@ class Answer:
 
     @property
     def left(self) -> int | None:
-        """Rows still wanted, where they come in order."""
-        return None if self.query.limit is None else self.query.limit - self._given - len(self._rows)
+        """Rows still wanted, where they come in order; otherwise None: all must be seen."""
+        if self.query.limit is None or not self.candidate.ordered:
+            return None
+        return self.query.limit - self._given - len(self._rows)
 
     def next_walk(self) -> Scan:
         """A walk for the rest of the answer."""

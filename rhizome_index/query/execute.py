@@ -81,8 +81,9 @@ def scan(query: Query, collection: Collection, candidate: Choice, after: bytes |
             if left is not None:
                 rows = rows[:left]
                 left -= len(rows)
-            yield Found(rows, len(records), rows[-1].position if left == 0 else records[-1].position)
-            if left == 0:
+            if records:
+                yield Found(rows, len(records), rows[-1].position if left == 0 else records[-1].position)
+            if left == 0 or len(records) < len(part):
                 return None
     return None
 

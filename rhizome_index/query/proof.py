@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
+from itertools import takewhile
 from typing import Protocol
 
 from rhizome_index.blocks.cid import Cid, cid_of_digest
@@ -103,6 +104,18 @@ class Replay:
         self.blocks.append((cid, data))
         if not self._missing:
             self._reply()
+
+    def pause(self) -> None:
+        """The proof goes on elsewhere: let the walk make what it can of the records that have come."""
+        if not isinstance(self._need, NeedRecords):
+            return
+        came = list(takewhile(self._held.__contains__, names(self._need)))
+        try:
+            step = self._walk.send([self._take(cid) for cid in came])
+        except StopIteration:
+            return
+        assert isinstance(step, Found)
+        self._on_found(step)
 
     def close(self) -> None:
         """Raise IntegrityError unless the walk has come to its end."""

@@ -40,7 +40,10 @@ Reader = Callable[[Sequence[Hit]], Reading]
 
 
 def reader(collection: Collection, candidate: Choice) -> Reader:
-    """A reader of the entries that a candidate's stream gives. It raises IntegrityError."""
+    """A reader of the entries that a candidate's stream gives. It raises IntegrityError.
+
+    It gives a row for each entry, or only for the first of them if it gets no more records.
+    """
     names = [part.access.index for part in candidate.parts]
     if names[0] == PRIMARY:
         return _primary_reader(collection)
@@ -57,10 +60,12 @@ def _primary_reader(collection: Collection) -> Reader:
         if linked:
             digests = tuple(digest_of(data[place]) for place in linked)
             records = yield NeedRecords(collection.primary, tuple(keys[place] for place in linked), digests)
-            for place, item in zip(linked, records, strict=True):
+            for place, item in zip(linked, records, strict=False):
                 data[place] = item
+            if len(records) < len(linked):
+                keys, data = keys[: linked[len(records)]], data[: linked[len(records)]]
         rows = []
-        for entry, key, item in zip(found, keys, data, strict=True):
+        for entry, key, item in zip(found, keys, data, strict=False):
             if given(item)[0] != key:
                 raise IntegrityError("a record that stands at another primary key than its own")
             rows.append(Row(entry.position, key, cbor.decode_own(item)))
@@ -81,7 +86,7 @@ def index_reader(collection: Collection, *names: str) -> Reader:
         primary_keys = _primary_keys(found, indexes)
         records = yield NeedRecords(collection.primary, tuple(primary_keys), tuple(values))
         rows = []
-        for entry, key, data in zip(found, primary_keys, records, strict=True):
+        for entry, key, data in zip(found, primary_keys, records, strict=False):
             for place, at in enumerate(entry.keys):
                 if at is None:
                     continue

@@ -145,20 +145,20 @@ def answer(number: int, ask: Ask, peer: Answerer) -> Iterator[bytes]:
     packer = m.BlockPacker(number)
     walk = scan(ask.query, collection, candidate, ask.after, ask.limit)
     size = rows = entries = 0
-    complete = False
+    complete = is_enough = False
     try:
         for step in record(walk, peer):
             if isinstance(step, Found):
                 rows += len(step.rows)
                 entries += step.entries
-                if rows >= ASK_ROWS_MAX or entries >= ASK_ENTRIES_MAX:
-                    break
+                is_enough = rows >= ASK_ROWS_MAX or entries >= ASK_ENTRIES_MAX
                 yield b""
             elif step is None or isinstance(step, Counted):
                 complete = True
             else:
+                # Only here is there anything to pause before: the asker comes so far by itself, perhaps to the end.
                 size += len(step[1])
-                if size > ask.budget:
+                if is_enough or size > ask.budget:
                     break
                 yield from packer.add(step[1])
     except UnavailableError as error:
@@ -266,6 +266,8 @@ class Asking:
             )
         if self.replay.is_done:
             self.answer.finish(self.replay.result)
-        elif self.answer.position == self.ask.after:
-            raise IntegrityError("an answer that makes no progress")
+        else:
+            self.replay.pause()
+            if self.answer.position == self.ask.after:
+                raise IntegrityError("an answer that makes no progress")
         self.is_over = True
