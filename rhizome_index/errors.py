@@ -26,6 +26,14 @@ class UsageError(RhizomeError):
     exit_code = 2
 
 
+class RecordError(UsageError):
+    """A record that an index refuses. `key` is its encoded primary key."""
+
+    def __init__(self, message: str, key: bytes, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
+
+
 class QueryError(UsageError):
     """A query that cannot be understood. `start` and `end` are offsets into `text`, in characters."""
 
@@ -75,6 +83,12 @@ class PartialError(RhizomeError):
     """An answer that is right as far as it goes, but not complete."""
 
     exit_code = 5
+
+
+class InterruptedByUser(RhizomeError):
+    """Whoever started this has stopped it."""
+
+    exit_code = 130
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

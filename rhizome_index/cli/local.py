@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -11,10 +12,13 @@ from typing import Any
 
 import click
 
+from rhizome_index.cli.json_text import TEXT_BYTES_MAX, TOO_LONG, Flaw, parse_object
 from rhizome_index.cli.main import Settings, common
-from rhizome_index.cli.records import RecordReader, open_records
+from rhizome_index.cli.reading import Reading
+from rhizome_index.cli.records import open_records
 from rhizome_index.cli.show import print_rows, size, to_json
-from rhizome_index.errors import UsageError
+from rhizome_index.errors import RecordError, UsageError
+from rhizome_index.index.keys import decode_key, encode_component
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import SortPath, check_paths, parse_index
 from rhizome_index.node.local import LocalSource
@@ -26,10 +30,19 @@ DATASET = click.option("--dataset", default="main", show_default=True, help="Whi
 @contextmanager
 def open_publisher(settings: Settings) -> Iterator[Publisher]:
     """Write access to this home, which is made if it is missing."""
-    if settings.home.create():
+    made = settings.home.create()
+    with open_published(settings) as publisher:
+        yield publisher
+    if made and not settings.as_json:
         print(f"rhizome: made a new identity in {settings.home.path}", file=sys.stderr)
+
+
+@contextmanager
+def open_published(settings: Settings) -> Iterator[Publisher]:
+    """What this home has published. Raises UsageError if there is no home."""
+    identity = settings.home.identity
     with settings.home.open_store() as store:
-        yield Publisher(store, settings.home.identity, time.time)
+        yield Publisher(store, identity, time.time)
 
 
 def say(settings: Settings, found: dict[str, Any], text: str) -> None:
@@ -133,15 +146,16 @@ def import_command(
     paths = check_paths([SortPath.parse(path) for path in order.split(",")]) if order else ()
     declaration = Declaration(key, time_path, paths, dict(parse_index(text) for text in indexes))
     started = time.perf_counter()
-    with open_publisher(settings) as publisher, open_records(file) as reader:
+    with open_publisher(settings) as publisher, open_records(file) as reader, Reading(reader) as reading:
         if collection in publisher.manifest(dataset).collections and not (order or time_path or indexes):
             known = publisher.manifest(dataset).collection(collection)
             same = {index.name: index.paths for index in known.indexes.values()}
             declaration = Declaration(known.key if key == "id" else key, known.time, known.order, same)
-        reading = Reading(reader)
         with _progress(settings, reading) as records:
             try:
-                head, count = publisher.put_many(dataset, collection, records, declaration, big=True)
+                head, count = publisher.put_many(
+                    dataset, collection, records, declaration, big=True, on_read=reading.note
+                )
             except UsageError as error:
                 raise reading.placed(error) from None
     seconds = time.perf_counter() - started
@@ -156,28 +170,6 @@ def import_command(
     rate = reading.count / seconds if seconds else 0
     text = f"{head.address} head {head.sequence}: {reading.count:,} records in {seconds:.1f} s ({rate:,.0f}/s)"
     say(settings, found, text)
-
-
-class Reading:
-    """A reader's records, with a note of where they came from: for errors that only show further down."""
-
-    def __init__(self, reader: RecordReader) -> None:
-        self.reader = reader
-        self.count = 0
-        self.line: int | None = None
-
-    def __iter__(self) -> Iterator[Record]:
-        for line, record in self.reader:
-            self.line = line
-            self.count += 1
-            yield record
-        self.line = None
-
-    def placed(self, error: UsageError) -> UsageError:
-        """An error of a record, with the line it stands on, unless it says so itself."""
-        if self.line is None or str(error).startswith(self.reader.name):
-            return error
-        return UsageError(f"{self.reader.name}:{self.line}: {error}", hint=error.hint)
 
 
 @contextmanager
@@ -217,26 +209,26 @@ def _progress(settings: Settings, reading: Reading) -> Iterator[Iterable[Record]
 @common
 def put_command(settings: Settings, collection: str, record: str, dataset: str) -> None:
     """Put one RECORD, given as JSON (- reads it from standard input), and publish."""
-    text = sys.stdin.read() if record == "-" else record
+    # Bytes, as they came: an argument that is no text has been decoded in a way that can be undone.
+    text = sys.stdin.buffer.read(TEXT_BYTES_MAX + 1) if record == "-" else os.fsencode(record)
+    if len(text) > TEXT_BYTES_MAX:
+        raise UsageError(f"a record {TOO_LONG}")
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise UsageError(f"not JSON: {error}") from None
+        value = parse_object(text)
+    except Flaw as flaw:
+        raise UsageError(str(flaw), hint=flaw.hint) from None
     with open_publisher(settings) as publisher:
         head, count = publisher.put_many(dataset, collection, [value])
     found = {"address": str(head.address), "sequence": head.sequence, "records": count}
     say(settings, found, f"{head.address} head {head.sequence}: {count:,} records")
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number")
-
-
 def parse_key(text: str) -> Any:
     """A primary key from the command line: a JSON number or a quoted text, otherwise the text itself."""
     try:
         value = json.loads(text)
-    except ValueError:
+        encode_component(value)
+    except (ValueError, RecursionError):  # no JSON, or a number that no record can hold
         return text
     return value if type(value) in (int, float, str) else text
 
@@ -248,7 +240,7 @@ def parse_key(text: str) -> Any:
 @common
 def get_command(settings: Settings, collection: str, key: str, dataset: str) -> None:
     """Print the record with a primary KEY."""
-    with open_publisher(settings) as publisher:
+    with open_published(settings) as publisher:
         record = publisher.get(dataset, collection, parse_key(key))
         if record is None and parse_key(key) != key:
             record = publisher.get(dataset, collection, key)
@@ -288,7 +280,11 @@ def index_add(settings: Settings, collection: str, definition: str, dataset: str
     """Add an index over the records that are there."""
     name, paths = parse_index(definition)
     with open_publisher(settings) as publisher:
-        head, index = publisher.add_index(dataset, collection, name, paths)
+        try:
+            head, index = publisher.add_index(dataset, collection, name, paths)
+        except RecordError as error:
+            (key,) = decode_key(error.key)
+            raise UsageError(f"the record {to_json(key)}: {error}", hint=error.hint) from None
     found = {"address": str(head.address), "sequence": head.sequence, "index": name, "entries": index.tree.count}
     say(settings, found, f"{head.address} head {head.sequence}: {name} has {index.tree.count:,} entries")
 
@@ -299,7 +295,7 @@ def index_add(settings: Settings, collection: str, definition: str, dataset: str
 @common
 def index_list(settings: Settings, collection: str, dataset: str) -> None:
     """List a collection's indexes."""
-    with open_publisher(settings) as publisher:
+    with open_published(settings) as publisher:
         indexes = publisher.manifest(dataset).collection(collection).indexes
     rows = [
         {"name": index.name, "paths": [str(path) for path in index.paths], "entries": index.tree.count}

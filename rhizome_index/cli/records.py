@@ -159,6 +159,10 @@ class RecordReader:
         except OSError as error:
             self._fail(f"cannot be read after {self._unit} {self._number}: {_reason(error)}")
 
+    def place(self, number: int) -> str:
+        """Where a record stands, given its number, as errors say it."""
+        return f"{self.name}: element {number}" if self._unit == "element" else f"{self.name}:{number}"
+
     def _fail(self, reason: str, hint: str = "") -> NoReturn:
         raise UsageError(f"{self.name}: {reason}", hint=hint) from None
 

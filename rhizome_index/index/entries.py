@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from rhizome_index.errors import UsageError
+from rhizome_index.errors import RecordError
 from rhizome_index.index.keys import INVERT, encode_component
 from rhizome_index.index.record import Record, parse_path, values_at
 from rhizome_index.index.schema import SortPath
@@ -30,7 +30,7 @@ def entry_maker(indexes: Sequence[tuple[str, Sequence[SortPath]]]) -> EntryMaker
 
     indexes  names and paths
 
-    It raises UsageError for a record that one of them cannot hold. A path that several indexes
+    It raises RecordError for a record that one of them cannot hold. A path that several indexes
     share is looked up and encoded once: this runs for every record that is written.
     """
     columns = list(dict.fromkeys(path for _, paths in indexes for path in paths))
@@ -45,9 +45,16 @@ def entry_maker(indexes: Sequence[tuple[str, Sequence[SortPath]]]) -> EntryMaker
         parts = [_components(record, path, descending) for path, descending in lookups]
         lists = [place for place, part in enumerate(parts) if type(part) is set]
         parts += (primary, primary.translate(INVERT))
-        return [_assemble(name, pick(parts), [at for at in lists if at in places]) for name, places, pick in wanted]
+        try:
+            return [_assemble(name, pick(parts), [at for at in lists if at in places]) for name, places, pick in wanted]
+        except _Refused as refused:
+            raise RecordError(str(refused), primary, hint="change the record, or leave that index out") from None
 
     return entries
+
+
+class _Refused(Exception):
+    """Why an index cannot hold a record."""
 
 
 def _components(record: Record, path: tuple[str, ...], descending: bool) -> bytes | set[bytes]:
@@ -67,14 +74,14 @@ def _assemble(name: str, parts: tuple[Any, ...], lists: Sequence[int]) -> Entrie
     if not lists:
         keys, list_at = [b"".join(parts)], -1
     elif len(lists) > 1:
-        raise UsageError(f"two lists in one record for the index {name!r}; an index takes one")
+        raise _Refused(f"two lists in one record for the index {name!r}; an index takes one")
     else:
         list_at = next(place for place, part in enumerate(parts) if type(part) is set)
         elements = parts[list_at]
         if len(elements) > INDEX_ELEMENTS_MAX:
-            raise UsageError(f"a list of {len(elements)} elements for the index {name!r}")
+            raise _Refused(f"{len(elements):,} elements for the index {name!r}; at most {INDEX_ELEMENTS_MAX:,} fit")
         before, behind = b"".join(parts[:list_at]), b"".join(parts[list_at + 1 :])
         keys = [before + element + behind for element in elements]
     if keys and max(map(len, keys)) > KEY_BYTES_MAX:
-        raise UsageError(f"a value too long for the index {name!r}: an entry's key has at most {KEY_BYTES_MAX} bytes")
+        raise _Refused(f"a value too long for the index {name!r}: an entry's key has at most {KEY_BYTES_MAX} bytes")
     return keys, list_at

@@ -108,7 +108,10 @@ def primary_key(record: Record, path: Path) -> bytes:
             f"no primary key: {name!r} must be text, a number or bytes" if name else "not a primary key",
             hint="another field can be the key: --key",
         )
-    key = encode_component(values[0])
+    try:
+        key = encode_component(values[0])
+    except ValueError as error:
+        raise UsageError(f"not a primary key: {error}") from None
     if len(key) > KEY_BYTES_MAX:
         raise UsageError(f"a primary key of {len(key)} bytes; at most {KEY_BYTES_MAX} fit")
     return key

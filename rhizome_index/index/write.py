@@ -42,7 +42,8 @@ class NeedRecords:
     """The bytes of these records, please, in this order.
 
     Each is named by its digest. `keys` and `primary` say where it can be found too: at these primary
-    keys of that tree. What is sent back has been checked against the digests.
+    keys of that tree. What is sent back has been checked against the digests. Whoever reads a proof that goes on
+    elsewhere sends back only the first of them, and the walk ends with what it can make of those.
     """
 
     primary: Tree
@@ -274,7 +275,7 @@ def _edit_primary(
 
 
 def _edit_index(rule: Rule, tree: Tree, entries: Iterable[tuple[bytes, bytes]], sink: Sink) -> RecordWalk[Tree]:
-    stream = _last_of_each(entries)
+    stream = last_of_each(entries)
     while batch := list(islice(stream, _BATCH)):
         tree = yield from edit(tree, rule, [(key, value or None) for key, value in batch], sink)
     return tree
@@ -302,7 +303,7 @@ def _as_value(data: bytes, sink: Sink) -> Value:
     return cbor.Link(cid)
 
 
-def _last_of_each(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+def last_of_each(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
     """Of pairs with equal keys, which stand together, the last: what was put outlasts what was deleted before it."""
     held: tuple[bytes, bytes] | None = None
     for pair in pairs:

@@ -22,7 +22,7 @@ from rhizome_index.index.head import Head, Identity, sign_head
 from rhizome_index.index.manifest import Manifest, encode_manifest, new_manifest
 from rhizome_index.index.record import Path, Record, encode_record, parse_path
 from rhizome_index.index.schema import Collection, Index, SortPath, check_name, encode_primary_key, primary_key
-from rhizome_index.index.write import MemorySorter, RecordWalk, Sorter, add_index, apply_changes
+from rhizome_index.index.write import MemorySorter, RecordWalk, Sorter, add_index, apply_changes, last_of_each
 from rhizome_index.limits import COLLECTIONS_MAX, SORT_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
@@ -73,20 +73,21 @@ class Publisher:
         declaration: Declaration | None = None,
         *,
         big: bool = False,
-        on_written: Callable[[int], None] | None = None,
+        on_read: Callable[[Sequence[bytes]], None] | None = None,
     ) -> tuple[Head, int]:
         """Put records, later ones over earlier ones of the same key; make the collection if it is declared.
 
-        big         sort on disk: for imports
-        on_written  told now and then how many records have been written since it was last told
+        big      sort on disk: for imports
+        on_read  told the primary keys of the records, in their order, a batch at a time
 
-        Returns the new head and how many records the collection has now.
+        Returns the new head and how many records the collection has now. Raises UsageError for a record while
+        that is the last one taken, or RecordError, with its primary key, after all have been taken.
         """
         with without_collecting() if big else nullcontext(), self._store.transaction():
             manifest = self.manifest(dataset)
             made = _with_declared(manifest, collection, declaration)
             new_sorter = self._spilling(1 + len(made.indexes)) if big else MemorySorter
-            changes = self._sorted_changes(made, records, new_sorter, on_written)
+            changes = self._sorted_changes(made, records, new_sorter, on_read)
             head, changed = self._write(
                 dataset, manifest, lambda sink: apply_changes(manifest.rule, made, changes, sink, new_sorter)
             )
@@ -138,7 +139,7 @@ class Publisher:
         collection: Collection,
         records: Iterable[Record],
         new_sorter: Callable[[], Sorter],
-        on_written: Callable[[int], None] | None,
+        on_read: Callable[[Sequence[bytes]], None] | None,
     ) -> Iterator[tuple[bytes, bytes]]:
         """Records in the order of their keys, of equal ones the last. All are checked before the first is given."""
         path = parse_path(collection.key)
@@ -146,7 +147,9 @@ class Publisher:
         stream = iter(records)
         while batch := [_as_change(record, path) for record in islice(stream, _RECORDS_AT_ONCE)]:
             sorter.add_many(batch)
-        return _last_of_each(sorter.sorted(), on_written)
+            if on_read is not None:
+                on_read([key for key, _ in batch])
+        return last_of_each(sorter.sorted())
 
     def _spilling(self, sorters: int) -> Callable[[], Sorter]:
         """Makes sorters that share the memory there is for them."""
@@ -203,22 +206,3 @@ def _with_declared(manifest: Manifest, name: str, declaration: Declaration | Non
                 f"the collection {name!r} has no such index {label!r}", hint="add it with: rhizome index add"
             )
     return found
-
-
-def _last_of_each(
-    pairs: Iterable[tuple[bytes, bytes]], on_written: Callable[[int], None] | None
-) -> Iterator[tuple[bytes, bytes]]:
-    held: tuple[bytes, bytes] | None = None
-    count = 0
-    for pair in pairs:
-        if held is not None and pair[0] != held[0]:
-            yield held
-        held = pair
-        count += 1
-        if on_written is not None and count >= 2048:
-            on_written(count)
-            count = 0
-    if held is not None:
-        yield held
-    if on_written is not None:
-        on_written(count)
