@@ -41,9 +41,12 @@ def read_car(file: BinaryIO) -> tuple[list[Cid], Iterator[tuple[Cid, bytes]]]:
     Raises IntegrityError for a file that is no CAR file, is cut short, or holds
     a block that does not match its name.
     """
-    header = cbor.decode(_read_section(file, _HEADER_BYTES_MAX) or b"")
+    try:
+        header = cbor.decode(_read_section(file, _HEADER_BYTES_MAX) or b"")
+    except IntegrityError:
+        header = None
     if not isinstance(header, dict) or header.keys() != {"roots", "version"} or header["version"] != 1:
-        raise IntegrityError("not a CAR file of version 1")
+        raise IntegrityError("not a CAR file of version 1, or cut off within its header")
     roots = header["roots"]
     if not isinstance(roots, list) or not all(isinstance(root, cbor.Link) for root in roots):
         raise IntegrityError("the CAR file's roots are not CIDs of Rhizome blocks")

@@ -111,8 +111,7 @@ def _for_cbor2(value: Any, depth: int) -> Any:
     if kind in (bytes, bool, type(None)):
         return value
     if kind is str:
-        value.encode()
-        return value
+        return value if _is_unicode(value) else _refuse("half of a surrogate pair")
     if kind is int:
         return value if -(2**64) <= value < 2**64 else _refuse("an integer beyond 64 bits")
     if kind is float:
@@ -127,6 +126,14 @@ def _for_cbor2(value: Any, depth: int) -> Any:
         keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
         return {key: _for_cbor2(value[key], depth + 1) for key in keys}
     return _refuse(f"a value of type {kind.__name__}")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _finite(value: float) -> float:

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.show import print_rows, size, to_json
-from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
-from rhizome_index.index.address import Address
+from rhizome_index.errors import IntegrityError, StoreError, UnavailableError, UsageError
+from rhizome_index.index.address import Address, public_key_of
 from rhizome_index.node.archive import read_dataset, verify_answer, write_dataset
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@contextmanager
+def open_for_writing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of one of that name when it is whole. Raises UsageError, StoreError."""
+    is_special = path.exists() and not path.is_file()  # a pipe or a device, which nothing should replace
+    fresh = path if is_special else path.with_name(path.name + ".part")
+    try:
+        try:
+            with fresh.open("wb") as stream:
+                yield stream
+            fresh.replace(path)
+        finally:
+            if not is_special:
+                fresh.unlink(missing_ok=True)
+    except OSError as error:
+        message = f"cannot write {path}: {error.strerror}"
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise StoreError(message, hint="free some space and try again") from None
+        raise UsageError(message) from None
+
+
+@contextmanager
+def _open_for_reading(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as stream:
+            yield stream
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
 @click.command("verify", epilog="\b\nExample:\n  rhizome verify cats.car --publisher 12D3KooW...")
@@ -23,11 +56,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @common
 def verify_command(settings: Settings, file: Path, publisher: str | None) -> None:
     """Check a saved answer offline and print its rows. Nothing is needed but the FILE."""
-    try:
-        with file.open("rb") as stream:
-            found = verify_answer(stream)
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    if publisher is not None:
+        public_key_of(publisher)
+    with _open_for_reading(file) as stream:
+        found = verify_answer(stream)
     if publisher is not None and found.head.address.publisher != publisher:
         raise IntegrityError(f"this was published by {found.head.address.publisher}, not by {publisher}")
     if found.query.count:
@@ -62,20 +94,12 @@ def verify_command(settings: Settings, file: Path, publisher: str | None) -> Non
 def export_command(settings: Settings, file: Path, dataset: str, source: str | None) -> None:
     """Write a dataset with all its records and indexes to a CAR FILE."""
     address = Address.parse(source) if source else Address(settings.home.identity.peer_id, dataset)
-    fresh = file.with_name(file.name + ".part")
     with settings.home.open_store() as store:
         head = store.current_head(address)
         if head is None:
-            raise UnavailableError(f"no head of {address} here")
-        try:
-            try:
-                with fresh.open("wb") as stream:
-                    blocks = write_dataset(stream, store, head)
-                fresh.replace(file)
-            finally:
-                fresh.unlink(missing_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot write {file}: {error.strerror}") from None
+            raise UnavailableError(f"no head of {address} here", hint="rhizome status lists what is")
+        with open_for_writing(file) as stream:
+            blocks = write_dataset(stream, store, head)
     found = {"address": str(address), "sequence": head.sequence, "blocks": blocks, "bytes": file.stat().st_size}
     text = f"{address} head {head.sequence}: {blocks:,} blocks, {size(file.stat().st_size)}"
     print(to_json(found) if settings.as_json else text)
@@ -86,11 +110,9 @@ def export_command(settings: Settings, file: Path, dataset: str, source: str | N
 @common
 def restore_command(settings: Settings, file: Path) -> None:
     """Read a dataset from a CAR FILE: all of it, checked, or nothing."""
-    settings.home.create()
-    try:
-        with file.open("rb") as stream, settings.home.open_store() as store:
+    with _open_for_reading(file) as stream:
+        settings.home.create()
+        with settings.home.open_store(make=True) as store:
             head, blocks = read_dataset(stream, store)
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from None
     found = {"address": str(head.address), "sequence": head.sequence, "blocks": blocks}
     print(to_json(found) if settings.as_json else f"{head.address} head {head.sequence}: {blocks:,} blocks")

@@ -6,18 +6,19 @@ signatures that lie, 5 partial, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from rhizome_index import __version__
-from rhizome_index.errors import RhizomeError
+from rhizome_index.errors import InterruptedByUser, RhizomeError, StoreError, UsageError
 from rhizome_index.node.home import Home
 
 
@@ -87,10 +88,17 @@ class Commands(click.Group):
             raise
 
 
+class _NobodyReadsError(Exception):
+    """Standard output is a pipe that its reader has left. As BrokenPipeError it would make click exit with 1."""
+
+
+HOME = click.Path(path_type=Path, readable=False)  # whoever uses it says better what is wrong with it
+
+
 def common(command: Callable[..., Any]) -> Any:
     """Gives a command its Settings, and `--home` and `--json` on its own line too."""
 
-    @click.option("--home", type=click.Path(path_type=Path), help="Directory of identity and store.")
+    @click.option("--home", type=HOME, help="Directory of identity and store.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
     @click.pass_context
     def wrapped(context: click.Context, /, home: Path | None, as_json: bool, **options: Any) -> Any:
@@ -98,7 +106,12 @@ def common(command: Callable[..., Any]) -> Any:
         if home is not None:
             settings.home = Home.at(home)
         settings.as_json = settings.as_json or as_json
-        return command(settings, **options)
+        try:
+            return command(settings, **options)
+        except KeyboardInterrupt:
+            raise _interrupted() from None
+        except BrokenPipeError:
+            raise _NobodyReadsError from None
 
     return update_wrapper(wrapped, command)
 
@@ -114,7 +127,7 @@ Examples:
   rhizome query 'count posts tagged #cats' --peer /ip4/10.0.0.7/tcp/4711/p2p/12D3KooW...
 """,
 )
-@click.option("--home", type=click.Path(path_type=Path), envvar="RHIZOME_HOME", help="Directory of identity and store.")
+@click.option("--home", type=HOME, envvar="RHIZOME_HOME", help="Directory of identity and store.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.version_option(__version__, prog_name="rhizome")
 @click.pass_context
@@ -127,20 +140,48 @@ def main() -> None:
     """Run the command line and exit."""
     as_json = "--json" in sys.argv[1:]
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        print("rhizome: interrupted; nothing half-done was kept", file=sys.stderr)
-        sys.exit(130)
-    except click.ClickException as error:
+        cli.main(prog_name="rhizome", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        if as_json:
+            _fail(UsageError("no command", hint=f"{_command(error)} --help"), as_json=True)
         error.show()
         sys.exit(2)
+    except click.ClickException as error:
+        message = error.format_message().rstrip(".")
+        _fail(UsageError(message[:1].lower() + message[1:], hint=f"{_command(error)} --help"), as_json=as_json)
     except RhizomeError as error:
-        from rhizome_index.cli.show import print_error
-
-        print_error(error, as_json=as_json)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fail(error, as_json=as_json)
+    except (click.Abort, KeyboardInterrupt):
+        _fail(_interrupted(), as_json=as_json)
+    except (_NobodyReadsError, BrokenPipeError):
+        _abandon_output()
         sys.exit(141)
+    except OSError as error:  # files are translated where they are used, so it is the output
+        _abandon_output()
+        is_full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        reason = "there is no space left" if is_full else error.strerror or str(error)
+        _fail(StoreError(f"cannot write the output: {reason}"), as_json=as_json)
+
+
+def _fail(error: RhizomeError, *, as_json: bool) -> NoReturn:
+    from rhizome_index.cli.show import print_error
+
+    print_error(error, as_json=as_json)
+    sys.exit(error.exit_code)
+
+
+def _command(error: click.ClickException) -> str:
+    context: click.Context | None = getattr(error, "ctx", None)
+    return context.command_path if context else "rhizome"
+
+
+def _interrupted() -> RhizomeError:
+    if sys.stderr.isatty():
+        print(file=sys.stderr)  # behind the ^C
+    return InterruptedByUser("interrupted; nothing half-done was kept")
+
+
+def _abandon_output() -> None:
+    """Nobody takes the output any more: the interpreter must not try again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,6 +12,7 @@ import click
 import trio
 
 from rhizome_index.api import DEFAULT_DATASET, Node, Results, open_node
+from rhizome_index.cli.archives import open_for_writing
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.show import print_rows, summary, summary_line, to_json
 from rhizome_index.errors import RhizomeError, UnavailableError, UsageError, first_of
@@ -77,7 +78,8 @@ def query_command(
                     print_rows(batch, as_json=settings.as_json)
             except RhizomeError:
                 print_rows(batch, as_json=settings.as_json)
-                _say_summary(settings, results, rows)
+                if rows:
+                    _say_summary(settings, results, rows)
                 raise
             if proof is not None:
                 _save(results, proof)
@@ -99,11 +101,8 @@ def _say_summary(settings: Settings, results: Results, rows: int) -> None:
 def _save(results: Results, path: Path) -> None:
     resolution = results.resolution
     assert resolution.opening is not None and resolution.answer is not None and resolution.proof is not None
-    try:
-        with path.open("wb") as file:
-            write_answer(file, resolution.opening, resolution.answer, resolution.after, resolution.proof)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    with open_for_writing(path) as file:
+        write_answer(file, resolution.opening, resolution.answer, resolution.after, resolution.proof)
 
 
 async def _only_dataset(node: Node, collection: str) -> Address:
@@ -141,15 +140,16 @@ def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, 
             addresses = listen or ("/ip4/127.0.0.1/tcp/0",)
             node = await stack.enter_async_context(open_node(settings.home, listen=addresses, peers=peers))
             if settings.as_json:
-                print(to_json({"peer_id": node.peer_id, "addresses": list(node.addresses)}), flush=True)
+                found = {"peer_id": node.peer_id, "addresses": node.addresses, "unreachable": dict(node.unreachable)}
+                print(to_json(found), flush=True)
             else:
                 print(f"peer {node.peer_id} serves {len(node.catalog)} datasets on", flush=True)
                 for address in node.addresses:
                     print(f"  {address}", flush=True)
                 for dataset in sorted(node.catalog):
                     print(f"  {dataset}", flush=True)
-            for address, reason in sorted(node.unreachable.items()):
-                print(f"rhizome: {address}: {reason}", file=sys.stderr)
+                for reason in sorted(node.unreachable.values()):
+                    print(f"rhizome: {reason}", file=sys.stderr)
             async for _ in signals:
                 break
         if not settings.as_json:

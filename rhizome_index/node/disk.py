@@ -11,6 +11,7 @@ and kept in memory, newest use first.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from rhizome_index.tree.node import Node, decode_node
 
 _PAGE_BYTES = 16384  # chunks of 4 KiB fill pages of this size well, and single edits still write little
 _BUSY_MILLISECONDS = 5000  # small writes of another process are over by then
+
+_RESTORE = "restore an export: rhizome restore FILE"
 
 # Each brings a store of the version before it to the next one.
 _SCHEMAS = (
@@ -54,40 +57,54 @@ create table providers (
 
 
 class DiskStore:
-    """A `BlockStore` that also keeps heads. `path` is the database file; it is made if missing."""
+    """A `BlockStore` that also keeps heads.
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    path       the database file
+    make       make it if it is missing or empty; otherwise that means that what was in it is lost
+    read_only  the folder cannot be written
+    """
+
+    def __init__(self, path: Path, *, make: bool = False, read_only: bool = False) -> None:
         self._path = path
         self._chunks: OrderedDict[Cid, tuple[bytes, Node]] = OrderedDict()
         self._chunk_bytes = 0
         with self._translated():
-            if read_only:  # a folder that cannot be written cannot hold the log's index either
-                flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-                self._db = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)
-            else:
-                flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-                self._db = apsw.Connection(str(path), flags=flags)
-            self._db.setbusytimeout(_BUSY_MILLISECONDS)
-            if not read_only:
-                self._db.execute(f"pragma page_size = {_PAGE_BYTES}; pragma journal_mode = wal;")
-                self._db.execute("pragma synchronous = full; pragma journal_size_limit = 67108864;")
-            self._db.execute("pragma cache_size = -32000; pragma temp_store = memory;")
-            self._prepare(read_only)
+            self._db = _connect_reading(path) if read_only else _connect(path, make)
+            try:
+                self._db.setbusytimeout(_BUSY_MILLISECONDS)
+                self._check_format(make=make, read_only=read_only)
+                if not read_only:
+                    self._db.execute(f"pragma page_size = {_PAGE_BYTES}; pragma journal_mode = wal;")
+                    self._db.execute("pragma synchronous = full; pragma journal_size_limit = 67108864;")
+                self._db.execute("pragma cache_size = -32000; pragma temp_store = memory;")
+                if not read_only:
+                    self._bring_up_to_date()
+            except BaseException:
+                self._db.close()
+                raise
 
-    def _prepare(self, read_only: bool) -> None:
+    def _check_format(self, *, make: bool, read_only: bool) -> None:
         (version,) = self._one("pragma user_version")
         newest = len(_SCHEMAS)
-        if version < newest and not read_only:
+        if version == 0 and not make:
+            raise StoreError(f"the store {self._path} is empty: what was in it is lost", hint=_RESTORE)
+        if version > newest or (version < newest and read_only):
+            raise StoreError(
+                f"the store {self._path} has format {version}; this program reads {newest}",
+                hint="use the version of rhizome that wrote it"
+                if version > newest
+                else "open it once where it can be written",
+            )
+
+    def _bring_up_to_date(self) -> None:
+        (version,) = self._one("pragma user_version")
+        newest = len(_SCHEMAS)
+        if version < newest:
             with self.transaction():
                 (version,) = self._one("pragma user_version")  # another process may have been quicker
                 for schema in _SCHEMAS[version:]:
                     self._db.execute(schema)
                 self._db.execute(f"pragma user_version = {newest}")
-        elif version != newest:
-            raise StoreError(
-                f"the store {self._path} has format {version}; this program reads {newest}",
-                hint="use the version of rhizome that wrote it",
-            )
 
     @property
     def folder(self) -> Path:
@@ -144,7 +161,9 @@ class DiskStore:
         """Keep blocks: in the transaction under way, or in one of its own."""
         with self.transaction(), self._translated():
             self._db.executemany(
-                "insert or ignore into blocks (digest, data) values (?, ?)",
+                # Over a block that has been damaged unnoticed goes the right one.
+                "insert into blocks (digest, data) values (?, ?) "
+                "on conflict (digest) do update set data = excluded.data where data is not excluded.data",
                 ((cid[4:], data) for cid, data in blocks),
             )
 
@@ -274,6 +293,25 @@ class DiskStore:
             raise _explain(error, self._path) from None
 
 
+def _connect(path: Path, make: bool) -> apsw.Connection:
+    create = apsw.SQLITE_OPEN_CREATE if make else 0
+    return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | create)
+
+
+def _connect_reading(path: Path) -> apsw.Connection:
+    """In a folder that cannot be written there can be no index of the log, unless there is one already.
+
+    Without a log, none is needed. With one, it must be read: it may hold the newest head.
+    """
+    try:
+        has_log = path.with_name(path.name + "-wal").stat().st_size > 0
+    except OSError:
+        has_log = False
+    mode = "mode=ro" if has_log else "immutable=1"
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    return apsw.Connection(f"{path.absolute().as_uri()}?{mode}", flags=flags)
+
+
 def _explain(error: apsw.Error, path: Path) -> StoreError:
     home = path.parent
     if isinstance(error, (apsw.BusyError, apsw.LockedError)):
@@ -283,10 +321,12 @@ def _explain(error: apsw.Error, path: Path) -> StoreError:
     if isinstance(error, apsw.FullError):
         return StoreError(f"the disk with {home} is full; nothing was lost", hint="free some space and try again")
     if isinstance(error, apsw.CantOpenError):
-        return StoreError(f"the store in {home} cannot be opened", hint="check that the folder exists and is yours")
+        if os.access(home, os.X_OK) and home.is_dir() and not path.exists():
+            return StoreError(f"the store {path} is missing", hint=_RESTORE)
+        return StoreError(f"the store in {home} cannot be opened", hint="check that the folder is there and yours")
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
-        return StoreError(f"the store in {home} is damaged: {error}", hint="restore it from an export or a peer")
-    return StoreError(f"the store in {home} failed: {error}")
+        return StoreError(f"the store in {home} is damaged: {error}", hint=f"move {path.name} away; {_RESTORE}")
+    return StoreError(f"the store in {home} failed: {error}", hint="check the disk; what was published is still there")
 
 
 def describe_missing(cid: Cid) -> str:

@@ -1,7 +1,7 @@
 """A home directory: the identity and the store of one peer.
 
 identity.key   the private key in libp2p's protobuf form, for the owner's eyes only
-store.sqlite   blocks and heads
+store.sqlite   blocks and heads; made before the key, so where there is a key, an empty store means a loss
 """
 
 from __future__ import annotations
@@ -40,32 +40,42 @@ class Home:
 
     @property
     def exists(self) -> bool:
-        return self.identity_path.exists()
+        return os.access(self.identity_path, os.F_OK)  # Path.exists raises where we may not look
 
     def create(self, seed: bytes | None = None) -> bool:
-        """Make the directory and an identity if there is none; whether there was none. Raises StoreError."""
+        """Make the directory, a store and an identity if there is none; whether there was none. Raises StoreError."""
         if self.exists:
             return False
         identity = Identity(seed or os.urandom(32))
-        fresh = self.path / f".identity-{os.getpid()}"
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            DiskStore(self.store_path, make=True).close()
+            return self._keep(identity)
+        except (FileExistsError, NotADirectoryError):
+            raise self._no_folder() from None
+        except OSError as error:
+            raise StoreError(
+                f"cannot make a home in {self.path}: {error.strerror}", hint="choose another with --home"
+            ) from None
+
+    def _keep(self, identity: Identity) -> bool:
+        """Write the key, whole or not at all; whether there was none."""
+        fresh = self.path / f".identity-{os.getpid()}"
+        try:
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(_KEY_HEADER + identity.seed + identity.public_key)
                 file.flush()
                 os.fsync(file.fileno())
-            try:
-                os.link(fresh, self.identity_path)  # unlike a rename, never replaces a key
-            except FileExistsError:
-                return False
-            finally:
-                fresh.unlink()
-        except OSError as error:
-            raise StoreError(
-                f"cannot make a home in {self.path}: {error.strerror}", hint="choose another with --home"
-            ) from None
+            os.link(fresh, self.identity_path)  # unlike a rename, never replaces a key
+        except FileExistsError:
+            return False
+        finally:
+            fresh.unlink(missing_ok=True)
         return True
+
+    def _no_folder(self) -> StoreError:
+        return StoreError(f"there can be no home in {self.path}: not a folder", hint="choose another with --home")
 
     @cached_property
     def identity(self) -> Identity:
@@ -74,8 +84,12 @@ class Home:
             data = self.identity_path.read_bytes()
         except FileNotFoundError:
             raise UsageError(f"there is no home in {self.path} yet", hint="make one: rhizome init") from None
+        except NotADirectoryError:
+            raise self._no_folder() from None
         except OSError as error:
-            raise StoreError(f"cannot read {self.identity_path}: {error.strerror}") from None
+            raise StoreError(
+                f"cannot read {self.identity_path}: {error.strerror}", hint="check its permissions"
+            ) from None
         if len(data) != 68 or not data.startswith(_KEY_HEADER):
             raise StoreError(f"{self.identity_path} is not a private key", hint="restore it from a backup")
         identity = Identity(data[4:36])
@@ -84,14 +98,9 @@ class Home:
         return identity
 
     @contextmanager
-    def open_store(self) -> Iterator[DiskStore]:
-        """The store, closed behind. Raises StoreError."""
-        writable = os.access(self.path, os.W_OK)
-        if not writable and not self.store_path.exists():
-            raise StoreError(
-                f"{self.path} cannot be written", hint="check its permissions, or choose another with --home"
-            )
-        store = DiskStore(self.store_path, read_only=not writable)
+    def open_store(self, *, make: bool = False) -> Iterator[DiskStore]:
+        """The store, closed behind; `make` one in the place of one that was lost. Raises StoreError."""
+        store = DiskStore(self.store_path, make=make, read_only=not os.access(self.path, os.W_OK))
         try:
             yield store
         finally:

@@ -3,45 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
-from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from rhizome_index.cli.main import Commands, main
-
-
-class Terminal:
-    """Runs commands in one home."""
-
-    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.home, self.monkeypatch, self.capsys = home, monkeypatch, capsys
-
-    def __call__(self, *words: str, code: int = 0, stdin: bytes = b"") -> tuple[str, str]:
-        """Run a command; what it printed to stdout and to stderr."""
-        self.monkeypatch.setattr(sys, "argv", ["rhizome", "--home", str(self.home), *words])
-        self.monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(stdin), encoding="utf-8"))
-        try:
-            main()
-            exited: Any = 0
-        except SystemExit as error:
-            exited = error.code or 0
-        printed = self.capsys.readouterr()
-        assert exited == code, (exited, printed)
-        assert "Traceback" not in printed.err
-        return printed.out, printed.err
-
-
-@pytest.fixture
-def rhizome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    monkeypatch.delenv("RHIZOME_HOME", raising=False)
-    return Terminal(tmp_path / "home", monkeypatch, capsys)
-
-
-POSTS = b'{"id": "a", "tags": ["cats"], "created": 1}\n{"id": "b", "tags": ["cats", "dogs"], "created": 2}\n'
-DECLARED = ("--time", "created", "--order", "-created", "--index", "by_tag=tags,-created")
+from rhizome_index.cli.main import Commands
+from tests.cli.terminal import DECLARED, POSTS, Terminal
 
 
 def test_a_first_session(rhizome: Terminal, tmp_path: Path) -> None:
@@ -123,41 +88,6 @@ def test_a_cursor_continues(rhizome: Terminal) -> None:
     cursor = json.loads(rhizome("query", "first 1 posts tagged #cats", "--json")[1])["cursor"]
     rows, _ = rhizome("query", f"first 1 posts tagged #cats after {cursor}")
     assert json.loads(rows)["id"] == "a"
-
-
-@pytest.mark.parametrize(
-    ("words", "stdin", "says"),
-    [
-        (("query", "frist 3 posts"), b"", "did you mean 'first'?"),
-        (("query", "first 3 nothing"), b"", "no collection called 'nothing'"),
-        (("import", "posts", "-", "--index", "x"), b"", "NAME=PATH"),
-        (("import", "posts", "-"), b'{"id": 1}\n{"id": 2,}\n', "standard input:2: not valid JSON"),
-        (("import", "posts", "-"), b'{"id": 1}\n{"x": 2}\n', "standard input:2: no primary key"),
-        (
-            ("import", "posts", "-"),
-            b'{"id": 1}\n{"id": 2, "n": 99999999999999999999}\n',
-            "standard input:2: the number",
-        ),
-        (("import", "posts", "/no/such/file"), b"", "cannot read /no/such/file"),
-        (("import", "Posts", "-"), b'{"id": 1}', "not a name for a collection"),
-        (("put", "posts", "{"), b"", "not valid JSON"),
-        (("put", "posts", "[]"), b"", "a record must be an object"),
-        (("get", "posts", "nothing"), b"", "no record"),
-        (("inspect", "bafyx"), b"", "not the CID"),
-        (("verify", "/no/such/file"), b"", "cannot read"),
-        (("qurey", "x"), b"", "Did you mean 'query'?"),
-        (("query", "first 1 posts", "--peer", "nonsense"), b"", "not a peer's address"),
-        (("query", "first 1 posts", "--from", "nonsense"), b"", "not an address"),
-        (("query", "first 1 posts where nothing = 1 order by other", "--offline", "--peer", "x"), b"", "contradict"),
-    ],
-)
-def test_mistakes_are_answered_in_a_line_or_three(
-    rhizome: Terminal, words: tuple[str, ...], stdin: bytes, says: str
-) -> None:
-    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
-    _, told = rhizome(*words, code=2, stdin=stdin)
-    assert says in told and len(told.splitlines()) <= 6
-    assert json.loads(rhizome("status", "--json")[0])["datasets"][0]["sequence"] == 1
 
 
 def test_nobody_to_ask_is_not_a_usage_error(rhizome: Terminal) -> None:

@@ -35,14 +35,14 @@ def a_home(path: Path) -> Home:
 
 
 def test_a_block_comes_back_or_is_missing(tmp_path: Path) -> None:
-    store = DiskStore(tmp_path / "store")
+    store = DiskStore(tmp_path / "store", make=True)
     store.put_many([(cid_of(b"a"), b"a")])
     assert store.get(cid_of(b"a")) == b"a" and store.has(cid_of(b"a"))
     assert store.get(cid_of(b"b")) is None and not store.has(cid_of(b"b"))
 
 
 def test_a_damaged_block_is_set_aside_and_can_come_back(tmp_path: Path) -> None:
-    store = DiskStore(tmp_path / "store")
+    store = DiskStore(tmp_path / "store", make=True)
     store.put_many([(cid_of(b"a"), b"a")])
     apsw.Connection(str(tmp_path / "store")).execute("update blocks set data = x'00'")
     assert store.get(cid_of(b"a")) is None and store.damaged() == [cid_of(b"a")]
@@ -50,8 +50,30 @@ def test_a_damaged_block_is_set_aside_and_can_come_back(tmp_path: Path) -> None:
     assert store.get(cid_of(b"a")) == b"a" and not store.damaged()
 
 
+def test_a_damaged_block_that_nobody_has_read_is_put_right(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path / "store", make=True)
+    store.put_many([(cid_of(b"a"), b"a")])
+    apsw.Connection(str(tmp_path / "store")).execute("update blocks set data = x'00'")
+    store.put_many([(cid_of(b"a"), b"a")])
+    assert store.get(cid_of(b"a")) == b"a" and not store.damaged()
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_a_store_that_was_lost_is_not_made_anew_unasked(tmp_path: Path, content: bytes | None) -> None:
+    """It would start at sequence 1 again, against heads of its own that others know."""
+    home = a_home(tmp_path / "home")
+    home.store_path.unlink()
+    if content is not None:
+        home.store_path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"missing|lost"), home.open_store():
+        raise AssertionError
+    assert not home.create() and (home.store_path.read_bytes() if home.store_path.exists() else None) == content
+    with home.open_store(make=True) as store:
+        assert store.newest_heads() == []
+
+
 def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    store = DiskStore(tmp_path / "store")
+    store = DiskStore(tmp_path / "store", make=True)
     with pytest.raises(KeyboardInterrupt), store.transaction():
         store.put_many([(cid_of(b"a"), b"a")])
         raise KeyboardInterrupt
@@ -60,7 +82,7 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_second_writer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rhizome_index.node.disk._BUSY_MILLISECONDS", 1)
-    one, two = DiskStore(tmp_path / "store"), DiskStore(tmp_path / "store")
+    one, two = DiskStore(tmp_path / "store", make=True), DiskStore(tmp_path / "store", make=True)
     with one.transaction(), pytest.raises(StoreError, match="another process is writing"):
         two.put_many([(cid_of(b"a"), b"a")])
 
@@ -68,7 +90,7 @@ def test_a_second_writer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_file_that_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "store").write_bytes(b"not a database, not at all" * 100)
     with pytest.raises(StoreError, match="damaged"):
-        DiskStore(tmp_path / "store")
+        DiskStore(tmp_path / "store", make=True)
 
 
 def test_the_key_is_for_its_owner_alone_and_made_once(tmp_path: Path) -> None:
