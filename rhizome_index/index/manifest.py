@@ -53,7 +53,7 @@ def new_manifest(address: Address) -> Manifest:
 
 
 def encode_manifest(manifest: Manifest) -> tuple[Cid, bytes]:
-    """The manifest's block. Raises UsageError when it has grown too large."""
+    """The manifest's block. Raises UsageError when it has grown too large, or nobody could read it."""
     rule = manifest.rule
     data = cbor.encode(
         {
@@ -62,8 +62,12 @@ def encode_manifest(manifest: Manifest) -> tuple[Cid, bytes]:
             "collections": {name: _from_collection(item) for name, item in manifest.collections.items()},
         }
     )
-    if len(data) > MANIFEST_BYTES_MAX or len(manifest.collections) > COLLECTIONS_MAX:
+    if len(data) > MANIFEST_BYTES_MAX:
         raise UsageError("too many collections and indexes for one dataset", hint="use another dataset for some")
+    try:
+        decode_manifest(data)  # rather publish nothing than what nobody, ourselves included, can read
+    except IntegrityError as error:
+        raise UsageError(f"this cannot be published: {error}") from None
     return cid_of(data), data
 
 

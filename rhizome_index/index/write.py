@@ -120,7 +120,7 @@ def add_index(
     if name in collection.indexes:
         raise UsageError(f"the collection {collection.name!r} has an index {name!r} already", hint="drop it first")
     if len(collection.indexes) >= INDEXES_MAX:
-        raise UsageError(f"a collection has at most {INDEXES_MAX} indexes")
+        raise UsageError(f"a collection has at most {INDEXES_MAX} indexes", hint="drop one that is not used")
     empty = Index(name, tuple(paths), EMPTY_TREE, (0,) * len(paths))
     (index,) = yield from _derive(rule, collection, [empty], sink, new_sorter)
     return replace(collection, indexes=collection.indexes.set(name, index))

@@ -21,9 +21,17 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, Identity, sign_head
 from rhizome_index.index.manifest import Manifest, encode_manifest, new_manifest
 from rhizome_index.index.record import Path, Record, encode_record, parse_path
-from rhizome_index.index.schema import Collection, Index, SortPath, check_name, encode_primary_key, primary_key
+from rhizome_index.index.schema import (
+    Collection,
+    Index,
+    SortPath,
+    check_name,
+    check_paths,
+    encode_primary_key,
+    primary_key,
+)
 from rhizome_index.index.write import MemorySorter, RecordWalk, Sorter, add_index, apply_changes, last_of_each
-from rhizome_index.limits import COLLECTIONS_MAX, SORT_BYTES_MAX
+from rhizome_index.limits import COLLECTIONS_MAX, INDEXES_MAX, SORT_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.sink import BlockBuffer, without_collecting
@@ -44,6 +52,16 @@ class Declaration:
     time: str | None = None
     order: tuple[SortPath, ...] = ()
     indexes: Mapping[str, tuple[SortPath, ...]] = pmap()
+
+    def check(self) -> None:
+        """Raise UsageError unless a collection can be made like this."""
+        for path in (self.key, self.time):
+            if path is not None:
+                parse_path(path)
+        for paths in filter(None, (self.order, *self.indexes.values())):
+            check_paths(paths)
+        if len(self.indexes) > INDEXES_MAX:
+            raise UsageError(f"a collection has at most {INDEXES_MAX} indexes")
 
 
 class Publisher:
@@ -188,6 +206,7 @@ def _with_declared(manifest: Manifest, name: str, declaration: Declaration | Non
     if found is None:
         if len(manifest.collections) >= COLLECTIONS_MAX:
             raise UsageError(f"a dataset has at most {COLLECTIONS_MAX} collections")
+        declaration.check()
         indexes = {
             label: Index(label, paths, EMPTY_TREE, (0,) * len(paths)) for label, paths in declaration.indexes.items()
         }

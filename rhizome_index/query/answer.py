@@ -48,8 +48,13 @@ class Cursor:
     def parse(cls, text: str, query: Query) -> Cursor:
         """From its text. Raises UsageError unless it belongs to this query."""
         problem = UsageError("not a cursor of this query", hint="a cursor continues exactly the query that gave it")
+        if len(text) > 4 * CURSOR_BYTES_MAX // 3 + 1:
+            raise UsageError(
+                f"a cursor of more than {CURSOR_BYTES_MAX:,} bytes",
+                hint="what it sorts by is too long to go on behind it; ask for more rows at once",
+            )
         try:
-            data = urlsafe_b64decode(text + "=" * (-len(text) % 4)) if len(text) <= 2 * CURSOR_BYTES_MAX else b""
+            data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
             digest, manifest, plan, ordered, position = cbor.decode(data)
             if digest != query.digest[:16] or type(manifest) is not cbor.Link:
                 raise problem
