@@ -13,9 +13,9 @@ import trio
 
 from rhizome_index.api import Node, open_node
 from rhizome_index.cli.main import Settings, common
-from rhizome_index.cli.network import PEERS, run
+from rhizome_index.cli.network import PEERS, check_reached, run
 from rhizome_index.cli.show import print_rows, size, to_json
-from rhizome_index.errors import RhizomeError, UnavailableError, UsageError
+from rhizome_index.errors import PartialError, RhizomeError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.register import INDEX, WHERE, Follow, Policy, Register
@@ -132,6 +132,8 @@ def find_command(settings: Settings, address: str, peers: tuple[str, ...]) -> No
     async def find() -> None:
         async with open_node(settings.home, peers=peers, join=True) as node:
             rows = await _serving(node, place)
+            if not rows:
+                check_reached(node)
         if not rows:
             raise UnavailableError(f"nobody was found who serves {place}", hint="name a peer that might: --peer")
         print_rows(rows, as_json=settings.as_json)
@@ -164,23 +166,24 @@ async def _serving(node: Node, place: Address) -> list[dict[str, Any]]:
 
 def _bring(settings: Settings, places: list[Address], peers: tuple[str, ...]) -> None:
     """Sync datasets one after another; say what each has cost."""
-    failures: list[RhizomeError] = []
+    failures: dict[Address, RhizomeError] = {}
 
     async def bring() -> None:
         async with open_node(settings.home, peers=peers, join=True) as node:
-            if peers and not node.peers:
-                raise UnavailableError("; ".join(node.unreachable.values()), hint="is that peer running?")
+            check_reached(node)
             for place in places:
                 try:
                     await _bring_one(settings, node, place)
                 except RhizomeError as error:
-                    failures.append(error)
-                    if len(places) > 1:
-                        print(f"rhizome: {place}: {error}", file=sys.stderr)
+                    failures[place] = error
 
     run(bring)
+    if failures and len(places) == 1:
+        raise failures[places[0]]
     if failures:
-        raise failures[0]
+        reasons = "; ".join(f"{place}: {error}" for place, error in failures.items())
+        kind = PartialError if len(failures) < len(places) else UnavailableError
+        raise kind(f"{len(failures)} of {len(places)} datasets could not be brought: {reasons}")
 
 
 async def _bring_one(settings: Settings, node: Node, place: Address) -> None:

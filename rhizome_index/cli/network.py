@@ -59,8 +59,7 @@ def query_command(
 
     async def ask() -> None:
         async with open_node(settings.home, peers=peers) as node:
-            if peers and not node.peers:
-                raise UnavailableError("; ".join(node.unreachable.values()), hint="is that peer running?")
+            check_reached(node)
             place = address or await _only_dataset(node, query.collection)
             results = Results(node, place, query, cursor, scan=scan, proof=proof is not None)
             rows = 0
@@ -156,6 +155,12 @@ def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, 
             print("stopped", file=sys.stderr)
 
     run(serve)
+
+
+def check_reached(node: Node) -> None:
+    """Raise UnavailableError if of the peers that the user named none could be reached."""
+    if node.unreachable and not node.peers:
+        raise UnavailableError("; ".join(node.unreachable.values()), hint="is that peer running?")
 
 
 def run(main: object) -> None:

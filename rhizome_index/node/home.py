@@ -79,9 +79,18 @@ class Home:
 
     @cached_property
     def identity(self) -> Identity:
-        """This peer's key. Raises UsageError if there is none or it cannot be read."""
+        """This peer's key. Raises UsageError if there is none, StoreError if it cannot be read."""
+        data = self._key_bytes()
+        if len(data) != 68 or not data.startswith(_KEY_HEADER):
+            raise StoreError(f"{self.identity_path} is not a private key", hint="restore it from a backup")
+        identity = Identity(data[4:36])
+        if identity.public_key != data[36:]:
+            raise StoreError(f"{self.identity_path} is damaged", hint="restore it from a backup")
+        return identity
+
+    def _key_bytes(self) -> bytes:
         try:
-            data = self.identity_path.read_bytes()
+            return self.identity_path.read_bytes()
         except FileNotFoundError:
             raise UsageError(f"there is no home in {self.path} yet", hint="make one: rhizome init") from None
         except NotADirectoryError:
@@ -90,16 +99,14 @@ class Home:
             raise StoreError(
                 f"cannot read {self.identity_path}: {error.strerror}", hint="check its permissions"
             ) from None
-        if len(data) != 68 or not data.startswith(_KEY_HEADER):
-            raise StoreError(f"{self.identity_path} is not a private key", hint="restore it from a backup")
-        identity = Identity(data[4:36])
-        if identity.public_key != data[36:]:
-            raise StoreError(f"{self.identity_path} is damaged", hint="restore it from a backup")
-        return identity
 
     @contextmanager
     def open_store(self, *, make: bool = False) -> Iterator[DiskStore]:
-        """The store, closed behind; `make` one in the place of one that was lost. Raises StoreError."""
+        """The store, closed behind; `make` one in the place of one that was lost.
+
+        Raises UsageError if there is no home, StoreError if its store cannot be used.
+        """
+        self._key_bytes()
         store = DiskStore(self.store_path, make=make, read_only=not os.access(self.path, os.W_OK))
         try:
             yield store

@@ -117,7 +117,7 @@ def test_wrong_words(published: Terminal, words: list[str], says: str) -> None:
     assert published.state() == before
 
 
-READING = [["get", "posts", "a"], ["status"], ["id"], ["index", "list", "posts"], ["export", "x.car"]]
+READING = [["get", "posts", "a"], ["status"], ["id"], ["index", "list", "posts"], ["export", "x.car"], ["follows"]]
 
 
 @pytest.mark.parametrize("words", READING, ids=short)

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from rhizome_index import api
-from rhizome_index.node import serve
+from rhizome_index.node import directory, serve
 from rhizome_index.wire import ask as ask_protocol
 from rhizome_index.wire import message as m
 from tests.cli.terminal import DECLARED, POSTS, Terminal, check_json_error
@@ -71,7 +70,8 @@ def free_port() -> int:
 def test_nobody_there(published: Terminal, transport: str) -> None:
     state = published.state()
     address = f"/ip4/127.0.0.1/tcp/{free_port()}{transport}/p2p/{NOBODY}"
-    published.fails(*QUERY, "--peer", address, code=3, says=f"cannot reach {address}: connection refused")
+    for words in (QUERY, ["follow", f"rhizome:{NOBODY}/main"], ["sync"], ["find", f"rhizome:{NOBODY}/main"]):
+        published.fails(*words, "--peer", address, code=3, says=f"cannot reach {address}: connection refused")
     assert published.state() == state
 
 
@@ -92,7 +92,7 @@ def test_what_is_no_peer(published: Terminal, reply: bytes, transport: str) -> N
 
 @pytest.mark.parametrize("transport", ["", "/ws"])
 def test_what_says_nothing(published: Terminal, transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "DIAL_TIMEOUT_SECONDS", 0.02)
+    monkeypatch.setattr(directory, "DIAL_TIMEOUT_SECONDS", 0.02)
     with answering(None) as port:
         address = f"/ip4/127.0.0.1/tcp/{port}{transport}/p2p/{NOBODY}"
         published.fails(*QUERY, "--peer", address, code=3, says=f"cannot reach {address}: timed out after 0.02 s")
@@ -143,10 +143,10 @@ def leave_after_the_first_part() -> None:
 
 
 def have_nothing() -> None:
-    def answer(number: int, ask: Any, peer: Any) -> Iterator[bytes]:
+    def answer(number: int, request: Any, source: Any) -> Iterator[bytes]:
         yield m.encode_failure(number, m.MISSING, "gone")
 
-    serve.ask.answer = answer  # type: ignore[attr-defined]
+    serve.ask.answer = serve.want.answer = answer  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_a_peer_that_lacks_it(publisher: Terminal, tmp_path: Path) -> None:
     with publisher.serving(have_nothing) as address:
         publisher.home = tmp_path / "reader"
         query = ["query", "first 9 posts tagged #cats", "--peer", address]
-        publisher.fails(*query, code=3, says=f"peer {address[-52:]} has no answer (missing): gone")
+        publisher.fails(*query, code=3, says="no peer has the block")
 
 
 def test_a_peer_that_leaves(publisher: Terminal, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_store_that_was_lost_is_not_made_anew_unasked(tmp_path: Path, content:
         raise AssertionError
     assert not home.create() and (home.store_path.read_bytes() if home.store_path.exists() else None) == content
     with home.open_store(make=True) as store:
-        assert store.newest_heads() == []
+        assert store.current_heads() == []
 
 
 def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
