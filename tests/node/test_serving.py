@@ -44,7 +44,7 @@ SMALL = want.Want(None, (cid_of(b"not here"),)).fields()
 
 @contextmanager
 def serving(tmp_path: Path, nursery: trio.Nursery) -> Iterator[tuple[Server, MemorySwarm]]:
-    store = DiskStore(tmp_path / "store.sqlite")
+    store = DiskStore(tmp_path / "store.sqlite", make=True)
     store.put_many([(cid_of(block), block) for block in BLOCKS])
     swarm = MemorySwarm(nursery)
     server = Server(store, Register(store), swarm)
