@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +34,7 @@ from rhizome_index.wire.heads import AskingHeads, read_request
 from rhizome_index.wire.sync import Sync, Syncing
 from rhizome_index.wire.want import Want, Wanting
 from tests.protocols.dataset import HEAD, MANIFEST, MANIFEST_DATA
-from tests.protocols.make_vectors import MAKERS, path_of, text_of
+from tests.protocols.make_vectors import FOLDER, MAKERS, path_of, text_of
 
 Case = dict[str, Any]
 
@@ -111,6 +116,26 @@ REFUSED: dict[tuple[str, str], Callable[[Any], object]] = {
     ("heads", "not_answers"): lambda case: feed(case, AskingHeads(read_request(asked(case)))),
     ("heads", "not_requests"): lambda case: read_request(fields_of(case["body"])),
 }
+
+
+@pytest.mark.slow
+def test_the_independent_verifier_agrees() -> None:
+    """It was written from the specifications alone, and uses nothing but the standard library."""
+    done = subprocess.run([sys.executable, "-S", FOLDER / "verify.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^[0-9]+ passed, 0 failed$", done.stdout, re.MULTILINE)
+
+
+def test_the_independent_verifier_notices_a_changed_vector(tmp_path: Path) -> None:
+    folder = tmp_path / "protocols"
+    shutil.copytree(FOLDER, folder)
+    vectors_path = folder / "keys/1/vectors.json"
+    vectors_path.write_text(
+        vectors_path.read_text(encoding="utf-8").replace('"30610001"', '"30610002"'), encoding="utf-8"
+    )
+    command = [sys.executable, "-S", folder / "verify.py", "keys"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "FAILED keys/1" in done.stdout
 
 
 def test_every_group_of_refusals_is_tried() -> None:

@@ -1,0 +1,1 @@
+"""The protocols, implemented from their specifications: a module for each, and its vectors' checks."""

@@ -1,0 +1,199 @@
+"""head/1: peer ids, addresses, and the signed head."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, NamedTuple
+
+from . import ed25519
+from .dag import Cid, as_fields, as_int, as_link, decode, encode
+from .errors import Refused
+from .harness import Case, Groups, Vectors, each, expect, none, whole
+from .manifest import read_name
+
+MAX_ENVELOPE: Final = 1_024
+DOMAIN: Final = b"rhizome-head"
+PAYLOAD_TYPE: Final = b"/rhizome/head/1"
+DAY: Final = 24 * 60 * 60 * 1_000
+
+# --- Varints -----------------------------------------------------------------------------------------------
+
+
+def uvarint(number: int) -> bytes:
+    """A number, 7 bits a byte, the lowest first."""
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def read_uvarint(data: bytes, at: int, most_bytes: int) -> tuple[int, int]:
+    """A number in its shortest form, and where it ends."""
+    number = 0
+    for position in range(most_bytes):
+        if at + position == len(data):
+            break
+        byte = data[at + position]
+        number |= (byte & 127) << 7 * position
+        if byte < 128:
+            if byte == 0 and position:
+                raise Refused("a varint that is not in its shortest form")
+            return number, at + position + 1
+    raise Refused("a varint that does not end, or is too long")
+
+
+# --- Publishers and addresses ------------------------------------------------------------------------------
+
+_KEY_PREFIX: Final = bytes.fromhex("08011220")
+_PEER_PREFIX: Final = bytes.fromhex("0024") + _KEY_PREFIX
+_BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_SCHEME: Final = "rhizome:"
+
+
+def peer_id(key: bytes) -> str:
+    """The peer id of a public key, in base58btc. (Its first byte is zero, for which there is a 1 in front.)"""
+    data = _PEER_PREFIX + key
+    number = int.from_bytes(data, "big")
+    letters = ""
+    while number:
+        number, rest = divmod(number, 58)
+        letters = _BASE58[rest] + letters
+    return "1" * (len(data) - len(data.lstrip(b"\x00"))) + letters
+
+
+def read_peer_id(text: str) -> bytes:
+    """The public key that a peer id holds."""
+    number = 0
+    for letter in text[:64]:
+        if letter not in _BASE58:
+            raise Refused("not base58btc")
+        number = number * 58 + _BASE58.index(letter)
+    key = number.to_bytes(64, "big")[-32:]
+    if peer_id(key) != text:
+        raise Refused("not the peer id of an Ed25519 key")
+    return key
+
+
+class Address(NamedTuple):
+    """What a dataset is called: its publisher's public key, and a name."""
+
+    key: bytes
+    name: str
+
+    def __str__(self) -> str:
+        return f"{_SCHEME}{peer_id(self.key)}/{self.name}"
+
+
+@cache
+def read_address(text: str) -> Address:
+    """A dataset's address."""
+    peer, slash, name = text.removeprefix(_SCHEME).partition("/")
+    if not text.startswith(_SCHEME) or not slash:
+        raise Refused("not an address")
+    return Address(read_peer_id(peer), read_name(name))
+
+
+# --- Heads -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a publisher has signed."""
+
+    address: Address
+    manifest: Cid
+    sequence: int
+    time: int
+
+    def payload(self) -> bytes:
+        """What is signed."""
+        fields = {"dataset": self.address.name, "manifest": self.manifest}
+        return encode({**fields, "sequence": self.sequence, "time": self.time})
+
+    def check_time(self, now: int) -> None:
+        """Refuse to accept a head from the future."""
+        if self.time > now + DAY:
+            raise Refused("a head from the future")
+
+
+def _signed(payload: bytes) -> bytes:
+    return b"".join(uvarint(len(part)) + part for part in (DOMAIN, PAYLOAD_TYPE, payload))
+
+
+def _envelope(key: bytes, payload: bytes, signature: bytes) -> bytes:
+    fields = {1: _KEY_PREFIX + key, 2: PAYLOAD_TYPE, 3: payload, 5: signature}
+    return b"".join(uvarint(number << 3 | 2) + uvarint(len(content)) + content for number, content in fields.items())
+
+
+def seal(seed: bytes, head: Head) -> bytes:
+    """The envelope in which the publisher with this seed says a head."""
+    payload = head.payload()
+    return _envelope(ed25519.public_key(seed), payload, ed25519.sign(seed, _signed(payload)))
+
+
+@cache
+def read_head(envelope: bytes) -> Head:
+    """The head that an envelope holds, its signature verified."""
+    if len(envelope) > MAX_ENVELOPE:
+        raise Refused("an envelope of too many bytes")
+    contents: list[bytes] = []
+    at = 0
+    for field in (1, 2, 3, 5):
+        tag, at = read_uvarint(envelope, at, 2)
+        length, at = read_uvarint(envelope, at, 2)
+        if tag != field << 3 | 2 or at + length > len(envelope):
+            raise Refused("an envelope with another field, or that ends too early")
+        contents.append(envelope[at : at + length])
+        at += length
+    public, payload_type, payload, signature = contents
+    if at != len(envelope):
+        raise Refused("bytes behind the envelope")
+    if len(public) != 36 or not public.startswith(_KEY_PREFIX) or payload_type != PAYLOAD_TYPE:
+        raise Refused("an envelope with another kind of key or of payload")
+    dataset, manifest, sequence, time = as_fields(decode(payload), "head", ("dataset", "manifest", "sequence", "time"))
+    head = Head(
+        Address(public[4:], read_name(dataset)),
+        as_link(manifest, "manifest"),
+        as_int(sequence, "sequence"),
+        as_int(time, "time"),
+    )
+    ed25519.verify(head.address.key, _signed(payload), signature)
+    return head
+
+
+# --- Vectors -----------------------------------------------------------------------------------------------
+
+
+def _check_identity(_: Vectors, case: Case) -> None:
+    key = ed25519.public_key(case.hex("seed"))
+    expect("public key", key, case.hex("public_key"))
+    expect("peer id", peer_id(key), case.text("peer_id"))
+    expect("key in the peer id", read_peer_id(peer_id(key)), key)
+
+
+def _check_head(vectors: Vectors, case: Case) -> None:
+    envelope = case.hex("envelope")
+    head = read_head(envelope)
+    address = case.text("address")
+    expect("address", head.address, read_address(address))
+    expect("address as text", str(head.address), address)
+    expect("sequence", head.sequence, case.integer("sequence"))
+    expect("time", head.time, case.integer("time"))
+    expect("manifest", head.manifest, case.cid("manifest"))
+    expect("envelope signed again", seal(vectors.group("head", "identity").hex("seed"), head), envelope)
+
+
+def _check_not_head(_: Vectors, case: Case) -> None:
+    read_head(case.hex("envelope"))
+
+
+def _check_not_address(_: Vectors, case: Case) -> None:
+    read_address(case.as_text())
+
+
+GROUPS: Final[Groups] = {
+    "identity": whole(_check_identity),
+    "heads": each(_check_head),
+    "not_heads": none(_check_not_head),
+    "not_addresses": none(_check_not_address),
+}
