@@ -60,6 +60,7 @@ class Commands(click.Group):
         "export": "archives",
         "restore": "archives",
         "inspect": "inspecting",
+        "simulate": "simulating",
         "demo": "demo",
     }
 

@@ -62,14 +62,15 @@ class DiskStore:
     path       the database file
     make       make it if it is missing or empty; otherwise that means that what was in it is lost
     read_only  the folder cannot be written
+    vfs        SQLite's name of the file system that it is on, if not the machine's own
     """
 
-    def __init__(self, path: Path, *, make: bool = False, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, make: bool = False, read_only: bool = False, vfs: str | None = None) -> None:
         self._path = path
         self._chunks: OrderedDict[Cid, tuple[bytes, Node]] = OrderedDict()
         self._chunk_bytes = 0
         with self._translated():
-            self._db = _connect_reading(path) if read_only else _connect(path, make)
+            self._db = _connect_reading(path) if read_only else _connect(path, make, vfs)
             try:
                 self._db.setbusytimeout(_BUSY_MILLISECONDS)
                 self._check_format(make=make, read_only=read_only)
@@ -293,9 +294,9 @@ class DiskStore:
             raise _explain(error, self._path) from None
 
 
-def _connect(path: Path, make: bool) -> apsw.Connection:
+def _connect(path: Path, make: bool, vfs: str | None) -> apsw.Connection:
     create = apsw.SQLITE_OPEN_CREATE if make else 0
-    return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | create)
+    return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | create, vfs=vfs)
 
 
 def _connect_reading(path: Path) -> apsw.Connection:

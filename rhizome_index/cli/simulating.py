@@ -1,0 +1,143 @@
+"""The command `simulate`: run a scenario in a simulated world and say what held."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from rhizome_index.cli.main import Settings, common
+from rhizome_index.cli.show import size, to_json
+from rhizome_index.errors import UsageError
+from rhizome_index.simulation.report import Report
+from rhizome_index.simulation.scenario import Simulation, adapt, known, load, run
+
+_SHOW_SECONDS = 0.25
+
+
+@click.command(
+    "simulate",
+    epilog="""\b
+Examples:
+  rhizome simulate --list
+  rhizome simulate cold_start --peers 50 --seed 7
+  rhizome simulate partition_and_heal --set posts=2000 --json
+""",
+)
+@click.argument("name", required=False)
+@click.option("--list", "listing", is_flag=True, help="List the scenarios there are, with their settings.")
+@click.option("--peers", type=click.IntRange(1), help="How many peers.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another run; the same, the same.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Virtual minutes.")
+@click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Another setting of the scenario.")
+@click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Write every event to this file.")
+@common
+def simulate_command(
+    settings: Settings,
+    name: str | None,
+    listing: bool,
+    peers: int | None,
+    seed: int,
+    minutes: float | None,
+    settings_: tuple[str, ...],
+    trace: Path | None,
+) -> None:
+    """Run a scenario: the node's own code on a simulated network, in virtual time.
+
+    NAME is one of --list, or a file. Exit code 0 if every promise was kept, 4 if not.
+    """
+    if listing or name is None:
+        _list(settings)
+        return
+    values = dict(_pair(text) for text in settings_)
+    chosen = adapt(load(name), peers=peers, minutes=minutes, values=values)
+    started = time.monotonic()
+    progress = None if settings.as_json or not sys.stderr.isatty() else _Progress(started)
+    if trace is None:
+        report = run(chosen, seed, on_progress=progress)
+    else:
+        with trace.open("w", encoding="utf-8") as file:
+            report = run(chosen, seed, trace_file=file, on_progress=progress)
+    if progress is not None:
+        progress.clear()
+    seconds = time.monotonic() - started
+    if settings.as_json:
+        print(to_json({**report.as_json(), "real_seconds": round(seconds, 3)}))
+    else:
+        _print(report, seconds)
+    if not report.holds:
+        raise click.exceptions.Exit(4)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise UsageError(f"not KEY=VALUE: {text!r}")
+    return key, value
+
+
+def _list(settings: Settings) -> None:
+    for name in known():
+        chosen = load(name)
+        if settings.as_json:
+            found = {"name": name, "about": chosen.about, "peers": chosen.peers, "minutes": chosen.minutes}
+            print(to_json({**found, "values": chosen.values}))
+        else:
+            values = " ".join(f"{key}={value}" for key, value in chosen.values.items())
+            print(f"{name:20} {chosen.about.splitlines()[0]}")
+            print(f"{'':20} --peers {chosen.peers} --minutes {chosen.minutes:g}  {values}")
+
+
+class _Progress:
+    """One line on the terminal, a few times a second."""
+
+    def __init__(self, started: float) -> None:
+        self._started = started
+        self._shown = 0.0
+
+    def __call__(self, sim: Simulation) -> None:
+        now = time.monotonic()
+        if now - self._shown < _SHOW_SECONDS:
+            return
+        self._shown = now
+        virtual = sim.world.now
+        hosts = sim.network.hosts.values()
+        messages = sum(host.counts.messages_sent for host in hosts)
+        received = sum(host.counts.bytes_received for host in hosts)
+        faster = virtual / max(now - self._started, 1e-9)
+        text = f"{virtual:.0f} s virtual, {faster:.0f} times as fast as the world · {sim.world.trace.events:,} events"
+        print(f"\r{text} · {messages:,} messages · {size(received)}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _print(report: Report, seconds: float) -> None:
+    """The report for people."""
+    found = report.as_json()
+    print(report.about.splitlines()[0])
+    for verdict in report.verdicts:
+        sign = "holds" if verdict.holds else "BROKEN"
+        print(f"  {sign:6} {verdict.promise} ({verdict.checked:,} checked)")
+        if verdict.problem:
+            print("         " + verdict.problem.replace("\n", "\n         "))
+    answers = found["answers"]
+    if report.answered or report.unanswered:
+        print(f"  answers: {report.answered:,} whole, {report.unanswered:,} none; seconds {_short(answers['seconds'])}")
+        print(f"           bytes {_short(answers['bytes'])}; round trips {_short(answers['round_trips'])}")
+    if report.head_lag_seconds:
+        print(f"  new heads arrive after seconds {_short(found['head_lag_seconds'])}")
+    print(f"  load: gini {found['load']['gini']}")
+    for name, value in report.measured.items():
+        print(f"  {name}: {value}")
+    print(
+        f"  {report.virtual_seconds:.0f} s virtual in {seconds:.1f} s · {report.events:,} events · "
+        f"{report.messages:,} messages · {size(report.bytes)} · trace {report.trace[:16]}"
+    )
+    print(f"  again: {report.replay}")
+
+
+def _short(values: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:g}" for name, value in values.items())

@@ -1,0 +1,158 @@
+"""What peers do: posts published over time, questions about them, peers that come and go. All from a seed.
+
+Each question knows its right answer, worked out in plain Python over plain records:
+`Model` keeps those of every head.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from rhizome_index.cli.samples import posts
+from rhizome_index.index.address import Address
+from rhizome_index.index.head import Head
+from rhizome_index.simulation.cluster import Changes, Member, Observer
+
+Record = Mapping[str, Any]
+_ROWS = (1, 5, 10, 32)
+_KEPT = 8  # versions of a dataset worked out and kept
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A query and how to answer it: `answer` gives the rows, or their number for a count."""
+
+    text: str
+    answer: Callable[[Mapping[str, Record]], list[Record] | int]
+
+
+class Model(Observer):
+    """What each dataset holds at each head, by what its publisher was told."""
+
+    def __init__(self) -> None:
+        self.newest: dict[Address, int] = {}
+        self._history: dict[Address, list[tuple[int, Changes]]] = {}
+        self._unsure: dict[Address, Changes] = {}
+        self._kept: dict[tuple[Address, int], dict[str, Record]] = {}
+
+    def on_published(self, member: Member, head: Head, changes: Changes) -> None:
+        self._note(head.address, head.sequence, changes)
+
+    def on_unsure(self, member: Member, changes: Changes) -> None:
+        self._unsure[member.dataset] = changes
+
+    def on_started(self, member: Member) -> None:
+        """What was cut off has happened if there is a head for it."""
+        changes = self._unsure.pop(member.dataset, None)
+        head = member.running.peer.store.newest_head(member.dataset)
+        if changes is not None and head is not None and head.sequence > self.newest.get(member.dataset, 0):
+            self._note(head.address, head.sequence, changes)
+
+    def _note(self, address: Address, sequence: int, changes: Changes) -> None:
+        if sequence > self.newest.get(address, 0):
+            self._history.setdefault(address, []).append((sequence, changes))
+            self.newest[address] = sequence
+
+    def records(self, address: Address, sequence: int) -> Mapping[str, Record]:
+        """All records by id, as of a head."""
+        name = (address, sequence)
+        found = self._kept.get(name)
+        if found is None:
+            found = {}
+            for number, changes in self._history.get(address, ()):
+                if number <= sequence:
+                    for key, record in changes.items():
+                        if record is None:
+                            found.pop(key, None)
+                        else:
+                            found[key] = record
+            if len(self._kept) >= _KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[name] = found
+        return found
+
+
+class Posts:
+    """Posts to publish, one after another, and changes of those published."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._coming: Iterator[Record] = posts(count, seed)
+        self._chance = random.Random(seed)
+        self.published: dict[str, Record] = {}
+
+    def more(self, count: int) -> Changes:
+        """The next posts."""
+        changes = {str(post["id"]): post for post in islice(self._coming, count)}
+        self.published |= changes
+        return changes
+
+    def edits(self, count: int) -> Changes:
+        """New likes for some posts, and about every tenth of them deleted."""
+        changes: dict[str, Record | None] = {}
+        for _ in range(min(count, len(self.published) // 2)):
+            key = draw(self._chance, list(self.published))
+            if self._chance.random() < 0.1:
+                changes[key] = None
+                del self.published[key]
+            else:
+                changes[key] = self.published[key] = {**self.published[key], "likes": int(self._chance.random() * 100)}
+        return changes
+
+
+class Questions:
+    """Questions about posts: tags and authors as common as in the posts themselves."""
+
+    def __init__(self, sample: Sequence[Record], chance: random.Random) -> None:
+        self._sample = sample
+        self._chance = chance
+
+    def next(self) -> Question:
+        """Another question."""
+        post = draw(self._chance, self._sample)
+        rows = draw(self._chance, _ROWS)
+        tag = draw(self._chance, post["tags"])
+        return (tagged(tag, rows), by_author(post["author"], rows), oldest_tagged(tag, rows), count_tagged(tag))[
+            int(self._chance.random() * 4)
+        ]
+
+
+def tagged(tag: str, rows: int) -> Question:
+    """The newest posts with a tag."""
+    return Question(f"first {rows} posts tagged #{tag}", lambda all_: _newest(all_, lambda p: tag in p["tags"])[:rows])
+
+
+def oldest_tagged(tag: str, rows: int) -> Question:
+    """The oldest posts with a tag."""
+    return Question(
+        f"oldest {rows} posts tagged #{tag}", lambda all_: _newest(all_, lambda p: tag in p["tags"])[::-1][:rows]
+    )
+
+
+def by_author(author: str, rows: int) -> Question:
+    """The newest posts of an author."""
+    return Question(
+        f"newest {rows} posts by {author}", lambda all_: _newest(all_, lambda p: p["author"] == author)[:rows]
+    )
+
+
+def count_tagged(tag: str) -> Question:
+    """How many posts have a tag."""
+    return Question(f"count posts tagged #{tag}", lambda all_: sum(tag in post["tags"] for post in all_.values()))
+
+
+def _newest(records: Mapping[str, Record], fits: Callable[[Record], bool]) -> list[Record]:
+    return sorted((post for post in records.values() if fits(post)), key=lambda post: -post["created"])
+
+
+def draw(chance: random.Random, items: Sequence[Any]) -> Any:
+    """One of several, each as likely."""
+    return items[int(chance.random() * len(items))]
+
+
+def spread(chance: random.Random, count: int, seconds: float) -> list[float]:
+    """Moments within a time, in order, as visitors come that know nothing of each other."""
+    return sorted(chance.random() * seconds for _ in range(count))
