@@ -123,17 +123,13 @@ class Member:
 class Cluster:
     """All members, by name."""
 
-    def __init__(self, world: World, network: SimNetwork, nursery: trio.Nursery) -> None:
+    def __init__(self, world: World, network: SimNetwork, nursery: trio.Nursery, files: FileSystem) -> None:
         self.world = world
         self.network = network
         self.members: dict[str, Member] = {}
         self.observers: list[Observer] = []
-        self._files = FileSystem()
+        self._files = files
         self._nursery = nursery
-
-    def close(self) -> None:
-        """Forget all disks."""
-        self._files.close()
 
     def add(self, name: str, place: Place, speed: Speed | None = None, strategy: Strategy | None = None) -> Member:
         """A new member, which does not run yet. Its key follows from the seed and its name."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,7 +26,7 @@ from rhizome_index.errors import RhizomeError, UsageError, first_of
 from rhizome_index.node.register import Policy
 from rhizome_index.simulation.checkers import CONVERGE_SECONDS, EVERYWHERE, HeadsConverge, Verdict
 from rhizome_index.simulation.cluster import Cluster, Member, Strategy
-from rhizome_index.simulation.disks import Speed
+from rhizome_index.simulation.disks import FileSystem, Speed
 from rhizome_index.simulation.network import REGIONS, Place, SimNetwork, Weather
 from rhizome_index.simulation.report import Report
 from rhizome_index.simulation.workload import Model, Posts, Question, Questions, draw
@@ -71,12 +72,12 @@ class Simulation:
     measured  what it finds out, for the report
     """
 
-    def __init__(self, chosen: Scenario, seed: int, world: World, nursery: trio.Nursery) -> None:
+    def __init__(self, chosen: Scenario, seed: int, world: World, nursery: trio.Nursery, files: FileSystem) -> None:
         self.scenario = chosen
         self.seed = seed
         self.world = world
         self.network = SimNetwork(world, chosen.weather)
-        self.cluster = Cluster(world, self.network, nursery)
+        self.cluster = Cluster(world, self.network, nursery, files)
         self.model = Model()
         self.cluster.observers.append(self.model)
         self.checkers = [kind(self.cluster, self.model) for kind in EVERYWHERE]
@@ -210,9 +211,9 @@ def run(
     )
 
     async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            sim = Simulation(chosen, seed, world, nursery)
-            try:
+        with closing(FileSystem()) as files:
+            async with trio.open_nursery() as nursery:
+                sim = Simulation(chosen, seed, world, nursery, files)
                 nursery.start_soon(sim.look)
                 if on_progress is not None:
                     nursery.start_soon(_show, sim, on_progress)
@@ -220,11 +221,7 @@ def run(
                 for checker in sim.checkers:
                     checker.finish()
                 _fill(report, sim)
-                for member in sim.cluster.running():
-                    await sim.cluster.stop(member)
-            finally:
                 nursery.cancel_scope.cancel()
-                sim.cluster.close()
 
     try:
         world.run(main)
@@ -236,9 +233,16 @@ def run(
 async def _play(sim: Simulation) -> None:
     """The scenario itself, which must end."""
     limit = 60 * (sim.minutes + _LIMIT_MINUTES)
+    problem = f"not within {limit:g} s"
     with trio.move_on_after(limit) as scope:
-        await sim.scenario.main(sim)
-    sim.expect("the scenario came to its end", not scope.cancelled_caught, f"not within {limit:g} s")
+        try:
+            await sim.scenario.main(sim)
+            problem = ""
+        except Exception as error:
+            if all(verdict.holds for verdict in sim.verdicts()):
+                raise
+            problem = repr(error)  # what else was wrong says more
+    sim.expect("the scenario came to its end", not scope.cancelled_caught and not problem, problem)
 
 
 async def _show(sim: Simulation, on_progress: OnProgress) -> None:

@@ -53,6 +53,7 @@ class SimStream:
         self._read = 0  # bytes, since the twin was last told
         self._has_ended = False
         connection.ends[self] = None
+        swarm.world.after(IDLE_TIMEOUT_SECONDS, self._watch_silence)
 
     @property
     def peer_id(self) -> str:
@@ -86,18 +87,13 @@ class SimStream:
             raise
 
     async def receive(self) -> bytes:
-        """See `node.swarm.Stream`. Raises UnavailableError also when nothing is said for IDLE_TIMEOUT_SECONDS."""
+        """See `node.swarm.Stream`. Raises UnavailableError also after IDLE_TIMEOUT_SECONDS of silence."""
         await trio.lowlevel.checkpoint()
         while not self._received:
             if self._has_ended:
                 return b""
             self._check()
-            deadline = self._active_at + IDLE_TIMEOUT_SECONDS
-            if trio.current_time() >= deadline:
-                self._abandon()
-                raise UnavailableError(f"nothing was said with peer {self._peer_id} for {IDLE_TIMEOUT_SECONDS:g} s")
-            with trio.CancelScope(deadline=deadline):
-                await self._changed.park()
+            await self._changed.park()
         size = 0
         parts = []
         while self._received and size + len(self._received[0]) <= _READ_BYTES:
@@ -130,10 +126,20 @@ class SimStream:
             self.connection.signal(self.host, partial(self.twin.grant, self._read + grown))
             self._read = 0
 
-    def _abandon(self) -> None:
+    def _watch_silence(self) -> None:
+        """Reset it once nothing has been said for a while."""
+        silent_from = self._active_at + IDLE_TIMEOUT_SECONDS
+        if self.problem or (self._is_closed and self._has_ended):
+            return
+        if trio.current_time() < silent_from:
+            self._swarm.world.at(silent_from, self._watch_silence)
+        else:
+            self._abandon(f"nothing was said for {IDLE_TIMEOUT_SECONDS:g} s")
+
+    def _abandon(self, reason: str = "the stream was reset") -> None:
         """Reset it."""
         if not self.problem:
-            self.fail("the stream was reset")
+            self.fail(reason)
             if self.twin is not None:
                 self.connection.signal(self.host, self.twin.take_reset)
 

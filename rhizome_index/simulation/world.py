@@ -111,11 +111,11 @@ class World:
         self.at(trio.current_time() + seconds, action, *args)
 
     async def _keep_agenda(self) -> None:
-        agenda = self._agenda
+        agenda, never = self._agenda, trio.lowlevel.ParkingLot()
         while True:
             with trio.CancelScope(deadline=agenda[0][0] if agenda else float("inf")) as alarm:
                 self._alarm = alarm
-                await trio.sleep(float("inf"))
+                await never.park()
             self._alarm = None
             now = trio.current_time()
             while agenda and agenda[0][0] <= now:
