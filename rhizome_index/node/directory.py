@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import trio
 
-from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError, UsageError
+from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.limits import DIAL_TIMEOUT_SECONDS, DIALS_AT_ONCE_MAX, HEADS_DATASETS_MAX, PROVIDERS_WANTED
 from rhizome_index.node.cost import Cost
@@ -37,13 +37,14 @@ class Directory:
         self._dials = trio.CapacityLimiter(DIALS_AT_ONCE_MAX)
         self.search: Search | None = None
 
-    async def connect(self, addresses: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    async def connect(self, addresses: Iterable[str], *, is_hearsay: bool = False) -> tuple[list[str], dict[str, str]]:
         """Dial full addresses, several at a time: the peers reached, in order, and why the others were not.
 
-        Raises UsageError for what is no address.
+        Raises UsageError for what is no address, unless it is hearsay: anybody may say anything.
         """
         found: dict[int, str] = {}
         failed: dict[str, str] = {}
+        wrong: list[UsageError] = []
 
         async def dial(place: int, address: str) -> None:
             async with self._dials:
@@ -52,10 +53,15 @@ class Directory:
                     self._register.note_peer(address, found[place], self._clock())
                 except UnavailableError as error:
                     failed[address] = str(error)
+                except UsageError as error:
+                    failed[address] = str(error)
+                    wrong.append(error)
 
         async with trio.open_nursery() as nursery:
             for place, address in enumerate(addresses):
                 nursery.start_soon(dial, place, address)
+        if wrong and not is_hearsay:
+            raise wrong[0]
         return list(dict.fromkeys(found[place] for place in sorted(found))), failed
 
     async def ask(self, peer: str, addresses: Sequence[Address], cost: Cost) -> dict[Address, DatasetHeads]:
@@ -121,10 +127,7 @@ class Directory:
         absent = [peer for peer in self._register.providers(address) if peer not in connected]
         for peer in self._links.order(absent)[: 2 * count]:
             for text in self._register.addresses_of(peer)[:2]:
-                try:
-                    reached, _ = await self.connect([text])
-                except (UsageError, RhizomeError):
-                    continue
+                reached, _ = await self.connect([text], is_hearsay=True)
                 if reached:
                     count -= 1
                     break

@@ -111,7 +111,7 @@ class Peer:
         follows = [follow.address for follow in self.register.follows()]
         await directory.meet(self.named, follows)
         known = [address for address, peer_id in self.register.peers() if peer_id not in self.named]
-        found, _ = await directory.connect(known[:16])
+        found, _ = await directory.connect(known[:16], is_hearsay=True)
         await directory.meet(found, follows)
         for address in follows:
             self._member().follower.hint(address)
