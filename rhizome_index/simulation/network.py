@@ -173,6 +173,22 @@ class End(Protocol):
         """The connection is gone."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Between some hosts and others; None: all the rest."""
+
+    senders: frozenset[str]
+    receivers: frozenset[str] | None
+    is_one_way: bool
+
+    def stops(self, sender: str, receiver: str) -> bool:
+        return self._covers(sender, receiver) or (not self.is_one_way and self._covers(receiver, sender))
+
+    def _covers(self, sender: str, receiver: str) -> bool:
+        others = self.receivers
+        return sender in self.senders and (receiver not in self.senders if others is None else receiver in others)
+
+
 @dataclass(slots=True)
 class _Way:
     """One direction of a connection."""
@@ -255,7 +271,7 @@ class SimNetwork:
         self.hosts: dict[str, Host] = {}
         self.dialled: dict[str, Host] = {}
         self._chance = world.chance("network").random
-        self._cuts: dict[int, tuple[frozenset[str], frozenset[str], bool]] = {}
+        self._cuts: dict[int, _Cut] = {}
         self._cut_pairs: dict[tuple[str, str], bool] = {}
         self._next = 0
 
@@ -309,20 +325,20 @@ class SimNetwork:
         pair = (sender.peer_id, receiver.peer_id)
         found = self._cut_pairs.get(pair)
         if found is None:
-            found = self._cut_pairs[pair] = any(
-                (pair[0] in some and pair[1] in others) or (both and pair[1] in some and pair[0] in others)
-                for some, others, both in self._cuts.values()
-            )
+            found = self._cut_pairs[pair] = any(cut.stops(*pair) for cut in self._cuts.values())
         return found
 
     def cut(self, some: Iterable[Host], others: Iterable[Host] | None = None, *, one_way: bool = False) -> int:
-        """Let nothing pass from some hosts to others (by default all the rest), nor back; a number to heal it by."""
+        """Let nothing pass from some hosts to others, nor back; a number to heal it by.
+
+        others  by default everybody else, also those who come later
+        """
         senders = frozenset(host.peer_id for host in some)
-        rest = self.hosts.keys() - senders if others is None else {host.peer_id for host in others}
+        receivers = None if others is None else frozenset(host.peer_id for host in others)
         number = self.number()
-        self._cuts[number] = (senders, frozenset(rest), not one_way)
+        self._cuts[number] = _Cut(senders, receivers, one_way)
         self._cut_pairs.clear()
-        self.world.trace.note("cut", str(number), f"{len(senders)} from {len(rest)}{' one way' if one_way else ''}")
+        self.world.trace.note("cut", str(number), f"{len(senders)} hosts{' one way' if one_way else ''}")
         for connection in self._connections():
             self._watch(connection)
         return number
