@@ -40,7 +40,8 @@ class Directory:
     async def connect(self, addresses: Iterable[str], *, is_hearsay: bool = False) -> tuple[list[str], dict[str, str]]:
         """Dial full addresses, several at a time: the peers reached, in order, and why the others were not.
 
-        Raises UsageError for what is no address, unless it is hearsay: anybody may say anything.
+        What the user names is remembered even where it is not reached. Raises UsageError for what is no address,
+        unless it is hearsay: anybody may say anything.
         """
         found: dict[int, str] = {}
         failed: dict[str, str] = {}
@@ -53,6 +54,7 @@ class Directory:
                     self._register.note_peer(address, found[place], self._clock())
                 except UnavailableError as error:
                     failed[address] = str(error)
+                    self._register.note_hearsay(address, address.rpartition("/p2p/")[2])
                 except UsageError as error:
                     failed[address] = str(error)
                     wrong.append(error)
@@ -95,6 +97,9 @@ class Directory:
         if len(found) < wanted:
             await self._reach(address, wanted - len(found))
             found = self._connected(address)
+        if not found:
+            await self._meet_again(address)
+            found = self._connected(address)
         if not found and self.search is not None:
             for text in await self.search(address):
                 peer_id = text.rpartition("/p2p/")[2]
@@ -133,6 +138,14 @@ class Directory:
                     break
             if count <= 0:
                 return
+
+    async def _meet_again(self, address: Address) -> None:
+        """Nobody can be reached who is known to serve it: try whom we have met, or heard of, its publisher first."""
+        connected = set(self._swarm.connected_peers)
+        known = {peer: text for text, peer in reversed(self._register.peers()) if peer not in connected}
+        chosen = sorted(self._links.order(known), key=lambda peer: peer != address.publisher)
+        await self.connect([known[peer] for peer in chosen[:DIALS_AT_ONCE_MAX]], is_hearsay=True)
+        await self._introduce(address)
 
     async def meet(self, peers: Sequence[str], follows: Sequence[Address]) -> None:
         """Tell ourselves to new peers, so to speak: learn what they serve, and what they know of our follows."""

@@ -27,3 +27,16 @@ def test_hearsay_that_is_no_address_brings_nobody_down(text: str) -> None:
         await sim.settle()
 
     assert broken(play(main)) == []
+
+
+@pytest.mark.parametrize("how", ["met", "named"])
+def test_a_node_that_starts_offline_finds_its_way_later(how: str) -> None:
+    async def main(sim: Simulation) -> None:
+        publisher = await sim.publish(20)
+        cut = sim.network.cut([publisher.host])
+        await sim.peer("follower", follows=[publisher], **{how: [publisher]})
+        await sim.sleep(120)
+        sim.network.heal(cut)
+        await sim.settle()
+
+    assert broken(play(main)) == []
