@@ -13,6 +13,7 @@ from typing import Any
 
 from rhizome_index.api import Page
 from rhizome_index.blocks.cbor import Link
+from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import RhizomeError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
@@ -77,7 +78,10 @@ class AnswersAreRight(Checker):
 
     def on_answer(self, member: Member, question: Any, page: Page) -> None:
         self.checked += 1
-        wanted = question.answer(self.model.records(page.head.address, page.head.sequence))
+        if page.head not in self.model:
+            self.blame(f"{member}: an answer from head {page.head.sequence}, which nobody published")
+            return
+        wanted = question.answer(self.model.records(page.head))
         right = len(wanted) if isinstance(wanted, list) else wanted
         if page.count != right or (isinstance(wanted, list) and page.rows != wanted):
             self.blame(f"{member}: {question.text!r} of head {page.head.sequence}: {page.count} given, {right} right")
@@ -92,7 +96,9 @@ class NoWrongRow(Checker):
         self.on_rows(member, question, page.head, page.rows)
 
     def on_rows(self, member: Member, question: Any, head: Head, rows: Sequence[Any]) -> None:
-        wanted = question.answer(self.model.records(head.address, head.sequence))
+        if head not in self.model:
+            return
+        wanted = question.answer(self.model.records(head))
         if isinstance(wanted, list):
             self.checked += len(rows)
             if list(rows) != wanted[: len(rows)]:
@@ -117,9 +123,9 @@ class NothingIsLost(Checker):
         own = self.model.newest.get(member.dataset)
         if own is not None:
             head = store.newest_head(member.dataset)
-            if head is None or head.sequence < own:
+            if head is None or head.sequence < own.sequence:
                 self.checked += 1
-                self.blame(f"{member} has lost head {own} of its own")
+                self.blame(f"{member} has lost head {own.sequence} of its own")
             else:
                 self._compare(member, head)
         for follow in member.running.peer.register.follows():
@@ -128,7 +134,7 @@ class NothingIsLost(Checker):
                 self._compare(member, held)
 
     def _compare(self, member: Member, head: Head) -> None:
-        wanted = self.model.records(head.address, head.sequence)
+        wanted = self.model.records(head)
         try:
             found = records_here(member, head)
         except RhizomeError as error:
@@ -187,16 +193,16 @@ class HeadsConverge(Checker):
         super().__init__(cluster, model)
         self._healthy_at = 0.0
         self.lags: list[float] = []
-        self._published: dict[tuple[Address, int], float] = {}
+        self._published: dict[Cid, float] = {}
 
     def on_healthy(self) -> None:
         self._healthy_at = self.cluster.world.now
 
-    def on_published(self, member: Member, head: Head, changes: Any) -> None:
-        self._published[head.address, head.sequence] = self.cluster.world.now
+    def on_published(self, member: Member, head: Head, changes: Any, before: Head | None) -> None:
+        self._published[head.manifest] = self.cluster.world.now
 
     def on_head(self, member: Member, head: Head) -> None:
-        published = self._published.get((head.address, head.sequence))
+        published = self._published.get(head.manifest)
         if published is not None:
             self.lags.append(self.cluster.world.now - published)
 
@@ -208,16 +214,16 @@ class HeadsConverge(Checker):
             if not member.strategy.is_honest:
                 continue
             for follow in member.running.peer.register.follows():
-                newest = self.model.newest.get(follow.address, 0)
-                if self._published.get((follow.address, newest), 0.0) > now - CONVERGE_SECONDS:
+                newest = self.model.newest.get(follow.address)
+                if newest is None or self._published[newest.manifest] > now - CONVERGE_SECONDS:
                     continue
                 self.checked += 1
                 held = member.running.peer.store.held_head(follow.address)
-                if held is None or held.sequence < newest:
+                if held is None or held.sequence < newest.sequence:
                     has = "nothing" if held is None else f"head {held.sequence}"
                     membership = member.running.peer.membership
                     state = membership.follower.states.get(follow.address) if membership else None
-                    self.blame(f"{member} holds {has} instead of {newest}: {state.problem if state else ''}")
+                    self.blame(f"{member} holds {has} instead of {newest.sequence}: {state.problem if state else ''}")
 
 
 class NothingCrashes(Checker):

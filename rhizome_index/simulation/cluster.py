@@ -56,8 +56,8 @@ class Strategy:
 class Observer:
     """Is told what happens. Does nothing by itself."""
 
-    def on_published(self, member: Member, head: Head, changes: Changes) -> None:
-        """A change has been acknowledged to its publisher."""
+    def on_published(self, member: Member, head: Head, changes: Changes, before: Head | None) -> None:
+        """A change of the head before has been acknowledged to its publisher."""
 
     def on_unsure(self, member: Member, changes: Changes) -> None:
         """A change was cut off: it has happened or not."""
@@ -140,6 +140,11 @@ class Cluster:
         self.members[name] = member
         return member
 
+    @property
+    def vfs(self) -> str:
+        """SQLite's name of the file system that all disks are on."""
+        return self._files.name
+
     def running(self) -> list[Member]:
         """Members that run, in the order of their making."""
         return [member for member in self.members.values() if member.node is not None]
@@ -162,7 +167,7 @@ class Cluster:
         """One life of a member."""
         world, host = self.world, member.host
         generation = host.disk.generation
-        store = DiskStore(Path(member.folder) / "store.sqlite", make=True, vfs=self._files.name)
+        store = DiskStore(Path(member.folder) / "store.sqlite", make=True, vfs=self.vfs)
         peer = Peer(store, member.identity, world.clock, world.chance("peer", member.name, member.starts))
         member.starts += 1
         try:
@@ -233,6 +238,7 @@ class Cluster:
     def publish(self, member: Member, changes: Changes) -> Head | None:
         """Put and delete records of a member's own dataset under one head; None if its disk failed meanwhile."""
         publisher = member.running.peer.publisher
+        before = member.running.peer.store.newest_head(member.dataset)
         puts = [dict(record) for record in changes.values() if record is not None]
         deletes = [key for key, record in changes.items() if record is None]
         try:
@@ -243,9 +249,13 @@ class Cluster:
         except StoreError:
             self._tell("on_unsure", member, changes)
             return None
-        self.world.trace.note("publish", member.name, f"{head.sequence} {len(puts)} {len(deletes)}")
-        self._tell("on_published", member, head, changes)
+        self.note_published(member, head, changes, before)
         return head
+
+    def note_published(self, member: Member, head: Head, changes: Changes, before: Head | None) -> None:
+        """A change has been acknowledged, or made up."""
+        self.world.trace.note("publish", member.name, f"{head.sequence} {len(changes)}")
+        self._tell("on_published", member, head, changes, before)
 
     async def ask(self, member: Member, question: Any, address: Address) -> Page:
         """Ask a question of a dataset. Raises RhizomeError."""

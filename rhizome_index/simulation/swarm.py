@@ -39,7 +39,7 @@ class SimStream:
         self.is_queued = False
         self.twin: SimStream | None = None
         self._swarm = swarm
-        self._peer_id = connection.other(host).peer_id
+        self._peer_id, self._sender = connection.other(host).peer_id, connection.other(host).name
         self._active_at = trio.current_time()
         self.problem = ""  # why it can no longer be used at all
         self._changed = trio.lowlevel.ParkingLot()
@@ -76,10 +76,10 @@ class SimStream:
         try:
             while self._taken < end:
                 before = self._taken
-                with trio.move_on_after(WRITE_TIMEOUT_SECONDS):
+                with trio.move_on_after(WRITE_TIMEOUT_SECONDS) as scope:
                     await self._changed.park()
                 self._check()
-                if self._taken == before:
+                if scope.cancelled_caught and self._taken == before:
                     self.connection.leave(self.host, "it does not read")
                     self._check()
         except trio.Cancelled:
@@ -186,7 +186,7 @@ class SimStream:
             return
         self.host.counts.bytes_received += len(data)
         self._swarm.note_received(self._peer_id, len(data))
-        self._swarm.world.trace.note("data", self.host.name, f"{self.protocol} {checksum(data)}")
+        self._swarm.world.trace.note("data", self.host.name, f"{self._sender} {self.protocol} {checksum(data)}")
         self._active_at = trio.current_time()
         self._received.append(data)
         self._changed.unpark_all()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from rhizome_index.blocks.cid import Cid
 from rhizome_index.cli.samples import posts
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
@@ -31,48 +32,54 @@ class Question:
 
 
 class Model(Observer):
-    """What each dataset holds at each head, by what its publisher was told."""
+    """What each dataset holds at each head, by what its publisher was told.
+
+    newest  the last head of each dataset that was acknowledged
+    """
 
     def __init__(self) -> None:
-        self.newest: dict[Address, int] = {}
-        self._history: dict[Address, list[tuple[int, Changes]]] = {}
+        self.newest: dict[Address, Head] = {}
+        self._changes: dict[Cid, tuple[Head | None, Changes]] = {}
         self._unsure: dict[Address, Changes] = {}
-        self._kept: dict[tuple[Address, int], dict[str, Record]] = {}
+        self._kept: dict[Cid, Mapping[str, Record]] = {}
 
-    def on_published(self, member: Member, head: Head, changes: Changes) -> None:
-        self._note(head.address, head.sequence, changes)
+    def on_published(self, member: Member, head: Head, changes: Changes, before: Head | None) -> None:
+        self._changes.setdefault(head.manifest, (before, changes))
+        self.newest[head.address] = head
 
     def on_unsure(self, member: Member, changes: Changes) -> None:
         self._unsure[member.dataset] = changes
 
     def on_started(self, member: Member) -> None:
         """What was cut off has happened if there is a head for it."""
-        changes = self._unsure.pop(member.dataset, None)
+        changes, before = self._unsure.pop(member.dataset, None), self.newest.get(member.dataset)
         head = member.running.peer.store.newest_head(member.dataset)
-        if changes is not None and head is not None and head.sequence > self.newest.get(member.dataset, 0):
-            self._note(head.address, head.sequence, changes)
+        if changes is not None and head is not None and (before is None or head.sequence > before.sequence):
+            self.on_published(member, head, changes, before)
 
-    def _note(self, address: Address, sequence: int, changes: Changes) -> None:
-        if sequence > self.newest.get(address, 0):
-            self._history.setdefault(address, []).append((sequence, changes))
-            self.newest[address] = sequence
+    def __contains__(self, head: Head) -> bool:
+        """Whether a head was published."""
+        return head.manifest in self._changes
 
-    def records(self, address: Address, sequence: int) -> Mapping[str, Record]:
-        """All records by id, as of a head."""
-        name = (address, sequence)
-        found = self._kept.get(name)
+    def records(self, head: Head) -> Mapping[str, Record]:
+        """All records by id, as of a head that was published."""
+        found = self._kept.get(head.manifest)
         if found is None:
-            found = {}
-            for number, changes in self._history.get(address, ()):
-                if number <= sequence:
-                    for key, record in changes.items():
-                        if record is None:
-                            found.pop(key, None)
-                        else:
-                            found[key] = record
+            way: list[Changes] = []
+            at: Head | None = head
+            while at is not None and at.manifest not in self._kept:
+                at, changes = self._changes[at.manifest]
+                way.append(changes)
+            made = dict(self._kept[at.manifest]) if at is not None else {}
+            for changes in reversed(way):
+                for key, record in changes.items():
+                    if record is None:
+                        made.pop(key, None)
+                    else:
+                        made[key] = record
             if len(self._kept) >= _KEPT:
                 del self._kept[next(iter(self._kept))]
-            self._kept[name] = found
+            found = self._kept[head.manifest] = made
         return found
 
 
