@@ -62,6 +62,7 @@ DIALS_AT_ONCE_MAX = 8  # of one peer: home routers choke on more
 PROVIDERS_WANTED = 4  # connected providers of a dataset, before more are looked for
 HEADS_ASKED = 3  # providers asked for the newest head: one may be behind
 HEADS_PULL_SECONDS = 30.0  # between pulls of heads; hints come at once
+READERS_MET_SECONDS = 5.0  # between looks for who serves what we publish: a crowd comes within a minute
 RETRY_SECONDS = 1.0  # after a first failure; doubled after each more, up to the pull
 STORE_WATCH_SECONDS = 1.0  # between looks at what other processes of this home have written
 SYNCS_AT_ONCE_MAX = 4  # datasets on their way here; each holds a few MiB

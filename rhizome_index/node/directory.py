@@ -92,13 +92,14 @@ class Directory:
         """Connected peers that may serve a dataset, in the order in which to ask them; more are dialled if need be."""
         found = self._connected(address)
         if len(found) < wanted:
-            await self._introduce(address)
+            await self.introduce(address)
             found = self._connected(address)
         if len(found) < wanted:
             await self._reach(address, wanted - len(found))
             found = self._connected(address)
         if not found:
             await self._meet_again(address)
+            await self._reach(address, wanted)
             found = self._connected(address)
         if not found and self.search is not None:
             for text in await self.search(address):
@@ -113,7 +114,7 @@ class Directory:
         connected = set(self._swarm.connected_peers)
         return [peer for peer in self._register.providers(address) if peer in connected]
 
-    async def _introduce(self, address: Address) -> None:
+    async def introduce(self, address: Address) -> None:
         """Ask connected peers that have not been heard of as providers what they know."""
         known = set(self._register.providers(address))
         others = self._links.order(peer for peer in self._swarm.connected_peers if peer not in known)
@@ -145,7 +146,7 @@ class Directory:
         known = {peer: text for text, peer in reversed(self._register.peers()) if peer not in connected}
         chosen = sorted(self._links.order(known), key=lambda peer: peer != address.publisher)
         await self.connect([known[peer] for peer in chosen[:DIALS_AT_ONCE_MAX]], is_hearsay=True)
-        await self._introduce(address)
+        await self.introduce(address)
 
     async def meet(self, peers: Sequence[str], follows: Sequence[Address]) -> None:
         """Tell ourselves to new peers, so to speak: learn what they serve, and what they know of our follows."""

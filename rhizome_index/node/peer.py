@@ -14,7 +14,7 @@ from pyrsistent import PMap, pmap
 from rhizome_index.errors import UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, Identity
-from rhizome_index.limits import STORE_WATCH_SECONDS
+from rhizome_index.limits import READERS_MET_SECONDS, STORE_WATCH_SECONDS
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
@@ -105,6 +105,7 @@ class Peer:
             nursery.start_soon(membership.follower.run)
             nursery.start_soon(self._meet_again)
             nursery.start_soon(self._watch_store)
+            nursery.start_soon(self._meet_readers)
 
     async def _meet_again(self) -> None:
         directory = self._member().directory
@@ -115,6 +116,15 @@ class Peer:
         await directory.meet(found, follows)
         for address in follows:
             self._member().follower.hint(address)
+
+    async def _meet_readers(self) -> None:
+        """Learn who serves what we publish, so that others can be sent there: the newest first."""
+        membership = self._member()
+        while True:
+            await trio.sleep(READERS_MET_SECONDS)
+            for head in self.store.current_heads():
+                if head.address.publisher == self.identity.peer_id:
+                    await membership.directory.introduce(head.address)
 
     async def _watch_store(self) -> None:
         """Another process of this home may publish, or follow something."""
