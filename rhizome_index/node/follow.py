@@ -150,7 +150,7 @@ class Follower:
             state.is_syncing, state.progress = True, Progress()
             try:
                 if follow.policy.kind == FULL:
-                    head = await self._syncer.sync(address, providers, state.cost, state.progress)
+                    head = await self._syncer.sync(newest, providers, state.cost, state.progress)
                 else:
                     head = await self._keeper.keep(newest, follow.policy, providers, state.cost, state.progress)
             except RemoteError:
@@ -164,8 +164,13 @@ class Follower:
         return head
 
     async def _newest(self, address: Address, providers: list[str], state: FollowState) -> Head | None:
-        """The newest head that a few providers, or we, know. All that is heard is kept: two may contradict."""
-        for peer in providers[:HEADS_ASKED]:
+        """The newest head that a few providers, its publisher if there, or we know.
+
+        All that is heard is kept: two may contradict.
+        """
+        asked = providers[:HEADS_ASKED]
+        asked += [peer for peer in providers[HEADS_ASKED:] if peer == address.publisher]
+        for peer in asked:
             try:
                 told = (await self._directory.ask(peer, [address], state.cost)).get(address)
             except (UnavailableError, IntegrityError):

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError, UsageError
-from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest
 from rhizome_index.index.schema import Collection
@@ -63,14 +63,14 @@ class Syncer:
         self._links = links
         self._check_head = check_head
 
-    async def sync(self, address: Address, peers: Sequence[str], cost: Cost, progress: Progress) -> Head:
-        """Hold all of a dataset as of the newest head that one of these peers has; that head.
+    async def sync(self, newest: Head, peers: Sequence[str], cost: Cost, progress: Progress) -> Head:
+        """Hold all of a dataset as of a head or, if none of these peers has that, a newer one than is held; that head.
 
         Raises UnavailableError if no peer has it or the peers failed on the way (what came is kept), and
         IntegrityError if a peer or the publisher lied.
         """
-        held = self._store.held_head(address)
-        syncing, peer = await self._ask(address, held, peers, cost)
+        held = self._store.held_head(newest.address)
+        syncing, peer = await self._ask(newest, held, peers, cost)
         head, manifest = syncing.head, syncing.manifest
         assert head is not None and manifest is not None
         if held is None or head.manifest != held.manifest:
@@ -85,26 +85,28 @@ class Syncer:
         progress.phase = "done"
         return head
 
-    async def _ask(self, address: Address, held: Head | None, peers: Sequence[str], cost: Cost) -> tuple[Syncing, str]:
-        """What has changed, from the first peer that says so."""
-        problem: Exception = UnavailableError(f"nobody to ask about {address}")
+    async def _ask(self, newest: Head, held: Head | None, peers: Sequence[str], cost: Cost) -> tuple[Syncing, str]:
+        """What has changed, from the first peer that says so: up to the newest head if anybody has that."""
+        problem: Exception = UnavailableError(f"nobody to ask about {newest.address}")
         known = held.manifest if held is not None else None
-        for peer in peers:
-            try:
-                whole = await self._ask_peer(Sync(address, known), peer, cost)
-                if whole is None:  # it does not know what we hold
-                    whole = await self._ask_peer(Sync(address), peer, cost)
-                if whole is None:
-                    problem = UnavailableError(f"peer {peer} does not have {address}")
-                    continue
-                assert whole.head is not None
-                if held is not None and whole.head.sequence < held.sequence:
-                    problem = UnavailableError(f"peer {peer} knows head {whole.head.sequence} only")
-                    continue
-                self._check_head(whole.head, peer)
-                return whole, peer
-            except (UnavailableError, IntegrityError) as error:
-                problem = error
+        asked = list(peers)
+        # Not everybody has the newest head, and not everybody knows the one that is held.
+        for wanted, start in dict.fromkeys(product((newest.manifest, None), (known, None))):
+            for peer in list(asked):
+                try:
+                    whole = await self._ask_peer(Sync(newest.address, start, wanted), peer, cost)
+                    if whole is None:
+                        problem = UnavailableError(f"peer {peer} does not have {newest.address}")
+                        continue
+                    assert whole.head is not None
+                    if held is not None and whole.head.sequence < held.sequence:
+                        problem = UnavailableError(f"peer {peer} knows head {whole.head.sequence} only")
+                        continue
+                    self._check_head(whole.head, peer)
+                    return whole, peer
+                except (UnavailableError, IntegrityError) as error:
+                    asked.remove(peer)
+                    problem = error
         raise problem
 
     async def _ask_peer(self, request: Sync, peer: str, cost: Cost) -> Syncing | None:

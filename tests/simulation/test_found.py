@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rhizome_index.simulation.byzantine import Stale
 from rhizome_index.simulation.scenario import Simulation
 from tests.simulation.play import broken, play
 
@@ -38,5 +39,40 @@ def test_a_node_that_starts_offline_finds_its_way_later(how: str) -> None:
         await sim.sleep(120)
         sim.network.heal(cut)
         await sim.settle()
+
+    assert broken(play(main)) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_peers_that_are_behind_do_not_keep_a_follower_behind(seed: int) -> None:
+    async def main(sim: Simulation) -> None:
+        publisher = await sim.publish(10)
+        stale = [Stale(sim.chance) for _ in range(8)]
+        behind = [
+            await sim.peer(f"stale-{number}", met=[publisher], follows=[publisher], strategy=strategy)
+            for number, strategy in enumerate(stale)
+        ]
+        await sim.sleep(5)
+        for strategy in stale:
+            strategy.is_stale = True
+        await sim.peer("follower", met=[*behind, publisher], follows=[publisher])
+        await sim.sleep(5)
+        sim.publish_more(publisher, 10)
+        await sim.settle()
+
+    assert broken(play(main, seed)) == []
+
+
+def test_a_crowd_carries_itself() -> None:
+    """The publisher learns who has its dataset, and newcomers fetch from those too."""
+
+    async def main(sim: Simulation) -> None:
+        publisher = await sim.publish(40)
+        for number in range(10):
+            await sim.peer(f"follower-{number}", met=[publisher], follows=[publisher])
+            await sim.sleep(7)
+        sent = {host.name: host.counts.bytes_sent for host in sim.network.hosts.values()}
+        share = sent["publisher"] / sum(sent.values())
+        sim.expect("the crowd carries itself", share < 0.5, f"{share:.2f}")
 
     assert broken(play(main)) == []
