@@ -44,8 +44,8 @@ class Spoiler(Strategy):
     def swarm(self, member: Member, swarm: Swarm) -> Swarm:
         return _SpoiledSwarm(swarm, self)
 
-    def handler(self, protocol: str, handler: StreamHandler) -> StreamHandler:
-        """What answers streams in the node's place."""
+    def handler(self, protocol: str, handler: StreamHandler) -> StreamHandler | None:
+        """What answers streams in the node's place; None: a protocol is not spoken."""
 
         async def spoiled(stream: Stream) -> None:
             await handler(_SpoiledStream(stream, protocol, self))
@@ -202,6 +202,19 @@ class Flooder(Spoiler):
                 await stream.send(encode_frame(cbor.encode([number, fields])))
 
 
+class Partial(Spoiler):
+    """An honest peer of another version: it answers under some protocols only."""
+
+    is_honest = True
+
+    def __init__(self, chance: random.Random, spoken: tuple[str, ...] = (heads.PROTOCOL, want.PROTOCOL)) -> None:
+        super().__init__(chance)
+        self.spoken = spoken
+
+    def handler(self, protocol: str, handler: StreamHandler) -> StreamHandler | None:
+        return handler if protocol in self.spoken else None
+
+
 class Equivocator(Spoiler):
     """A publisher that tells every second peer another story, under the same sequence: see `split`."""
 
@@ -270,7 +283,9 @@ class _SpoiledSwarm:
         self._strategy = strategy
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
-        self._swarm.handle(protocol, self._strategy.handler(protocol, handler))
+        answering = self._strategy.handler(protocol, handler)
+        if answering is not None:
+            self._swarm.handle(protocol, answering)
 
     async def open_stream(self, peer_id: str, protocol: str, *, timeout_seconds: float) -> Stream:
         if not self._strategy.may_open(protocol):

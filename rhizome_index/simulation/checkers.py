@@ -203,7 +203,7 @@ class HeadsConverge(Checker):
 
     def on_head(self, member: Member, head: Head) -> None:
         published = self._published.get(head.manifest)
-        if published is not None:
+        if published is not None and published > member.started_at:
             self.lags.append(self.cluster.world.now - published)
 
     def finish(self) -> None:

@@ -85,7 +85,7 @@ class Member:
     """One peer of a cluster.
 
     node      while it runs
-    starts    how often it was started
+    starts    how often it was started, the last time at `started_at`
     """
 
     def __init__(self, name: str, identity: Identity, host: Host, folder: str, strategy: Strategy) -> None:
@@ -96,6 +96,7 @@ class Member:
         self.strategy = strategy
         self.node: Node | None = None
         self.starts = 0
+        self.started_at = 0.0
         self.scope = trio.CancelScope()
         self.gone = trio.Event()
         self.named: tuple[str, ...] = ()
@@ -170,6 +171,7 @@ class Cluster:
         store = DiskStore(Path(member.folder) / "store.sqlite", make=True, vfs=self.vfs)
         peer = Peer(store, member.identity, world.clock, world.chance("peer", member.name, member.starts))
         member.starts += 1
+        member.started_at = world.now
         try:
             with member.scope:
                 async with trio.open_nursery() as nursery:
@@ -225,6 +227,7 @@ class Cluster:
         power  its whole host loses power: what was not synced may be lost
         """
         self.world.trace.note("kill", member.name, "power" if power else "")
+        member.host.disk.fuse = None
         if power:
             member.host.disk.cut_power()
         else:

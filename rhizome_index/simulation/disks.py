@@ -40,6 +40,7 @@ class Disk:
 
     generation  counts losses of power and kills: files opened before are dead
     busy_until  when it will have done what was asked of it so far
+    fuse        writes and syncs until the power goes, in the midst of something; None: it does not
     """
 
     clock: Callable[[], float]
@@ -47,11 +48,20 @@ class Disk:
     speed: Speed = field(default_factory=Speed)
     generation: int = 0
     busy_until: float = 0.0
+    fuse: int | None = None
     files: dict[str, _Content] = field(default_factory=dict)
 
     def work(self, seconds: float) -> None:
         if seconds:
             self.busy_until = max(self.busy_until, self.clock()) + seconds
+
+    def burn(self) -> None:
+        """A write or sync begins."""
+        if self.fuse is not None:
+            self.fuse -= 1
+            if self.fuse < 0:
+                self.fuse = None
+                self.cut_power()
 
     def kill(self) -> None:
         """The process that used it is gone."""
@@ -175,6 +185,7 @@ class _File:
         return bytes(self._content.data[offset : offset + size])
 
     def xWrite(self, data: bytes, offset: int) -> None:
+        self._disk.burn()
         self._work(self._disk.speed.write_seconds)
         self._content.write(data, offset)
 
@@ -183,6 +194,7 @@ class _File:
         self._content.truncate(size)
 
     def xSync(self, flags: int) -> None:
+        self._disk.burn()
         self._work(self._disk.speed.sync_seconds)
         self._content.sync()
 

@@ -136,6 +136,10 @@ class Simulation:
             self._questions = Questions(list(made.published.values()), self.world.chance("questions"))
         return member
 
+    def posts(self, member: Member) -> Posts:
+        """What a publisher has to publish."""
+        return self._posts[member.name]
+
     def publish_more(self, member: Member, posts: int, edits: int = 0) -> None:
         """More posts under a new head, and some edits of older ones."""
         made = self._posts[member.name]

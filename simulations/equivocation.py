@@ -1,0 +1,27 @@
+"""Equivocation: a publisher signs two heads with one sequence, and tells every second peer the other story.
+
+Each answer is right for one of the two, for both are signed. But peers compare notes:
+in the end every follower holds both signatures, which convict the publisher.
+"""
+
+from rhizome_index.simulation.byzantine import Equivocator
+from rhizome_index.simulation.scenario import Simulation, scenario
+
+
+@scenario(peers=8, minutes=2, posts=60)
+async def equivocation(sim: Simulation) -> None:
+    strategy = Equivocator(sim.world.chance("equivocator"))
+    publisher = await sim.publish(sim["posts"], strategy=strategy)
+    followers = [
+        await sim.peer(f"follower-{number}", met=[publisher], follows=[publisher]) for number in range(sim.peers)
+    ]
+    await sim.sleep(30)
+    strategy.split(sim.cluster, publisher, sim.posts(publisher).more(3), sim.posts(publisher).more(4))
+    told = sum(strategy.tells_other(member.peer_id) for member in followers)
+    sim.measured["told_the_other_story"] = told
+    await sim.sleep(60 * sim.minutes)
+    for member in followers:
+        await sim.ask(member, publisher)
+    await sim.settle()
+    unaware = [member.name for member in followers if member.running.peer.store.equivocation(publisher.dataset) is None]
+    sim.expect("every follower holds the evidence", not unaware, f"{', '.join(unaware)} do not")
