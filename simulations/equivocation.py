@@ -5,6 +5,7 @@ in the end every follower holds both signatures, which convict the publisher.
 """
 
 from rhizome_index.simulation.byzantine import Equivocator
+from rhizome_index.simulation.cluster import Member
 from rhizome_index.simulation.scenario import Simulation, scenario
 
 
@@ -12,9 +13,9 @@ from rhizome_index.simulation.scenario import Simulation, scenario
 async def equivocation(sim: Simulation) -> None:
     strategy = Equivocator(sim.world.chance("equivocator"))
     publisher = await sim.publish(sim["posts"], strategy=strategy)
-    followers = [
-        await sim.peer(f"follower-{number}", met=[publisher], follows=[publisher]) for number in range(sim.peers)
-    ]
+    followers: list[Member] = []
+    for number in range(sim.peers):
+        followers.append(await sim.peer(f"follower-{number}", met=[publisher, *followers[-2:]], follows=[publisher]))
     await sim.sleep(30)
     strategy.split(sim.cluster, publisher, sim.posts(publisher).more(3), sim.posts(publisher).more(4))
     told = sum(strategy.tells_other(member.peer_id) for member in followers)

@@ -14,7 +14,13 @@ import trio
 
 from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
-from rhizome_index.limits import DIAL_TIMEOUT_SECONDS, DIALS_AT_ONCE_MAX, HEADS_DATASETS_MAX, PROVIDERS_WANTED
+from rhizome_index.limits import (
+    DIAL_TIMEOUT_SECONDS,
+    DIALS_AT_ONCE_MAX,
+    HEADS_DATASETS_MAX,
+    PROVIDERS_MAX,
+    PROVIDERS_WANTED,
+)
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.link import Links
 from rhizome_index.node.register import Register
@@ -147,6 +153,23 @@ class Directory:
         chosen = sorted(self._links.order(known), key=lambda peer: peer != address.publisher)
         await self.connect([known[peer] for peer in chosen[:DIALS_AT_ONCE_MAX]], is_hearsay=True)
         await self.introduce(address)
+
+    async def widen(self, address: Address) -> bool:
+        """Unless its publisher is connected, reach that, or else one more provider; whether somebody new was reached.
+
+        Peers that know each other well can be behind together: a cut leaves such islands.
+        """
+        connected = self._connected(address)
+        if address.publisher in (self._swarm.peer_id, *connected) or len(connected) >= PROVIDERS_MAX:
+            return False
+        known = {peer: text for text, peer in reversed(self._register.peers())}
+        absent = [peer for peer in self._links.order(self._register.providers(address)) if peer not in connected]
+        for peer in dict.fromkeys([address.publisher, *absent[:1]]):
+            reached, _ = await self.connect([known[peer]] if peer in known else [], is_hearsay=True)
+            if reached:
+                self._register.note_provider(address, peer, self._clock())
+                return True
+        return False
 
     async def meet(self, peers: Sequence[str], follows: Sequence[Address]) -> None:
         """Tell ourselves to new peers, so to speak: learn what they serve, and what they know of our follows."""

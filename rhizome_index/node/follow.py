@@ -116,6 +116,8 @@ class Follower:
                 except RhizomeError as error:
                     state.problem, failures = str(error), failures + 1
                 state.checked_at = self._clock()
+                if await self._directory.widen(follow.address):
+                    continue
                 pause = min(HEADS_PULL_SECONDS, RETRY_SECONDS * 2**failures) if failures else HEADS_PULL_SECONDS
                 with trio.move_on_after(pause * (0.75 + 0.5 * self._chance.random())):
                     await state.hinted.wait()

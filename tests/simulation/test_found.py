@@ -76,3 +76,18 @@ def test_a_crowd_carries_itself() -> None:
         sim.expect("the crowd carries itself", share < 0.5, f"{share:.2f}")
 
     assert broken(play(main)) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_peers_that_were_cut_off_together_do_not_stay_behind_together(seed: int) -> None:
+    async def main(sim: Simulation) -> None:
+        publisher = await sim.publish(10)
+        followers = [await sim.peer(f"follower-{number}", met=[publisher], follows=[publisher]) for number in range(8)]
+        await sim.sleep(40)
+        cut = sim.network.cut([member.host for member in followers[3:]])
+        sim.publish_more(publisher, 1)
+        await sim.sleep(60)
+        sim.network.heal(cut)
+        await sim.settle()
+
+    assert broken(play(main, seed)) == []
