@@ -54,6 +54,7 @@ SEGMENTS_MAX = 4096  # times one query is resumed before we call it endless
 ASK_TIMEOUT_SECONDS = 30.0  # a peer that has not finished one answer by then is given up, unless it is on its way:
 ANSWER_BYTES_PER_SECOND_MIN = 16 * 1024  # each so many bytes win a second more: a slow line is no stalled peer
 ANSWER_SECONDS_MAX = 300.0  # and then it is over: more than PROOF_BYTES_MAX takes at that rate
+ANSWER_SILENCE_SECONDS = 3.0  # a peer that says nothing for so long is passed over, as long as there are others
 BUFFERED_BLOCK_BYTES = 512 * 1024  # fetched blocks in memory until written at once: what a kill may cost
 FETCH_JOB_WANTS = 64  # blocks asked of one peer at once: some 256 KiB, so that a bad peer costs little
 FETCH_JOBS_PER_PEER = 2  # one is on its way while the other is asked for

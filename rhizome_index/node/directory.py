@@ -15,6 +15,7 @@ import trio
 from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.limits import (
+    ANSWER_SILENCE_SECONDS,
     DIAL_TIMEOUT_SECONDS,
     DIALS_AT_ONCE_MAX,
     HEADS_DATASETS_MAX,
@@ -80,7 +81,9 @@ class Directory:
         asking = AskingHeads(addresses)
         cost.note_request(peer)
         fields = protocol.request_fields(addresses)
-        cost.bytes_received += await self._links.converse(peer, protocol.PROTOCOL, fields, asking)
+        cost.bytes_received += await self._links.converse(
+            peer, protocol.PROTOCOL, fields, asking, silence_seconds=ANSWER_SILENCE_SECONDS, forgives=False
+        )
         if asking.failure is not None:
             raise UnavailableError(f"peer {peer} has no answer ({asking.failure.code}): {asking.failure.text}")
         for known in asking.known.values():

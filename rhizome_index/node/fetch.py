@@ -19,7 +19,7 @@ import trio
 
 from rhizome_index.blocks.cid import Cid, format_cid
 from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError, first_of
-from rhizome_index.limits import FETCH_JOB_WANTS, FETCH_JOBS_PER_PEER, FETCH_LATE_SECONDS
+from rhizome_index.limits import ANSWER_SILENCE_SECONDS, FETCH_JOB_WANTS, FETCH_JOBS_PER_PEER, FETCH_LATE_SECONDS
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.link import Links
 from rhizome_index.wire.want import PROTOCOL, Want, Wanting
@@ -99,10 +99,13 @@ class Fetcher:
         wanting = Wanting(want, cids)
         self._cost.note_request(peer)
         job.begin(peer)
+        patience = ANSWER_SILENCE_SECONDS if len(self._peers) > 1 else None
         try:
             with trio.CancelScope() as scope:
                 job.scopes.append(scope)
-                self._cost.bytes_received += await self._links.converse(peer, PROTOCOL, want.fields(), wanting)
+                self._cost.bytes_received += await self._links.converse(
+                    peer, PROTOCOL, want.fields(), wanting, silence_seconds=patience
+                )
         except (UnavailableError, IntegrityError) as problem:
             if peer in self._peers:
                 self._peers.remove(peer)

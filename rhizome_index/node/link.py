@@ -7,7 +7,7 @@ asker gets a RemoteError that says what was wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -17,6 +17,7 @@ from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError
 from rhizome_index.limits import (
     ANSWER_BYTES_PER_SECOND_MIN,
     ANSWER_SECONDS_MAX,
+    ANSWER_SILENCE_SECONDS,
     ASK_TIMEOUT_SECONDS,
     DIAL_TIMEOUT_SECONDS,
     REQUESTS_IN_FLIGHT_MAX,
@@ -25,6 +26,26 @@ from rhizome_index.node.swarm import Stream, Swarm
 from rhizome_index.wire import message as m
 from rhizome_index.wire.frame import FrameReader
 from rhizome_index.wire.pick import Picker
+
+
+class SilentError(UnavailableError):
+    """A peer has said nothing for a while. It may yet."""
+
+    def __init__(self, peer: str) -> None:
+        super().__init__(f"peer {peer} says nothing")
+        self.peer = peer
+
+
+def in_turn(peers: Sequence[str], problems: Sequence[Exception]) -> Iterator[tuple[str, float | None]]:
+    """Peers to ask one after another, each with how long to bear its silence, in seconds.
+
+    Those that are silent longer have a second turn when all others have had theirs: `problems` is where the caller
+    puts what is raised.
+    """
+    for peer in peers:
+        yield peer, ANSWER_SILENCE_SECONDS if len(peers) > 1 else None
+    for peer in [problem.peer for problem in problems if isinstance(problem, SilentError)]:
+        yield peer, None
 
 
 class Conversation(Protocol):
@@ -51,11 +72,17 @@ class Links:
         protocol: str,
         fields: Mapping[str, Any],
         conversation: Conversation,
+        *,
         timeout_seconds: float = ASK_TIMEOUT_SECONDS,
+        silence_seconds: float | None = None,
+        forgives: bool = True,
     ) -> int:
         """Send a request and wait until its answer has ended; returns bytes received meanwhile on that stream.
 
-        Raises RemoteError if the peer breaks the protocol, UnavailableError if it is gone or too slow.
+        forgives  whether a good answer makes up for earlier failures
+
+        Raises RemoteError if the peer breaks the protocol, UnavailableError if it is gone or too slow: that is
+        SilentError if it has said nothing at all for so many seconds as its silence is borne.
         """
         started = trio.current_time()
         try:
@@ -63,7 +90,7 @@ class Links:
                 link = await self._link(peer_id, protocol)
                 while not await link.wait_turn():
                     link = await self._link(peer_id, protocol)
-                received = await link.converse(fields, conversation, scope)
+                received = await link.converse(fields, conversation, scope, silence_seconds)
         except trio.TooSlowError:
             self._picker.note_failure(peer_id, trio.current_time())
             await self._swarm.disconnect(peer_id)
@@ -73,7 +100,7 @@ class Links:
             self._picker.note_failure(peer_id, trio.current_time())
             raise
         seconds = trio.current_time() - started
-        self._picker.note_success(peer_id, seconds, received, self._swarm.latency_seconds(peer_id))
+        self._picker.note_success(peer_id, seconds, received, self._swarm.latency_seconds(peer_id), forgives=forgives)
         return received
 
     def order(self, peers: Iterable[str]) -> list[str]:
@@ -142,7 +169,13 @@ class _Link:
             await self._turns.park()
         return not self.is_closed
 
-    async def converse(self, fields: Mapping[str, Any], conversation: Conversation, scope: trio.CancelScope) -> int:
+    async def converse(
+        self,
+        fields: Mapping[str, Any],
+        conversation: Conversation,
+        scope: trio.CancelScope,
+        silence_seconds: float | None,
+    ) -> int:
         """Send a request, at once after `wait_turn`, and wait for the end of its answer."""
         number = self._take_number()
         waiting = self._waiting[number] = _Waiting(conversation, scope)
@@ -152,7 +185,7 @@ class _Link:
             async with self._sending:
                 await self._stream.send(m.encode_request(number, fields))
             is_sent = True
-            await waiting.done.wait()
+            await self._wait(waiting, silence_seconds)
         finally:
             del self._waiting[number]
             if is_sent and not waiting.done.is_set():
@@ -173,6 +206,18 @@ class _Link:
         if not self._waiting:
             self.is_closed = True
             self._scope.cancel()
+
+    async def _wait(self, waiting: _Waiting, silence_seconds: float | None) -> None:
+        if silence_seconds is None:
+            await waiting.done.wait()
+            return
+        heard = -1
+        while not waiting.done.is_set():
+            if heard == self._received:
+                raise SilentError(self._stream.peer_id)
+            heard = self._received
+            with trio.move_on_after(silence_seconds):
+                await waiting.done.wait()
 
     async def read(self) -> None:
         """Read replies until the stream ends."""

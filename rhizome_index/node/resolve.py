@@ -30,7 +30,7 @@ from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Fetcher
 from rhizome_index.node.gather import Gatherer
-from rhizome_index.node.link import Links
+from rhizome_index.node.link import Links, in_turn
 from rhizome_index.node.serve import LocalAnswerer
 from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.choose import choose
@@ -125,9 +125,9 @@ class Resolver:
                 problems.append(error)
                 resolution.answer = None
         peers = await find_peers(address) if find_peers is not None else ()
-        for peer in peers:
+        for peer, patience in in_turn(peers, problems):
             try:
-                async for rows in self._ask(address, resolution, peer, allow_scan=allow_scan):
+                async for rows in self._ask(address, resolution, peer, patience, allow_scan=allow_scan):
                     yield rows
                 return
             except (UnavailableError, IntegrityError) as error:
@@ -167,7 +167,7 @@ class Resolver:
             resolution.proof += blocks
 
     async def _ask(
-        self, address: Address, resolution: Resolution, peer: str, *, allow_scan: bool
+        self, address: Address, resolution: Resolution, peer: str, patience: float | None, *, allow_scan: bool
     ) -> AsyncIterator[list[Row]]:
         """Ask one peer, again and again until the answer is complete."""
         assert self._links is not None
@@ -175,7 +175,9 @@ class Resolver:
             asking = self._next_request(address, resolution, allow_scan=allow_scan)
             cost = resolution.cost
             cost.note_request(peer)
-            cost.bytes_received += await self._links.converse(peer, ask_protocol.PROTOCOL, asking.ask.fields(), asking)
+            cost.bytes_received += await self._links.converse(
+                peer, ask_protocol.PROTOCOL, asking.ask.fields(), asking, silence_seconds=patience
+            )
             if asking.failure is not None:
                 raise _refusal(peer, asking.failure)
             assert asking.opening is not None and asking.answer is not None and asking.replay is not None

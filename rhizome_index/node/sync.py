@@ -25,18 +25,20 @@ from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest
 from rhizome_index.index.schema import Collection
 from rhizome_index.index.write import RecordWalk, Sorter, add_index, apply_changes, rebuild
-from rhizome_index.limits import SEGMENTS_MAX, SORT_BYTES_MAX
+from rhizome_index.limits import ANSWER_SILENCE_SECONDS, SEGMENTS_MAX, SORT_BYTES_MAX
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Block, Fetcher, Wanted
 from rhizome_index.node.gather import Gatherer
-from rhizome_index.node.link import Links
+from rhizome_index.node.link import Links, SilentError
+from rhizome_index.node.race import Race
 from rhizome_index.node.sink import BlockBuffer, without_collecting
 from rhizome_index.node.spill import SpillingSorter
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import Node, Tree
 from rhizome_index.tree.walk import load_root
 from rhizome_index.wire import sync as protocol
+from rhizome_index.wire.message import Reply
 from rhizome_index.wire.sync import Sync, Syncing
 
 CheckHead = Callable[[Head, str], None]
@@ -87,46 +89,58 @@ class Syncer:
 
     async def _ask(self, newest: Head, held: Head | None, peers: Sequence[str], cost: Cost) -> tuple[Syncing, str]:
         """What has changed, from the first peer that says so: up to the newest head if anybody has that."""
-        problem: Exception = UnavailableError(f"nobody to ask about {newest.address}")
         known = held.manifest if held is not None else None
-        asked = list(peers)
+        patience = ANSWER_SILENCE_SECONDS if len(peers) > 1 else None
+        problem: Exception = UnavailableError(f"nobody to ask about {newest.address}")
+        silent: set[str] = set()
         # Not everybody has the newest head, and not everybody knows the one that is held.
         for wanted, start in dict.fromkeys(product((newest.manifest, None), (known, None))):
-            for peer in list(asked):
-                try:
-                    whole = await self._ask_peer(Sync(newest.address, start, wanted), peer, cost)
-                    if whole is None:
-                        problem = UnavailableError(f"peer {peer} does not have {newest.address}")
-                        continue
-                    assert whole.head is not None
-                    if held is not None and whole.head.sequence < held.sequence:
-                        problem = UnavailableError(f"peer {peer} knows head {whole.head.sequence} only")
-                        continue
-                    self._check_head(whole.head, peer)
-                    return whole, peer
-                except (UnavailableError, IntegrityError) as error:
-                    asked.remove(peer)
-                    problem = error
+            race: Race[Syncing] = Race()
+            ask = partial(self._ask_peer, Sync(newest.address, start, wanted), held, patience, race, cost)
+            found = await race.run([peer for peer in peers if peer not in silent], ask)
+            if found is not None:
+                return found
+            problem = next(reversed(race.problems.values()), problem)
+            silent |= {peer for peer, error in race.problems.items() if isinstance(error, SilentError)}
         raise problem
 
-    async def _ask_peer(self, request: Sync, peer: str, cost: Cost) -> Syncing | None:
-        """One peer's whole answer, asked for in as many parts as it takes; None if it has none."""
+    async def _ask_peer(
+        self, request: Sync, held: Head | None, patience: float | None, race: Race[Syncing], cost: Cost, peer: str
+    ) -> Syncing:
+        """One peer's whole answer, asked for in as many parts as it takes. Raises UnavailableError if it has none."""
         whole: Syncing | None = None
         for _ in range(SEGMENTS_MAX):
-            part = Syncing(request)
+            part = _HeardSyncing(request, race)
             cost.note_request(peer)
-            cost.bytes_received += await self._links.converse(peer, protocol.PROTOCOL, request.fields(), part)
+            cost.bytes_received += await self._links.converse(
+                peer, protocol.PROTOCOL, request.fields(), part, silence_seconds=patience
+            )
             if part.failure is not None:
-                return None
+                raise UnavailableError(f"peer {peer} does not have {request.address}")
+            assert part.head is not None
             if whole is None:
                 whole = part
+                self._check_head(part.head, peer)
+                if held is not None and part.head.sequence < held.sequence:
+                    raise UnavailableError(f"peer {peer} knows head {part.head.sequence} only")
             else:
                 whole.extend(part)
             if part.is_complete:
                 return whole
-            assert part.head is not None
             request = replace(request, manifest=part.head.manifest, place=part.place)
         raise UnavailableError("the changes did not come to an end")
+
+
+class _HeardSyncing(Syncing):
+    """A conversation that tells a race when it hears something."""
+
+    def __init__(self, request: Sync, race: Race[Syncing]) -> None:
+        super().__init__(request)
+        self._race = race
+
+    def take(self, reply: Reply) -> None:
+        super().take(reply)
+        self._race.note_heard()
 
 
 class _OneSync:

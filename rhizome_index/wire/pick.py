@@ -40,14 +40,17 @@ class Picker:
         self._chance = chance
         self._peers: dict[str, _Measured] = {}
 
-    def note_success(self, peer: str, seconds: float, size: int, latency_seconds: float | None) -> None:
-        """A peer has answered `size` bytes in `seconds`."""
+    def note_success(
+        self, peer: str, seconds: float, size: int, latency_seconds: float | None, *, forgives: bool = True
+    ) -> None:
+        """A peer has answered `size` bytes in `seconds`; whether that makes up for a failure: cheap talk does not."""
         measured = self._of(peer)
         if latency_seconds is not None:
             measured.latency_seconds = _smooth(measured.latency_seconds, latency_seconds)
         if size > _REQUEST_BYTES // 4 and seconds > 0:
             measured.bytes_per_second = _smooth(measured.bytes_per_second, size / seconds)
-        measured.failures *= 1 - _SMOOTHING
+        if forgives:
+            measured.failures *= 1 - _SMOOTHING
 
     def note_failure(self, peer: str, now: float) -> None:
         """A peer has not answered, or not well."""

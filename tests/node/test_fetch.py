@@ -34,7 +34,7 @@ class FakeLinks:
         self.asked: dict[str, int] = dict.fromkeys(peers, 0)
 
     async def converse(
-        self, peer_id: str, protocol: str, fields: Mapping[str, Any], conversation: Any, timeout_seconds: float = 30.0
+        self, peer_id: str, protocol: str, fields: Mapping[str, Any], conversation: Any, *, silence_seconds: Any
     ) -> int:
         wanted = want.Want.read(fields)
         self.asked[peer_id] += len(wanted.names)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rhizome_index.simulation.byzantine import Stale
+from rhizome_index.simulation.byzantine import Slow, Stale, Sybil, Withholder
+from rhizome_index.simulation.cluster import Member
 from rhizome_index.simulation.scenario import Simulation
 from tests.simulation.play import broken, play
 
@@ -91,3 +92,33 @@ def test_peers_that_were_cut_off_together_do_not_stay_behind_together(seed: int)
         await sim.settle()
 
     assert broken(play(main, seed)) == []
+
+
+def test_a_crowd_that_keeps_silent_is_passed_over() -> None:
+    async def main(sim: Simulation) -> None:
+        publisher = await sim.publish(20)
+        crowd: list[Member] = []
+        for number in range(8):
+            strategy = Sybil(sim.world.chance("sybil", number), crowd)
+            crowd.append(await sim.peer(f"sybil-{number}", met=[publisher], follows=[publisher], strategy=strategy))
+        await sim.sleep(20)
+        reader = await sim.peer("reader", named=[*crowd, publisher])
+        await sim.peer("newcomer", met=[*crowd, publisher], follows=[publisher])
+        started = sim.world.now
+        page = await sim.ask(reader, publisher)
+        sim.expect("the reader is answered", page is not None and sim.world.now < started + 30)
+        await sim.settle()
+
+    assert broken(play(main)) == []
+
+
+@pytest.mark.parametrize("seconds", [4.0, 8.0])
+def test_the_only_one_there_is_may_take_its_time(seconds: float) -> None:
+    async def main(sim: Simulation) -> None:
+        publisher = await sim.publish(20, strategy=Slow(sim.chance, seconds))
+        silent = await sim.peer("silent", met=[publisher], strategy=Withholder(sim.chance))
+        await sim.ask(await sim.peer("reader", named=[publisher]), publisher)
+        await sim.ask(await sim.peer("other-reader", named=[silent, publisher]), publisher)
+        sim.expect("they are answered", not sim.unanswered)
+
+    assert broken(play(main)) == []
