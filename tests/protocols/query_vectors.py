@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import digest_of
 from rhizome_index.errors import UsageError
 from rhizome_index.query.answer import Answer
+from rhizome_index.query.combine import Choice, Combination, all_candidates
 from rhizome_index.query.execute import Counted, Found, scan
 from rhizome_index.query.expr import Query, compile_filter, decode_query, encode_query
 from rhizome_index.query.plan import Candidate, candidates, encode_plan
 from rhizome_index.query.proof import record
-from tests.properties.records import a_query
+from tests.properties.records import a_combined_query, a_query
 from tests.protocols.dag_json import to_dag_json
 from tests.protocols.dataset import COLLECTION, MANIFEST_CID, RECORDS, SOURCE
 
@@ -39,6 +41,19 @@ BY_HAND: list[Any] = [
     ["things", [">", "tags", "a"], "declared", None, True],
     ["things", ["and"], "declared", None, True],
     ["things", ["exists", "a.b.c", True], "declared", None, True],
+]
+
+COMBINED: list[Any] = [
+    ["things", ["and", ["=", "tags", "a"], ["=", "tags", ""]], "newest", None, False],
+    ["things", ["and", ["=", "tags", "a"], ["=", "tags", ""]], "oldest", 2, False],
+    ["things", ["and", ["=", "tags", "a"], ["=", "tags", ""], [">", "m", 0]], "declared", None, True],
+    ["things", ["and", ["=", "tags", "a"], ["=", "tags", ""]], "declared", None, True],
+    ["things", ["in", "tags", ["a", "", "a"]], "newest", None, False],
+    ["things", ["in", "tags", ["a", ""]], "oldest", 3, False],
+    ["things", ["or", ["=", "tags", "a"], ["=", "tags", "ab"]], ["id"], 4, False],
+    ["things", ["and", ["or", ["=", "n", 1], ["=", "n", 2.5]], ["exists", "tags", True]], "newest", 5, False],
+    ["things", ["in", "id", ["k1", "k2", "nobody"]], ["-id"], None, False],
+    ["things", ["and", ["=", "n", 1], ["in", "tags", ["a", "b"]]], "newest", None, False],
 ]
 
 NOT_QUERIES: dict[str, Any] = {
@@ -92,6 +107,8 @@ def query_vectors() -> Vectors:
         "plans": [plans_of(query) for query in queries],
         "blocks": "the first 4 bytes of the digest of each block, in order; query: a position in `queries`, from 0",
         "walks": [{"query": at, **walk} for at, query in enumerate(queries[:40]) for walk in walks_of(query)],
+        "combined": list(combined()),
+        "not_plans": list(not_plans()),
         "cursors": cursors(),
     }
 
@@ -130,19 +147,59 @@ def shown(candidate: Candidate) -> Vectors:
 
 def walks_of(query: Query) -> list[Vectors]:
     """The walk of each candidate, once whole and once resumed in the middle."""
-    found = []
-    for candidate in candidates(query, COLLECTION):
-        whole = walk_of(query, candidate, None, query.limit)
-        found.append(whole)
-        positions = whole.pop("positions")
-        if positions and not query.count and len(positions) > 1:
-            resumed = walk_of(query, candidate, bytes.fromhex(positions[0]), query.limit)
-            del resumed["positions"]
-            found.append(resumed)
-    return found
+    return [walk for candidate in candidates(query, COLLECTION) for walk in both_walks(query, candidate)]
 
 
-def walk_of(query: Query, candidate: Candidate, after: bytes | None, left: int | None) -> Vectors:
+def both_walks(query: Query, candidate: Choice) -> list[Vectors]:
+    whole = walk_of(query, candidate, None, query.limit)
+    positions = whole.pop("positions")
+    if query.count or len(positions) < 2:
+        return [whole]
+    resumed = walk_of(query, candidate, bytes.fromhex(positions[0]), query.limit)
+    del resumed["positions"]
+    return [whole, resumed]
+
+
+def combined() -> Iterator[Vectors]:
+    """Plans of several access paths, what they are to their query, and their walks."""
+    random_ = random.Random(9)
+    queries = [decode_query(cbor.encode(body)) for body in COMBINED]
+    queries += [a_combined_query(random_) for _ in range(12)]
+    for query in queries:
+        for candidate in all_candidates(query, COLLECTION):
+            if isinstance(candidate, Combination):
+                yield {
+                    "query": to_dag_json(cbor.decode(encode_query(query))),
+                    "plan": to_dag_json(encode_plan(candidate.plan)),
+                    "ordered": candidate.ordered,
+                    "reverse": candidate.reverse,
+                    "residual": len(candidate.residual),
+                    "walks": both_walks(query, candidate),
+                }
+
+
+def not_plans() -> Iterator[Vectors]:
+    """Plans that are none of their query."""
+    query = decode_query(cbor.encode(COMBINED[0]))
+    both = next(item for item in all_candidates(query, COLLECTION) if isinstance(item, Combination))
+    _, (one, two) = encode_plan(both.plan)
+    elsewhere = next(item for item in candidates(query, COLLECTION) if item.tail != both.parts[0].tail and item.bound)
+    cases: dict[str, Any] = {
+        "one part twice": ["all", [one, one]],
+        "one part alone": ["all", [one]],
+        "an unknown kind": ["some", [one, two]],
+        "any of what must all be": ["any", [one, two]],
+        "a part that is no candidate": ["all", [one, [two[0], two[1] + b"\0", two[2], two[3]]]],
+        "parts with other tails": ["all", [one, encode_plan(elsewhere.plan)]],
+        "the primary among them": ["all", [one, ["", b"", None, False]]],
+        "a combination of combinations": ["all", [one, ["all", [one, two]]]],
+        "three parts of a plan": [one[0], one[1], one[2]],
+    }
+    for name, plan in cases.items():
+        yield {"name": name, "query": to_dag_json(COMBINED[0]), "plan": to_dag_json(plan)}
+
+
+def walk_of(query: Query, candidate: Choice, after: bytes | None, left: int | None) -> Vectors:
     blocks: list[str] = []
     rows: list[Any] = []
     positions: list[str] = []
@@ -156,7 +213,7 @@ def walk_of(query: Query, candidate: Candidate, after: bytes | None, left: int |
         elif step is not None:
             blocks.append(digest_of(step[0])[:4].hex())
     return {
-        "plan": to_dag_json(encode_plan(candidate.access)),
+        "plan": to_dag_json(encode_plan(candidate.plan)),
         "after": None if after is None else after.hex(),
         "left": left,
         "blocks": blocks,

@@ -23,7 +23,9 @@ from rhizome_index.index.keys import decode_key
 from rhizome_index.index.manifest import decode_manifest
 from rhizome_index.index.record import decode_record, parse_path
 from rhizome_index.index.schema import check_name
+from rhizome_index.query.combine import find_candidate
 from rhizome_index.query.expr import decode_query
+from rhizome_index.query.plan import decode_plan
 from rhizome_index.tree.cursor import Cursor
 from rhizome_index.tree.node import Tree, decode_node
 from rhizome_index.tree.walk import run
@@ -33,7 +35,8 @@ from rhizome_index.wire.frame import FrameReader
 from rhizome_index.wire.heads import AskingHeads, read_request
 from rhizome_index.wire.sync import Sync, Syncing
 from rhizome_index.wire.want import Want, Wanting
-from tests.protocols.dataset import HEAD, MANIFEST, MANIFEST_DATA
+from tests.protocols.dag_json import from_dag_json
+from tests.protocols.dataset import COLLECTION, HEAD, MANIFEST, MANIFEST_DATA
 from tests.protocols.make_vectors import FOLDER, MAKERS, path_of, text_of
 
 Case = dict[str, Any]
@@ -91,6 +94,11 @@ def take_wanted(case: Case) -> None:
     feed(case, Wanting(Want.read(asked(case)), [bytes.fromhex(cid) for cid in case["wanted"]]))
 
 
+def find_plan(case: Case) -> None:
+    query = decode_query(cbor.encode(from_dag_json(case["query"])))
+    find_candidate(query, COLLECTION, decode_plan(from_dag_json(case["plan"])))
+
+
 REFUSED: dict[tuple[str, str], Callable[[Any], object]] = {
     ("block", "not_names"): parse_cid,
     ("block", "not_canonical"): lambda case: cbor.decode(bytes.fromhex(case["data"])),
@@ -104,6 +112,7 @@ REFUSED: dict[tuple[str, str], Callable[[Any], object]] = {
     ("head", "not_heads"): lambda case: open_head(bytes.fromhex(case["envelope"])),
     ("head", "not_addresses"): Address.parse,
     ("query", "not_queries"): lambda case: decode_query(bytes.fromhex(case["data"])),
+    ("query", "not_plans"): find_plan,
     ("message", "not_frames"): lambda case: list(FrameReader().feed(bytes.fromhex(case["stream"]))),
     ("message", "not_requests"): lambda case: m.decode_request(bytes.fromhex(case["body"])),
     ("message", "not_replies"): read_replies,
