@@ -206,7 +206,10 @@ def walk_of(query: Query, candidate: Choice, after: bytes | None, left: int | No
     counted = None
     for step in record(scan(query, COLLECTION, candidate, after, left), SOURCE):
         if isinstance(step, Found):
-            rows += [to_dag_json(row.record["id"]) for row in step.rows]
+            if step.rows and not step.rows[0].record:  # entries that count by themselves
+                counted = (counted or 0) + len(step.rows)
+            else:
+                rows += [to_dag_json(row.record["id"]) for row in step.rows]
             positions.append(step.position.hex())
         elif isinstance(step, Counted):
             counted = step.count
