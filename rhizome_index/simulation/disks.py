@@ -40,6 +40,7 @@ class Disk:
 
     generation  counts losses of power and kills: files opened before are dead
     busy_until  when it will have done what was asked of it so far
+    syncs       how many there were
     fuse        writes and syncs until the power goes, in the midst of something; None: it does not
     """
 
@@ -48,6 +49,7 @@ class Disk:
     speed: Speed = field(default_factory=Speed)
     generation: int = 0
     busy_until: float = 0.0
+    syncs: int = 0
     fuse: int | None = None
     files: dict[str, _Content] = field(default_factory=dict)
 
@@ -196,6 +198,7 @@ class _File:
     def xSync(self, flags: int) -> None:
         self._disk.burn()
         self._work(self._disk.speed.sync_seconds)
+        self._disk.syncs += 1
         self._content.sync()
 
     def xFileSize(self) -> int:
