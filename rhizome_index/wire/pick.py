@@ -45,10 +45,12 @@ class Picker:
     ) -> None:
         """A peer has answered `size` bytes in `seconds`; whether that makes up for a failure: cheap talk does not."""
         measured = self._of(peer)
-        if latency_seconds is not None:
-            measured.latency_seconds = _smooth(measured.latency_seconds, latency_seconds)
         if size > _REQUEST_BYTES // 4 and seconds > 0:
             measured.bytes_per_second = _smooth(measured.bytes_per_second, size / seconds)
+        else:  # how long a small answer took is latency too, however near the peer: it may be busy, or its disk slow
+            latency_seconds = max(seconds, latency_seconds or 0.0)
+        if latency_seconds is not None:
+            measured.latency_seconds = _smooth(measured.latency_seconds, latency_seconds)
         if forgives:
             measured.failures *= 1 - _SMOOTHING
 

@@ -66,3 +66,33 @@ def test_memory_is_bounded() -> None:
     for number in range(PEERS_COUNTED_MAX + 1):
         picker.note_failure(str(number), 0.0)
     assert len(picker._peers) == PEERS_COUNTED_MAX
+
+
+DRAWS = 2000
+
+
+def drawn_first(picker: Picker, *names: str, now: float = 0.0) -> dict[str, float]:
+    """How often each comes first, as a part of all draws."""
+    counts = Counter(picker.order(names, now)[0] for _ in range(DRAWS))
+    return {name: counts[name] / DRAWS for name in names}
+
+
+def test_a_near_peer_that_takes_its_time_for_small_answers_is_drawn_less() -> None:
+    picker = Picker(random.Random(1).random)
+    for _ in range(8):
+        picker.note_success("slow", 0.9, 2000, latency_seconds=0.01)
+        picker.note_success("quick", 0.1, 2000, latency_seconds=0.09)
+    assert drawn_first(picker, "slow", "quick")["slow"] < 0.2
+
+
+def test_cheap_talk_makes_up_for_no_failure() -> None:
+    talker, worker = Picker(random.Random(1).random), Picker(random.Random(1).random)
+    for picker in (talker, worker):
+        picker.note_failure("a", 0.0)
+        picker.note_failure("a", 0.0)
+    for _ in range(10):
+        talker.note_success("a", 0.1, 100, None, forgives=False)
+        worker.note_success("a", 0.1, 100, None)
+        for picker in (talker, worker):
+            picker.note_success("b", 0.1, 100, None)
+    assert drawn_first(talker, "a", "b")["a"] < 0.15 < 0.4 < drawn_first(worker, "a", "b")["a"]
