@@ -86,8 +86,9 @@ class Directory:
         )
         if asking.failure is not None:
             raise UnavailableError(f"peer {peer} has no answer ({asking.failure.code}): {asking.failure.text}")
-        for known in asking.known.values():
-            self._note(known)
+        with self._register.together():
+            for known in asking.known.values():
+                self._note(known)
         return asking.known
 
     def _note(self, known: DatasetHeads) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rhizome_index.node.cost import Cost
 from rhizome_index.simulation.byzantine import Slow, Stale, Sybil, Withholder
 from rhizome_index.simulation.cluster import Member
 from rhizome_index.simulation.scenario import Simulation
@@ -120,5 +121,24 @@ def test_the_only_one_there_is_may_take_its_time(seconds: float) -> None:
         await sim.ask(await sim.peer("reader", named=[publisher]), publisher)
         await sim.ask(await sim.peer("other-reader", named=[silent, publisher]), publisher)
         sim.expect("they are answered", not sim.unanswered)
+
+    assert broken(play(main)) == []
+
+
+def test_an_answer_about_many_providers_is_written_at_once() -> None:
+    async def main(sim: Simulation) -> None:
+        publisher = await sim.publish(5)
+        register = publisher.running.peer.register
+        for number in range(10):
+            peer_id = f"{SOMEBODY[:-2]}{number:02}"
+            register.note_provider(publisher.dataset, peer_id, sim.world.clock())
+            register.note_hearsay(f"/ip4/10.9.9.{number}/tcp/1/p2p/{peer_id}", peer_id)
+        reader = await sim.peer("reader", named=[publisher])
+        syncs = reader.host.disk.syncs
+        membership = reader.running.peer.membership
+        assert membership is not None
+        await membership.directory.ask(publisher.peer_id, [publisher.dataset], Cost())
+        sim.expect("all are noted", len(reader.running.peer.register.providers(publisher.dataset)) == 11)
+        sim.expect("one writing", reader.host.disk.syncs == syncs + 1, f"{reader.host.disk.syncs - syncs} syncs")
 
     assert broken(play(main)) == []
