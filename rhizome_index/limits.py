@@ -12,7 +12,10 @@ NODE_ENTRIES_MAX = 2048  # the greatest MAX_WEIGHT over the smallest weight of 1
 TREE_HEIGHT_MAX = 32  # the mean fan-out is above 50; but of keys of 1 KiB under the least MAX it is 2
 MAX_WEIGHT_DEFAULT = 8192  # mean chunk of 4 KiB: one read, one packet train, little to rewrite
 MAX_WEIGHT_RANGE = (4096, 32768)  # below, one entry may not fit; above, chunks outgrow a message
+SALT_BYTES_MAX = 32  # of a rule: as much as can be unpredictable
 RECORD_DEPTH_MAX = 32  # deeper documents are an attack on recursive readers
+RECORD_TEXT_BYTES_MAX = 2 * 1024 * 1024  # of JSON: a record takes at most 1 MiB; with escapes perhaps twice that
+CAR_HEADER_BYTES_MAX = 4096  # a CAR file's header names its roots, of which ours have one
 
 # --- datasets ---
 MANIFEST_BYTES_MAX = 64 * 1024  # opens every cold answer
@@ -31,9 +34,11 @@ QUERY_BYTES_MAX = 16 * 1024  # an encoded query or plan
 QUERY_TERMS_MAX = 64  # conditions in one query
 QUERY_DEPTH_MAX = 16  # nesting of conditions
 IN_VALUES_MAX = 256  # values in one `in`
+PLAN_PAIRS_MAX = 28  # intersections of two that are weighed: of eight access paths all
 PLAN_ARMS_MAX = 64  # access paths in one plan: each holds a way down its tree
 ROWS_MAX = 1_000_000  # rows of one query, over all its pages
 CURSOR_BYTES_MAX = 4096  # a key, two digests and change
+CANDIDATES_MAX = 512  # ways to answer one query that are weighed: more say nothing new
 SCAN_FREE_ENTRIES = 2000  # a full scan this small costs less than asking for permission
 ROWS_BATCH = 64  # records needed at once while walking: large enough to batch, small enough not to overshoot
 
@@ -47,7 +52,10 @@ WANTS_MAX = 1024  # names in one want
 REQUESTS_IN_FLIGHT_MAX = 8  # per stream; with PROOF_BYTES_MAX it bounds what one peer can make us buffer
 HEADS_DATASETS_MAX = 256  # datasets asked about at once
 PROVIDERS_MAX = 16  # providers named for one dataset
+ADDRESS_BYTES_MAX = 512  # of one provider; multiaddrs with names and certificates' hashes are below
+ERROR_TEXT_MAX = 500  # letters of what a peer says for people
 SYNC_DELTA_BYTES_MAX = 8 * 1024 * 1024  # changes brought one by one; more than that comes as chunks, which resume
+SAVED_PROOF_BYTES_MAX = 64 * PROOF_BYTES_MAX  # blocks of a saved answer, which is checked as a whole
 SEGMENTS_MAX = 4096  # times one query is resumed before we call it endless
 
 # --- node ---
@@ -73,9 +81,7 @@ ANSWERS_PER_PEER_MAX = 16  # of those, on all its streams: what it asks beyond s
 TURN_TIMEOUT_SECONDS = 5.0  # who has no place among all answers by then is told to ask somebody else
 RECORDS_REMEMBERED_MAX = 4096  # checks of records remembered for each of 16 indexes: about 1 KiB each
 CHUNK_CACHE_BYTES = 64 * 1024 * 1024  # chunks kept in memory, in encoded bytes; decoded they take about four times that
-SORT_BYTES_MAX = (
-    256 * 1024 * 1024
-)  # pairs sorted in memory before they are spilled to disk, over the sorters of one import
+SORT_BYTES_MAX = 256 * 1024 * 1024  # pairs sorted in memory, over one import's sorters, before they are spilled to disk
 
 # --- swarm ---
 HANDSHAKE_TIMEOUT_SECONDS = 5.0  # four round trips; who connects and says nothing holds a file descriptor no longer

@@ -1,8 +1,8 @@
-"""Drive walks over memory, for tests."""
+"""Drive walks and conversations over memory, for tests."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rhizome_index.blocks import cbor
@@ -17,6 +17,8 @@ from rhizome_index.query.rows import Row
 from rhizome_index.tree.cursor import Cursor, get_many
 from rhizome_index.tree.node import Node, decode_node
 from rhizome_index.tree.walk import NeedNodes
+from rhizome_index.wire.frame import FrameReader
+from rhizome_index.wire.message import Reply, ReplyReader
 
 
 class MemorySource:
@@ -81,3 +83,10 @@ def replay(answer: Answer, blocks: Sequence[bytes]) -> list[Row]:
     replaying.close()
     answer.finish(replaying.result)
     return list(answer.rows())
+
+
+def replies(frames: Iterator[bytes]) -> list[Reply]:
+    """What the frames of an answer say."""
+    reader = ReplyReader()
+    found = [reader.read(body) for body in FrameReader().feed(b"".join(frames))]
+    return [reply for reply in found if reply is not None]

@@ -16,10 +16,9 @@ from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import CID_BYTES, Cid, check_block, is_cid
 from rhizome_index.blocks.varint import append_uvarint, uvarint
 from rhizome_index.errors import IntegrityError
-from rhizome_index.limits import RECORD_BYTES_MAX
+from rhizome_index.limits import CAR_HEADER_BYTES_MAX, RECORD_BYTES_MAX
 
 _SECTION_BYTES_MAX = CID_BYTES + RECORD_BYTES_MAX
-_HEADER_BYTES_MAX = 4096
 
 
 def write_car(file: BinaryIO, roots: Iterable[Cid], blocks: Iterable[tuple[Cid, bytes]]) -> int:
@@ -42,7 +41,7 @@ def read_car(file: BinaryIO) -> tuple[list[Cid], Iterator[tuple[Cid, bytes]]]:
     a block that does not match its name.
     """
     try:
-        header = cbor.decode(_read_section(file, _HEADER_BYTES_MAX) or b"")
+        header = cbor.decode(_read_section(file, CAR_HEADER_BYTES_MAX) or b"")
     except IntegrityError:
         header = None
     if not isinstance(header, dict) or header.keys() != {"roots", "version"} or header["version"] != 1:

@@ -26,9 +26,9 @@ from typing import Any, NoReturn
 import msgspec
 
 from rhizome_index.index.record import Record
+from rhizome_index.limits import RECORD_TEXT_BYTES_MAX
 
-TEXT_BYTES_MAX = 2 * 1024 * 1024  # a record takes at most 1 MiB; as text with escapes perhaps twice that
-TOO_LONG = f"longer than {TEXT_BYTES_MAX:,} bytes"
+TOO_LONG = f"longer than {RECORD_TEXT_BYTES_MAX:,} bytes"
 _TOO_DEEP = "nested too deeply"
 _KINDS = {list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number", type(None): "null"}
 _OPENINGS = {"[": "a list", '"': "text", "t": "a boolean", "f": "a boolean", "n": "null"}
@@ -162,7 +162,7 @@ class Window:
         # object's text is never the beginning of another's), and then the real end is searched.
         end = self._at
         for _ in range(self._braces):
-            end = self._bytes.find(b"}", end, self._at + TEXT_BYTES_MAX) + 1
+            end = self._bytes.find(b"}", end, self._at + RECORD_TEXT_BYTES_MAX) + 1
             if not end:
                 break
         else:
@@ -189,12 +189,12 @@ class Window:
                 else:
                     depth += 1 if byte in b"{[" else -1
                     if depth == 0:
-                        if token.end() - self._at > TEXT_BYTES_MAX:
+                        if token.end() - self._at > RECORD_TEXT_BYTES_MAX:
                             raise Flaw(TOO_LONG)
                         return token.end() - self._at
             else:
                 seen = len(self._bytes) - self._at
-            if len(self._bytes) - self._at > TEXT_BYTES_MAX:
+            if len(self._bytes) - self._at > RECORD_TEXT_BYTES_MAX:
                 raise _unfinished(self._bytes[self._at :], TOO_LONG)
             if not self._more():
                 raise _unfinished(self._bytes[self._at :], "the file ends in the middle of it")

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from rhizome_index.cli.json_text import TEXT_BYTES_MAX, TOO_LONG, Flaw, parse_object
+from rhizome_index.cli.json_text import TOO_LONG, Flaw, parse_object
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.reading import Reading
 from rhizome_index.cli.records import open_records
@@ -21,6 +21,7 @@ from rhizome_index.errors import RecordError, UsageError
 from rhizome_index.index.keys import decode_key, encode_component
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import SortPath, check_paths, parse_index
+from rhizome_index.limits import RECORD_TEXT_BYTES_MAX
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.publish import Declaration, Publisher
 
@@ -210,8 +211,8 @@ def _progress(settings: Settings, reading: Reading) -> Iterator[Iterable[Record]
 def put_command(settings: Settings, collection: str, record: str, dataset: str) -> None:
     """Put one RECORD, given as JSON (- reads it from standard input), and publish."""
     # Bytes, as they came: an argument that is no text has been decoded in a way that can be undone.
-    text = sys.stdin.buffer.read(TEXT_BYTES_MAX + 1) if record == "-" else os.fsencode(record)
-    if len(text) > TEXT_BYTES_MAX:
+    text = sys.stdin.buffer.read(RECORD_TEXT_BYTES_MAX + 1) if record == "-" else os.fsencode(record)
+    if len(text) > RECORD_TEXT_BYTES_MAX:
         raise UsageError(f"a record {TOO_LONG}")
     try:
         value = parse_object(text)

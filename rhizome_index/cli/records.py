@@ -1,7 +1,7 @@
 """A user's file of records, read as a stream: JSON lines, a JSON array, or CSV with a header.
 
 Promises: whatever the size of the file, memory holds a chunk of it and a few copies of one
-record, whose text has TEXT_BYTES_MAX at the most (and as Python objects, tiny lists at the
+record, whose text has RECORD_TEXT_BYTES_MAX at the most (and as Python objects, tiny lists at the
 worst, some 25 times that). Every record is what the text says, exactly, or a UsageError
 names the file and the line. The records before the faulty one are handed out first.
 
@@ -39,9 +39,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
-from rhizome_index.cli.json_text import TEXT_BYTES_MAX, TOO_LONG, Flaw, Window, parse_exactly, parse_quickly
+from rhizome_index.cli.json_text import TOO_LONG, Flaw, Window, parse_exactly, parse_quickly
 from rhizome_index.errors import UsageError
 from rhizome_index.index.record import Record
+from rhizome_index.limits import RECORD_TEXT_BYTES_MAX
 
 FORMATS = ("lines", "array", "csv")  # JSON lines, one JSON array, CSV with a header
 
@@ -170,17 +171,17 @@ class RecordReader:
         raise UsageError(f"{self.name}:{line}: {reason}", hint=hint) from None
 
     def _line_batches(self) -> Iterator[list[bytes]]:
-        """The lines without their newlines, a chunk's worth at a time; none is longer than TEXT_BYTES_MAX."""
+        """The lines without their newlines, a chunk's worth at a time; none is longer than RECORD_TEXT_BYTES_MAX."""
         tail = b""
         while chunk := self._chunk():
             lines = (tail + chunk).split(b"\n")
             tail = lines.pop()
             # Only the first line and the tail can reach back beyond this chunk.
-            if lines and len(lines[0]) > TEXT_BYTES_MAX:
+            if lines and len(lines[0]) > RECORD_TEXT_BYTES_MAX:
                 self._fail_at(self._number + 1, TOO_LONG)
             yield lines
             self._number += len(lines)
-            if len(tail) > TEXT_BYTES_MAX:
+            if len(tail) > RECORD_TEXT_BYTES_MAX:
                 self._fail_at(self._number + 1, TOO_LONG)
         if tail:
             yield [tail]
@@ -256,7 +257,7 @@ class RecordReader:
                 if row_start != self._row_start:
                     row_start, row_bytes = self._row_start, 0
                 row_bytes += len(line) + 1
-                if row_bytes > TEXT_BYTES_MAX:
+                if row_bytes > RECORD_TEXT_BYTES_MAX:
                     self._fail_at(row_start, f"a row {TOO_LONG}", "a quote may be missing")
                 try:
                     yield line.decode() + "\n"

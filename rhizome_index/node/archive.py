@@ -20,7 +20,7 @@ from rhizome_index.blocks.cid import Cid, check_block, cid_of
 from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
 from rhizome_index.index.head import Head, open_head
 from rhizome_index.index.manifest import Manifest, decode_manifest
-from rhizome_index.limits import PROOF_BYTES_MAX
+from rhizome_index.limits import SAVED_PROOF_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
 from rhizome_index.query.answer import Answer, Cursor
@@ -33,7 +33,6 @@ from rhizome_index.tree.node import Tree
 from rhizome_index.wire.ask import Opening
 
 ANSWER_KIND, DATASET_KIND = "rhizome-answer/1", "rhizome-dataset/1"
-_SAVED_BYTES_MAX = 64 * PROOF_BYTES_MAX
 
 
 def write_answer(
@@ -121,7 +120,7 @@ def verify_answer(file: BinaryIO) -> Verified:
     for cid, data in blocks:
         count += 1
         size += len(data)
-        if size > _SAVED_BYTES_MAX:
+        if size > SAVED_PROOF_BYTES_MAX:
             raise IntegrityError("a saved answer larger than any is")
         if not replay.is_done and replay.next_cid != cid:
             raise IntegrityError("the proof does not have the block that the query needs next", cid=replay.next_cid)

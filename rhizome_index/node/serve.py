@@ -23,6 +23,7 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.limits import (
+    ADDRESS_BYTES_MAX,
     ANSWER_BYTES_PER_SECOND_MIN,
     ANSWER_SECONDS_MAX,
     ANSWERS_AT_ONCE_MAX,
@@ -146,7 +147,7 @@ class Server:
         own = self._swarm.addresses[:2] if self._serves(address) else ()
         others = (self._register.addresses_of(peer) for peer in self._register.providers(address))
         texts = (*own, *(found[0] for found in others if found))
-        return tuple(text for text in texts if len(text) <= heads.ADDRESS_BYTES_MAX)[:PROVIDERS_MAX]
+        return tuple(text for text in texts if len(text) <= ADDRESS_BYTES_MAX)[:PROVIDERS_MAX]
 
     def _serves(self, address: Address) -> bool:
         return address.publisher == self._swarm.peer_id or self._store.held_head(address) is not None

@@ -17,7 +17,7 @@ from itertools import combinations
 
 from rhizome_index.errors import IntegrityError
 from rhizome_index.index.schema import Collection, SortPath
-from rhizome_index.limits import PLAN_ARMS_MAX
+from rhizome_index.limits import PLAN_ARMS_MAX, PLAN_PAIRS_MAX
 from rhizome_index.query.expr import SCALARS, Compare, Expr, Or, Query, all_of
 from rhizome_index.query.plan import (
     ALL,
@@ -32,8 +32,6 @@ from rhizome_index.query.plan import (
     sort_terms,
 )
 from rhizome_index.query.streams import AllStream, AnyStream, Stream
-
-_PAIRS_MAX = 28  # intersections of two that are offered for the choice: of eight access paths all
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +117,7 @@ def _intersections(singles: Sequence[Candidate]) -> Iterator[Combined]:
             groups.setdefault(candidate.tail, []).append(candidate)
     for group in groups.values():
         distinct = list({candidate.bound: candidate for candidate in reversed(group)}.values())[::-1]
-        for pair in list(combinations(distinct, 2))[:_PAIRS_MAX]:
+        for pair in list(combinations(distinct, 2))[:PLAN_PAIRS_MAX]:
             yield Combined(ALL, tuple(part.access for part in pair))
         if 3 <= len(distinct) <= PLAN_ARMS_MAX:
             yield Combined(ALL, tuple(part.access for part in distinct))

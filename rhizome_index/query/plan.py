@@ -21,7 +21,7 @@ from typing import Any
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.keys import Interval, encode_component, interval
 from rhizome_index.index.schema import Collection, Index, SortPath
-from rhizome_index.limits import PLAN_ARMS_MAX
+from rhizome_index.limits import CANDIDATES_MAX, PLAN_ARMS_MAX
 from rhizome_index.query.expr import DECLARED, NEWEST, SCALARS, Compare, Expr, Query
 from rhizome_index.query.streams import Arm, RangeStream, Stream
 from rhizome_index.tree.cursor import Span
@@ -31,7 +31,6 @@ PRIMARY = ""  # the name of the primary among access paths
 ALL, ANY = "all", "any"
 
 RANGES = ("<", "<=", ">", ">=", "starts with")
-_CANDIDATES_MAX = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +177,7 @@ def candidates(query: Query, collection: Collection) -> list[Candidate]:
     whole = Index(PRIMARY, (SortPath(collection.key),), collection.primary, (0,))
     for candidate in _of_index(query, collection, whole, terms):
         found.setdefault(candidate.access, candidate)
-    return list(found.values())[:_CANDIDATES_MAX]
+    return list(found.values())[:CANDIDATES_MAX]
 
 
 def _of_index(query: Query, collection: Collection, index: Index, terms: Sequence[SortPath]) -> list[Candidate]:
@@ -191,7 +190,7 @@ def _of_index(query: Query, collection: Collection, index: Index, terms: Sequenc
         if not equal:
             break
     found = []
-    for choice in islice(product(*choices), _CANDIDATES_MAX):
+    for choice in islice(product(*choices), CANDIDATES_MAX):
         prefix = b""
         bound: list[Expr] = []
         for path, term in zip(index.paths, choice, strict=False):

@@ -24,7 +24,7 @@ from hashlib import sha256
 from itertools import accumulate
 
 from rhizome_index.errors import UsageError
-from rhizome_index.limits import MAX_WEIGHT_DEFAULT, MAX_WEIGHT_RANGE
+from rhizome_index.limits import MAX_WEIGHT_DEFAULT, MAX_WEIGHT_RANGE, SALT_BYTES_MAX
 
 Priority = bytes  # 8 bytes; their order is that of the big-endian number they spell
 
@@ -38,8 +38,10 @@ class Rule:
 
     def __post_init__(self) -> None:
         low, high = MAX_WEIGHT_RANGE
-        if not low <= self.max_weight <= high or len(self.salt) > 32:
-            raise UsageError(f"a cutting rule needs a salt of at most 32 bytes and a weight from {low} to {high}")
+        if not low <= self.max_weight <= high or len(self.salt) > SALT_BYTES_MAX:
+            raise UsageError(
+                f"a cutting rule needs a salt of at most {SALT_BYTES_MAX} bytes and a weight from {low} to {high}"
+            )
 
     def priorities(self, level: int, keys: Iterable[bytes]) -> list[Priority]:
         """The priority of the gap before each of these keys."""

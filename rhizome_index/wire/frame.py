@@ -12,7 +12,7 @@ from rhizome_index.blocks.varint import read_uvarint, uvarint
 from rhizome_index.errors import IntegrityError
 from rhizome_index.limits import FRAME_BYTES_MAX
 
-_LENGTH_BYTES_MAX = 3  # of FRAME_BYTES_MAX as a uvarint
+_LENGTH_BYTES_MAX = len(uvarint(FRAME_BYTES_MAX))
 
 
 def encode_frame(body: bytes) -> bytes:

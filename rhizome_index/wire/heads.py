@@ -14,12 +14,16 @@ from typing import Any
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, open_head
-from rhizome_index.limits import FRAME_PAYLOAD_BYTES, HEAD_BYTES_MAX, HEADS_DATASETS_MAX, PROVIDERS_MAX
+from rhizome_index.limits import (
+    ADDRESS_BYTES_MAX,
+    FRAME_PAYLOAD_BYTES,
+    HEAD_BYTES_MAX,
+    HEADS_DATASETS_MAX,
+    PROVIDERS_MAX,
+)
 from rhizome_index.wire import message as m
 
 PROTOCOL = "/rhizome/heads/1"
-
-ADDRESS_BYTES_MAX = 512
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from typing import Any
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError
-from rhizome_index.limits import FRAME_PAYLOAD_BYTES, RECORD_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX
+from rhizome_index.limits import ERROR_TEXT_MAX, FRAME_PAYLOAD_BYTES, RECORD_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX
 from rhizome_index.wire.frame import encode_frame
 
 # Why a peer does not answer. The text beside it is for people.
@@ -35,8 +35,7 @@ MALFORMED = "malformed"  # the request breaks the protocol
 BUSY = "busy"  # ask somebody else, or later
 CODES = (UNKNOWN, MISSING, REFUSED, MALFORMED, BUSY)
 
-_NUMBER_MAX = 2**32
-_ERROR_TEXT_MAX = 500
+_NUMBERS = 2**32  # of requests: 0 to this
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ def encode_end(number: int, fields: Mapping[str, Any]) -> bytes:
 
 
 def encode_failure(number: int, code: str, text: str) -> bytes:
-    return encode_frame(cbor.encode([number, "error", code, text[:_ERROR_TEXT_MAX]]))
+    return encode_frame(cbor.encode([number, "error", code, text[:ERROR_TEXT_MAX]]))
 
 
 class BlockPacker:
@@ -144,7 +143,7 @@ class ReplyReader:
             raise IntegrityError("an answer must be [number, kind, content]")
         number, kind, content = _number(value[0]), value[1], value[2]
         if kind == "error" and len(value) == 4 and content in CODES and type(value[3]) is str:
-            return Failure(number, content, value[3][:_ERROR_TEXT_MAX])
+            return Failure(number, content, value[3][:ERROR_TEXT_MAX])
         if len(value) == 3 and kind in ("open", "end") and type(content) is dict:
             if number in self._parts:
                 raise IntegrityError("an answer that ends within a block")
@@ -222,6 +221,6 @@ def links(cids: Iterable[Cid]) -> list[cbor.Link]:
 
 
 def _number(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < _NUMBER_MAX:
+    if type(value) is not int or not 0 <= value < _NUMBERS:
         raise IntegrityError("a message with a number out of range")
     return value

@@ -31,6 +31,7 @@ from rhizome_index.limits import (
     INLINE_VALUE_BYTES_MAX,
     KEY_BYTES_MAX,
     PROOF_BYTES_MAX,
+    RECORD_BYTES_MAX,
     SYNC_DELTA_BYTES_MAX,
 )
 from rhizome_index.tree.diff import Diff
@@ -204,7 +205,8 @@ def _delta_blocks(name: str, trees: tuple[Tree, Tree], low: bytes, peer: Syncer)
     """The blocks of a delta from a key on: each list with the records it links to. None: a pause."""
     diff = Diff(*trees)
     changes: list[Any] = []
-    size = 0
+    records: list[bytes] = []
+    size = records_size = 0
     while True:
         walk = _driven(diff.next_differences(), peer)
         while True:
@@ -217,20 +219,20 @@ def _delta_blocks(name: str, trees: tuple[Tree, Tree], low: bytes, peer: Syncer)
         for key, _, value in found or ():
             if key < low:
                 continue
-            if changes and size + _size(key, value) > _LIST_BYTES:
-                yield _with_records(name, changes, peer)
-                changes, size = [], 0
+            linked = [peer.block(bytes(value))] if type(value) is cbor.Link else []
+            linked_size = sum(map(len, linked))
+            # A list with its records must fit in any budget: so not many of the large ones go together.
+            if changes and (size + _size(key, value) > _LIST_BYTES or records_size + linked_size > RECORD_BYTES_MAX):
+                yield [cbor.encode([name, changes]), *records]
+                changes, records, size, records_size = [], [], 0, 0
             changes.append([key, value])
+            records += linked
             size += _size(key, value)
+            records_size += linked_size
         if found is None:
             break
     if changes:
-        yield _with_records(name, changes, peer)
-
-
-def _with_records(name: str, changes: list[Any], peer: Syncer) -> list[bytes]:
-    links = [bytes(value) for _, value in changes if type(value) is cbor.Link]
-    return [cbor.encode([name, changes]), *map(peer.block, links)]
+        yield [cbor.encode([name, changes]), *records]
 
 
 @dataclass(slots=True)

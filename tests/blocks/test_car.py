@@ -13,7 +13,7 @@ from rhizome_index.blocks.car import read_car, write_car
 from rhizome_index.blocks.cid import CID_BYTES, cid_of, format_cid, parse_cid
 from rhizome_index.blocks.varint import read_uvarint, uvarint
 from rhizome_index.errors import IntegrityError, UsageError
-from rhizome_index.limits import RECORD_BYTES_MAX
+from rhizome_index.limits import CAR_HEADER_BYTES_MAX, RECORD_BYTES_MAX
 
 BLOCKS = [(cid_of(data), data) for data in (b"\x80", b"\x00", b"x" * 300)]
 
@@ -126,3 +126,17 @@ def test_random_bytes_are_refused(data: bytes) -> None:
         except IntegrityError:
             continue
         assert tail == a_file()
+
+
+def test_a_header_at_the_limit_and_one_past_it() -> None:
+    """Of so many roots; ours have one."""
+    most = (CAR_HEADER_BYTES_MAX - 20) // (CID_BYTES + 5)
+    for roots in (most, most + 1):
+        file = BytesIO()
+        write_car(file, [cid_of(b"")] * roots, [])
+        file.seek(0)
+        if roots == most:
+            assert len(read_car(file)[0]) == most
+        else:
+            with pytest.raises(IntegrityError, match="not a CAR file"):
+                read_car(file)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rhizome_index.cli.json_text import TEXT_BYTES_MAX, Flaw, Window, parse_exactly, parse_object, parse_quickly
+from rhizome_index.cli.json_text import Flaw, Window, parse_exactly, parse_object, parse_quickly
+from rhizome_index.limits import RECORD_TEXT_BYTES_MAX
 
 # Pieces of JSON, and of what is nearly JSON, that random texts are glued from.
 PIECES = [
@@ -158,7 +159,7 @@ def test_a_window_takes_objects_whatever_the_chunks(
 @pytest.mark.parametrize("nested", [False, True])
 def test_an_object_of_the_greatest_length_passes_and_one_byte_more_does_not(nested: bool) -> None:
     frame = b'{"a":{"b":"%b"}}' if nested else b'{"a":"%b"}'
-    room = TEXT_BYTES_MAX - len(frame % b"")
+    room = RECORD_TEXT_BYTES_MAX - len(frame % b"")
     for extra in (0, 1):
         chunks = iter([frame % (b"x" * (room + extra))])
         window = Window(lambda chunks=chunks: next(chunks, b""))

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rhizome_index.cli.json_text import TEXT_BYTES_MAX
 from rhizome_index.cli.records import FORMATS, RecordReader, open_records, read_records, typed_value
 from rhizome_index.errors import UsageError
+from rhizome_index.limits import RECORD_TEXT_BYTES_MAX
 
 Rows = list[tuple[int, dict[str, object]]]
 
@@ -363,7 +363,7 @@ def test_progress_runs_from_nothing_to_the_size_of_the_file(tmp_path: Path, pack
 
 @pytest.mark.parametrize("extra", [0, 1])
 def test_a_line_of_the_greatest_length_passes_and_one_byte_more_does_not(extra: int) -> None:
-    line = b'{"a":"%b"}' % (b"x" * (TEXT_BYTES_MAX - len(b'{"a":""}') + extra))
+    line = b'{"a":"%b"}' % (b"x" * (RECORD_TEXT_BYTES_MAX - len(b'{"a":""}') + extra))
     for data in (b"{}\n%b\n{}\n" % line, b"{}\n%b" % line):
         if extra:
             assert problem(data, "p.jsonl") == "p.jsonl:2: longer than 2,097,152 bytes"
@@ -387,7 +387,7 @@ def forever(start: bytes, piece: bytes) -> Iterator[bytes]:
 )
 def test_an_endless_record_takes_bounded_memory(name: str, start: bytes, piece: bytes, message: str) -> None:
     reader = RecordReader(io.BufferedReader(Stream(forever(start, piece))), name, None)
-    assert peak_bytes(lambda: fails(reader, message)) < 8 * TEXT_BYTES_MAX
+    assert peak_bytes(lambda: fails(reader, message)) < 8 * RECORD_TEXT_BYTES_MAX
 
 
 @pytest.mark.slow
@@ -403,7 +403,7 @@ def test_an_endless_record_of_tiny_values_takes_bounded_memory(
 ) -> None:
     # As Python objects a list of one number takes some 25 times its text.
     reader = RecordReader(io.BufferedReader(Stream(forever(start, piece))), name, None)
-    assert peak_bytes(lambda: fails(reader, message)) < 32 * TEXT_BYTES_MAX
+    assert peak_bytes(lambda: fails(reader, message)) < 32 * RECORD_TEXT_BYTES_MAX
 
 
 def fails(reader: RecordReader, message: str) -> None:

@@ -14,6 +14,7 @@ from rhizome_index.index.address import Address, peer_id_of, public_key_of
 from rhizome_index.index.head import Identity, open_head, sign_head
 from rhizome_index.index.manifest import decode_manifest, encode_manifest, new_manifest
 from rhizome_index.index.schema import Collection, Index, SortPath, parse_index
+from rhizome_index.limits import HEAD_BYTES_MAX
 from rhizome_index.tree.node import EMPTY_TREE
 
 IDENTITY = Identity(b"seed" * 8)
@@ -37,6 +38,12 @@ def test_a_cut_or_longer_head_is_refused() -> None:
     for envelope in [HEAD.envelope[:end] for end in range(len(HEAD.envelope))] + [HEAD.envelope + b"\0", b"x" * 2000]:
         with pytest.raises(IntegrityError):
             open_head(envelope)
+
+
+def test_a_head_larger_than_any_is_not_looked_at() -> None:
+    for size, says in ((HEAD_BYTES_MAX, "not a signed envelope"), (HEAD_BYTES_MAX + 1, f"at most {HEAD_BYTES_MAX}")):
+        with pytest.raises(IntegrityError, match=says):
+            open_head(HEAD.envelope.ljust(size, b"\0"))
 
 
 def test_another_payload_type_is_no_head() -> None:

@@ -15,11 +15,13 @@ from rhizome_index.errors import StoreError, UsageError
 from rhizome_index.index.head import sign_head
 from rhizome_index.index.schema import parse_index
 from rhizome_index.index.write import rebuild
+from rhizome_index.node import disk
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.home import Home
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.spill import SpillingSorter
+from rhizome_index.tree.node import encode_leaf
 
 DECLARED = Declaration(time="created", indexes=dict(map(parse_index, ["by_tag=tags,-created", "by_author=author"])))
 
@@ -185,6 +187,23 @@ def test_two_heads_with_one_sequence_are_remembered(tmp_path: Path) -> None:
             store.put_head(head)
         found = store.equivocation(heads[0].address)
         assert found is not None and set(found) == set(heads)
+
+
+def test_chunks_in_memory_at_the_limit_and_one_past_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least lately used goes first; and what has gone is read again."""
+    store = DiskStore(tmp_path / "store", make=True)
+    chunks = [encode_leaf([b"%d" % number], [bytes(100)]) for number in range(4)]
+    cids = [cid_of(data) for data in chunks]
+    store.put_many(zip(cids, chunks, strict=True))
+    size = len(chunks[0])
+    monkeypatch.setattr(disk, "CHUNK_CACHE_BYTES", 3 * size)
+    for cid in (*cids[:3], cids[0]):
+        assert store.chunk(cid) is not None
+    assert list(store._chunks) == [cids[1], cids[2], cids[0]] and store._chunk_bytes == 3 * size
+    assert store.chunk(cids[3]) is not None
+    assert list(store._chunks) == [cids[2], cids[0], cids[3]] and store._chunk_bytes == 3 * size
+    found = store.chunk(cids[1])
+    assert found is not None and found[0] == chunks[1]
 
 
 def test_a_sorter_that_spills_is_stable(tmp_path: Path) -> None:

@@ -23,9 +23,7 @@ from rhizome_index.query.expr import And, Compare, Query
 from rhizome_index.query.plan import Plan
 from rhizome_index.wire import ask as ask_protocol
 from rhizome_index.wire.ask import Ask, Asking
-from rhizome_index.wire.frame import FrameReader
-from rhizome_index.wire.message import ReplyReader
-from tests.driving import MemorySource, answer_directly
+from tests.driving import MemorySource, answer_directly, replies
 from tests.properties import records as made
 from tests.properties.effort import quickly, thoroughly
 from tests.properties.test_answers import wanted_rows
@@ -55,12 +53,8 @@ class Peer(MemorySource):
 
 def converse(asking: Asking, peer: Peer) -> Asking:
     """One request and its answer, by way of frames."""
-    frames, replies = FrameReader(), ReplyReader()
-    for frame in ask_protocol.answer(7, Ask.read(asking.ask.fields()), peer):
-        for body in frames.feed(frame):
-            reply = replies.read(body)
-            if reply is not None:
-                asking.take(reply)
+    for reply in replies(ask_protocol.answer(7, Ask.read(asking.ask.fields()), peer)):
+        asking.take(reply)
     assert asking.is_over and asking.failure is None
     return asking
 

@@ -17,6 +17,7 @@ from rhizome_index.errors import IntegrityError, UnavailableError
 from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest
 from rhizome_index.index.write import apply_changes
+from rhizome_index.limits import SYNC_DELTA_BYTES_MAX
 from rhizome_index.wire import message as m
 from rhizome_index.wire import sync
 from rhizome_index.wire.frame import FrameReader, encode_frame
@@ -24,7 +25,7 @@ from rhizome_index.wire.sync import Sync, Syncing
 from tests.driving import MemorySource
 from tests.properties import records as made
 from tests.properties.effort import quickly, thoroughly
-from tests.properties.syncing import BLOCKS, END, LIES, OPEN, REQUEST, Publisher
+from tests.properties.syncing import BLOCKS, END, LIES, OPEN, PEER, REQUEST, Publisher
 from tests.properties.test_collections import some_changes
 
 SEEDS = st.integers(0, 2**32)
@@ -133,3 +134,30 @@ def test_the_honest_answer_to_that_is_taken() -> None:
 def test_more_than_the_budget_is_refused() -> None:
     with pytest.raises(IntegrityError, match="more bytes"):
         feed(Syncing(replace(REQUEST, budget=100)), [encode_frame(cbor.encode(body)) for body in (OPEN, BLOCKS, END)])
+
+
+def test_many_large_records_come_in_parts() -> None:
+    """35 changes fit in one list, but their records of 200 kB do not fit in one part."""
+    peer = Publisher()
+    empty = replace(made.an_empty_collection(random.Random(5), 2), name="a")
+
+    def records(count: int, size: int) -> dict[bytes, made.Record | None]:
+        rows = [{"id": f"r{number:03}", "large": bytes([number]) * size} for number in range(count)]
+        return {made.primary_key(row, ("id",)): row for row in rows}
+
+    first = made.changed(peer, empty, records(200, 10))
+    old = peer.publish(Manifest(made.RULE, pmap({"a": first})))
+    peer.publish(Manifest(made.RULE, pmap({"a": made.changed(peer, first, records(35, 200_000))})))
+    part = ask(peer, Sync(old.address, old.manifest))
+    assert not part.is_complete and 0 < len(part.deltas["a"].records) < 35
+    whole = ask_in_parts(peer, Sync(old.address, old.manifest))
+    assert len(whole.deltas["a"].changes) == len(whole.deltas["a"].records) == 35
+
+
+def test_a_delta_at_the_limit_and_one_past_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than that comes as chunks, which can be resumed."""
+    size = sum(sync._size(key, value) for key, value in ask(PEER, REQUEST).deltas["a"].changes)
+    assert 0 < size < SYNC_DELTA_BYTES_MAX
+    for limit, form in ((size, sync.DELTA), (size - 1, sync.CHUNKS)):
+        monkeypatch.setattr(sync, "SYNC_DELTA_BYTES_MAX", limit)
+        assert ask(PEER, REQUEST).forms["a"] == form

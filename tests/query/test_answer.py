@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,10 +70,13 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
         Cursor.parse(text, QUERY)
 
 
-def test_long_texts_are_not_read() -> None:
-    long = Cursor(CURSOR.query, MANIFEST, CURSOR.plan, True, b"x" * (2 * CURSOR_BYTES_MAX))
-    with pytest.raises(UsageError):
-        Cursor.parse(str(long), QUERY)
+def test_a_cursor_at_the_limit_and_one_past_it() -> None:
+    around = len(urlsafe_b64decode(str(replace(CURSOR, position=bytes(3000))) + "==")) - 3000
+    room = CURSOR_BYTES_MAX - around
+    most = replace(CURSOR, position=bytes(room))
+    assert Cursor.parse(str(most), QUERY) == most
+    with pytest.raises(UsageError, match="a cursor of more than 4,096 bytes"):
+        Cursor.parse(str(replace(CURSOR, position=bytes(room + 1))), QUERY)
 
 
 def test_a_cursor_is_bound_to_its_plan_and_given_only_where_more_may_follow() -> None:

@@ -12,7 +12,7 @@ from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.record import encode_record
 from rhizome_index.index.schema import Collection, Index, SortPath, parse_index, primary_key
 from rhizome_index.index.write import apply_changes
-from rhizome_index.limits import SCAN_FREE_ENTRIES
+from rhizome_index.limits import CANDIDATES_MAX, SCAN_FREE_ENTRIES
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import find_candidate
@@ -197,3 +197,14 @@ def test_nothing_is_newest_without_a_time() -> None:
 def test_estimates_count_exactly() -> None:
     estimate = SOURCE.run(choose(Query("posts", Compare("=", "author", "a3")), POSTS_COLLECTION, allow_scan=False))
     assert estimate.in_range == sum(record["author"] == "a3" for record in POSTS)
+
+
+@pytest.mark.parametrize(("count", "most"), [(2, 2**8), (3, CANDIDATES_MAX)])
+def test_a_query_is_weighed_in_a_bounded_number_of_ways(count: int, most: int) -> None:
+    """Of so many conditions on each of an index's eight paths any may bind it: with 8 each, in 43 million ways."""
+    paths = [f"p{number}" for number in range(8)]
+    _, collection = a_collection([], "wide=" + ",".join(paths))
+    terms = tuple(Compare("=", path, number) for path in paths for number in range(count))
+    found = candidates(Query("posts", And(terms)), collection)
+    assert len([candidate for candidate in found if candidate.access.index == "wide"]) <= most
+    assert most - 2 <= len(found) <= most + 2 and len(found) <= CANDIDATES_MAX

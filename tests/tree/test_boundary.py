@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rhizome_index.tree.boundary import find_cuts
+from rhizome_index.errors import UsageError
+from rhizome_index.limits import MAX_WEIGHT_DEFAULT, MAX_WEIGHT_RANGE, SALT_BYTES_MAX
+from rhizome_index.tree.boundary import Rule, find_cuts
 
 MAX = 50
 levels = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 29)), max_size=60)
@@ -25,6 +28,16 @@ def by_definition(priorities: list[bytes], weights: list[int]) -> list[int]:
 
     cut(0, len(priorities))
     return sorted(cuts)
+
+
+def test_a_rule_at_its_limits_and_one_past_each() -> None:
+    low, high = MAX_WEIGHT_RANGE
+    assert low < Rule(b"").max_weight == MAX_WEIGHT_DEFAULT < high
+    for weight in (low, high):
+        assert Rule(bytes(SALT_BYTES_MAX), weight).max_weight == weight
+    for salt, weight in ((0, low - 1), (0, high + 1), (SALT_BYTES_MAX + 1, low)):
+        with pytest.raises(UsageError, match="a cutting rule needs"):
+            Rule(bytes(salt), weight)
 
 
 @given(levels)

@@ -13,10 +13,17 @@ from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import IntegrityError
-from rhizome_index.limits import INLINE_VALUE_BYTES_MAX, KEY_BYTES_MAX, NODE_ENTRIES_MAX
+from rhizome_index.limits import (
+    INLINE_VALUE_BYTES_MAX,
+    KEY_BYTES_MAX,
+    NODE_ENTRIES_MAX,
+    TREE_BLOCK_BYTES_MAX,
+    TREE_HEIGHT_MAX,
+)
 from rhizome_index.tree import cursor
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.build import build
+from rhizome_index.tree.edit import edit
 from rhizome_index.tree.node import Ref, decode_node, encode_inner, encode_leaf
 from tests.driving import MemorySource, gather
 
@@ -78,6 +85,45 @@ def test_a_malformed_node_is_refused(value: object) -> None:
 def test_the_limits_themselves_are_allowed() -> None:
     decode_node(encode_leaf([b"x" * KEY_BYTES_MAX], [b"x" * INLINE_VALUE_BYTES_MAX]))
     decode_node(encode_leaf([b"%04d" % n for n in range(NODE_ENTRIES_MAX)], [b""] * NODE_ENTRIES_MAX))
+
+
+def leaf_of(size: int) -> bytes:
+    """A leaf whose chunk has so many bytes: long values fill it up, and the last key makes it exact."""
+    keys = [b"%02d" % number for number in range(33)]
+    values = [bytes(INLINE_VALUE_BYTES_MAX)] * 31 + [bytes(500)] * 2
+    missing = size - len(encode_leaf(keys, values)) - 2  # its length takes two bytes more
+    data = encode_leaf([*keys[:-1], keys[-1] + bytes(missing)], values)
+    assert len(data) == size
+    return data
+
+
+def test_a_chunk_at_the_limit_and_one_past_it() -> None:
+    assert decode_node(leaf_of(TREE_BLOCK_BYTES_MAX)).count == 33
+    with pytest.raises(IntegrityError, match=f"a chunk of {TREE_BLOCK_BYTES_MAX + 1} bytes"):
+        decode_node(leaf_of(TREE_BLOCK_BYTES_MAX + 1))
+
+
+def test_a_level_at_the_limit_and_one_past_it() -> None:
+    assert decode_node(encode_inner(TREE_HEIGHT_MAX - 1, [b"a"], [CID], [1])).level == TREE_HEIGHT_MAX - 1
+    with pytest.raises(IntegrityError, match="a level that no tree has"):
+        decode_node(encode_inner(TREE_HEIGHT_MAX, [b"a"], [CID], [1]))
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_no_tree_is_made_that_nobody_could_read(size: int) -> None:
+    """Of a longer key or value, whether it is built with it or edited."""
+    source = MemorySource(MemoryStore())
+    keep = source.store.blocks.__setitem__
+    rule = Rule(b"", 4096)
+    tree = build(rule, [(b"%d" % number, b"") for number in range(size)], keep)
+    most = (b"k" * KEY_BYTES_MAX, b"v" * INLINE_VALUE_BYTES_MAX)
+    assert source.run(gather(cursor.Cursor(source.run(edit(tree, rule, [most], keep)))))[-1] == most
+    assert source.run(gather(cursor.Cursor(build(rule, [most], keep)))) == [most]
+    for key, value in ((most[0] + b"k", b""), (b"a", most[1] + b"v")):
+        with pytest.raises(ValueError, match="too long for a tree"):
+            build(rule, [(key, value)], keep)
+        with pytest.raises(ValueError, match="too long for a tree"):
+            source.run(edit(tree, rule, [(key, value)], keep))
 
 
 @pytest.mark.parametrize("lie", [{"level": 2}, {"count": 3}, {"key": b"b"}])

@@ -1,0 +1,81 @@
+"""Combinations: which there are, what they read, and their bounds. That they answer rightly: tests/properties."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rhizome_index.errors import IntegrityError
+from rhizome_index.limits import PLAN_ARMS_MAX, PLAN_PAIRS_MAX
+from rhizome_index.query.answer import Answer
+from rhizome_index.query.choose import choose
+from rhizome_index.query.combine import Combination, all_candidates
+from rhizome_index.query.expr import Compare, Query, all_of
+from rhizome_index.query.plan import ALL, ANY, Combined, decode_plan, encode_plan
+from tests.driving import answer_directly
+from tests.query.test_plan import a_collection
+
+
+def tagged(*tags: str) -> Query:
+    return Query("posts", all_of(*(Compare("=", "tags", tag) for tag in tags)), "newest", 5)
+
+
+def of_kind(query: Query, collection: Any, kind: str) -> list[Combination]:
+    found = all_candidates(query, collection)
+    return [item for item in found if isinstance(item, Combination) and item.plan.kind == kind]
+
+
+SOURCE, POSTS = a_collection(
+    [
+        {"id": number, "created": number, "tags": [f"a{number % 40}", f"b{number % 37}", "all"]}
+        for number in range(6000)
+    ],
+    "by_tag=tags,-created",
+)
+
+
+def test_two_rare_tags_are_intersected_and_read_little() -> None:
+    query = tagged("a3", "b5")
+    chosen = SOURCE.run(choose(query, POSTS, allow_scan=False)).candidate
+    assert isinstance(chosen, Combination) and chosen.plan.kind == ALL and chosen.ordered and not chosen.residual
+    rows, blocks = answer_directly(Answer(query, POSTS, chosen), SOURCE)
+    wanted = [number for number in range(5999, -1, -1) if number % 40 == 3 and number % 37 == 5]
+    assert [row.record["id"] for row in rows] == wanted[:5]
+    for single in chosen.parts:
+        _, more = answer_directly(Answer(query, POSTS, single), SOURCE)
+        assert len(blocks) < len(more) / 2
+
+
+def test_any_of_several_tags_comes_in_order_and_once() -> None:
+    query = Query("posts", Compare("in", "tags", ("a1", "b1", "a1")), "newest", 9)
+    chosen = SOURCE.run(choose(query, POSTS, allow_scan=False)).candidate
+    assert isinstance(chosen, Combination) and chosen.plan.kind == ANY and chosen.ordered and not chosen.residual
+    rows, _ = answer_directly(Answer(query, POSTS, chosen), SOURCE)
+    wanted = [number for number in range(5999, -1, -1) if number % 40 == 1 or number % 37 == 1]
+    assert [row.record["id"] for row in rows] == wanted[:9]
+
+
+def test_a_count_over_an_intersection_needs_no_records() -> None:
+    query = Query("posts", tagged("a3", "b5").where, count=True)
+    (both,) = of_kind(query, POSTS, ALL)
+    answer = Answer(query, POSTS, both)
+    _, blocks = answer_directly(answer, SOURCE)
+    assert answer.count == sum(number % 40 == 3 and number % 37 == 5 for number in range(6000))
+    assert len(blocks) < 30
+
+
+def test_pairs_at_the_limit_and_one_past_it() -> None:
+    eight = of_kind(tagged(*"abcdefgh"), POSTS, ALL)
+    assert len(eight) == PLAN_PAIRS_MAX + 1  # and all of them at once
+    assert len(of_kind(tagged(*"abcdefghi"), POSTS, ALL)) == PLAN_PAIRS_MAX + 1
+
+
+def test_arms_at_the_limit_and_one_past_it() -> None:
+    for size, there_are in ((PLAN_ARMS_MAX, 1), (PLAN_ARMS_MAX + 1, 0)):
+        query = Query("posts", Compare("in", "tags", tuple(range(size))), "newest", 5)
+        assert len(of_kind(query, POSTS, ANY)) == there_are
+    (union,) = of_kind(Query("posts", Compare("in", "tags", tuple(range(PLAN_ARMS_MAX))), "newest", 5), POSTS, ANY)
+    assert decode_plan(encode_plan(union.plan)) == union.plan
+    with pytest.raises(IntegrityError, match="2 to 64 access paths"):
+        decode_plan(encode_plan(Combined(ANY, (*union.plan.accesses, union.plan.accesses[0]))))
