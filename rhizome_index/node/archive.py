@@ -9,9 +9,8 @@ every linked record, parents first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 from rhizome_index.blocks import cbor
@@ -19,17 +18,16 @@ from rhizome_index.blocks.car import read_car, write_car
 from rhizome_index.blocks.cid import Cid, check_block, cid_of
 from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
 from rhizome_index.index.head import Head, open_head
-from rhizome_index.index.manifest import Manifest, decode_manifest
+from rhizome_index.index.manifest import decode_manifest
 from rhizome_index.limits import SAVED_PROOF_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
-from rhizome_index.node.local import LocalSource
+from rhizome_index.node.reach import dataset_blocks
 from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.combine import find_candidate
 from rhizome_index.query.expr import Query, decode_query, encode_query
 from rhizome_index.query.plan import decode_plan, encode_plan
 from rhizome_index.query.proof import Replay
 from rhizome_index.query.rows import Row
-from rhizome_index.tree.node import Tree
 from rhizome_index.wire.ask import Opening
 
 ANSWER_KIND, DATASET_KIND = "rhizome-answer/1", "rhizome-dataset/1"
@@ -133,45 +131,7 @@ def verify_answer(file: BinaryIO) -> Verified:
 def write_dataset(file: BinaryIO, store: DiskStore, head: Head) -> int:
     """Save all of a dataset as of one head. Returns how many blocks the file holds."""
     root = cbor.encode({"kind": DATASET_KIND, "head": head.envelope, "manifest": cbor.Link(head.manifest)})
-    return write_car(file, [cid_of(root)], _dataset_blocks(store, head, (cid_of(root), root)))
-
-
-def _dataset_blocks(store: DiskStore, head: Head, root: tuple[Cid, bytes]) -> Iterator[tuple[Cid, bytes]]:
-    source = LocalSource(store)
-    yield root
-    yield head.manifest, source.block(head.manifest)
-    sent: set[Cid] = set()
-    for tree in trees_of(source.manifest(head.manifest)):
-        yield from _tree_blocks(source, tree.root, sent)
-
-
-def trees_of(manifest: Manifest) -> list[Tree]:
-    """Every tree of a dataset."""
-    trees = []
-    for name in sorted(manifest.collections):
-        collection = manifest.collections[name]
-        trees.append(collection.primary)
-        trees += [collection.indexes[label].tree for label in sorted(collection.indexes)]
-    return trees
-
-
-def _tree_blocks(source: LocalSource, root: Cid, sent: set[Cid]) -> Iterator[tuple[Cid, bytes]]:
-    """A tree's blocks depth first, and the records linked from its leaves."""
-    stack = [root]
-    while stack:
-        cid = stack.pop()
-        if cid in sent:
-            continue
-        sent.add(cid)
-        ((data, node),) = source.chunks([cid])
-        yield cid, data
-        if node.level:
-            stack += list(node.values)[::-1]
-            continue
-        for value in node.values:
-            if type(value) is cbor.Link and bytes(value) not in sent:
-                sent.add(bytes(value))
-                yield bytes(value), source.block(bytes(value))
+    return write_car(file, [cid_of(root)], chain([(cid_of(root), root)], dataset_blocks(store, head, set())))
 
 
 def read_dataset(file: BinaryIO, store: DiskStore) -> tuple[Head, int]:
@@ -193,9 +153,7 @@ def read_dataset(file: BinaryIO, store: DiskStore) -> tuple[Head, int]:
         while batch := list(islice(blocks, 512)):
             store.put_many(batch)
             count += len(batch)
-        reached = 0
-        for _ in _dataset_blocks(store, head, (first[0], first[1]) if first else (b"", b"")):
-            reached += 1
+        reached = 1 + sum(1 for _ in dataset_blocks(store, head, set()))
         if reached != count:
             raise IntegrityError(f"the file holds {count} blocks, of which the head leads to {reached}")
         store.put_head(head)

@@ -5,55 +5,33 @@ all; what `transaction` has committed survives a kill or a power cut at any
 instant. One process writes at a time, any number read.
 
 A block found damaged is set aside, so that it counts as missing and can be
-fetched again. What blocks mean is not known here, except that chunks are decoded
-and kept in memory, newest use first.
+fetched again. A disk that is full or fails makes the store one that is only read,
+until writing works again: `problem` says why. What blocks mean is not known here,
+except that chunks are decoded and kept in memory, newest use first.
 """
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
 
 from rhizome_index.blocks.cid import Cid, check_block, cid_of_digest, digest_of, format_cid
-from rhizome_index.errors import IntegrityError, RhizomeError, StoreError
+from rhizome_index.errors import IntegrityError, RhizomeError, StoreError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, open_head
 from rhizome_index.limits import CHUNK_CACHE_BYTES
+from rhizome_index.node.sqlite import RESTORE, TRY_AGAIN, connect, connect_reading, explain
+from rhizome_index.node.tables import DATASETS, HEAD_COLUMNS, SCHEMAS, open_row
 from rhizome_index.tree.node import Node, decode_node
 
 _PAGE_BYTES = 16384  # chunks of 4 KiB fill pages of this size well, and single edits still write little
 _BUSY_MILLISECONDS = 5000  # small writes of another process are over by then
-
-_RESTORE = "restore an export: rhizome restore FILE"
-
-# Each brings a store of the version before it to the next one.
-_SCHEMAS = (
-    """
-create table blocks (id integer primary key, digest blob not null unique, data blob not null);
-create table damaged (digest blob primary key) without rowid;
-create table heads (
-    dataset text not null, sequence integer not null, manifest blob not null, envelope blob not null,
-    primary key (dataset, sequence, envelope)
-) without rowid;
-create index heads_by_manifest on heads (manifest);
-""",
-    """
-create table follows (dataset text primary key, policy blob not null) without rowid;
-create table held (dataset text primary key, envelope blob not null) without rowid;
-create table peers (
-    address text primary key, peer_id text not null, seen_seconds real not null
-) without rowid;
-create table providers (
-    dataset text not null, peer_id text not null, seen_seconds real not null, primary key (dataset, peer_id)
-) without rowid;
-""",
-)
+_LOG_PAGES_MAX = 1000  # then SQLite's log is written back into the file: 16 MiB
 
 
 class DiskStore:
@@ -63,20 +41,24 @@ class DiskStore:
     make       make it if it is missing or empty; otherwise that means that what was in it is lost
     read_only  the folder cannot be written
     vfs        SQLite's name of the file system that it is on, if not the machine's own
+    problem    why the disk failed us last; empty once a write has worked again
     """
 
     def __init__(self, path: Path, *, make: bool = False, read_only: bool = False, vfs: str | None = None) -> None:
         self._path = path
         self._chunks: OrderedDict[Cid, tuple[bytes, Node]] = OrderedDict()
         self._chunk_bytes = 0
+        self._is_changing = False
+        self.problem = ""
         with self._translated():
-            self._db = _connect_reading(path) if read_only else _connect(path, make, vfs)
+            self._db = connect_reading(path) if read_only else connect(path, make, vfs)
             try:
                 self._db.setbusytimeout(_BUSY_MILLISECONDS)
                 self._check_format(make=make, read_only=read_only)
                 if not read_only:
                     self._db.execute(f"pragma page_size = {_PAGE_BYTES}; pragma journal_mode = wal;")
                     self._db.execute("pragma synchronous = full; pragma journal_size_limit = 67108864;")
+                    self._db.set_wal_hook(self._write_back)
                 self._db.execute("pragma cache_size = -32000; pragma temp_store = memory;")
                 if not read_only:
                     self._bring_up_to_date()
@@ -86,9 +68,9 @@ class DiskStore:
 
     def _check_format(self, *, make: bool, read_only: bool) -> None:
         (version,) = self._one("pragma user_version")
-        newest = len(_SCHEMAS)
+        newest = len(SCHEMAS)
         if version == 0 and not make:
-            raise StoreError(f"the store {self._path} is empty: what was in it is lost", hint=_RESTORE)
+            raise StoreError(f"the store {self._path} is empty: what was in it is lost", hint=RESTORE)
         if version > newest or (version < newest and read_only):
             raise StoreError(
                 f"the store {self._path} has format {version}; this program reads {newest}",
@@ -99,11 +81,11 @@ class DiskStore:
 
     def _bring_up_to_date(self) -> None:
         (version,) = self._one("pragma user_version")
-        newest = len(_SCHEMAS)
+        newest = len(SCHEMAS)
         if version < newest:
             with self.transaction():
                 (version,) = self._one("pragma user_version")  # another process may have been quicker
-                for schema in _SCHEMAS[version:]:
+                for schema in SCHEMAS[version:]:
                     self._db.execute(schema)
                 self._db.execute(f"pragma user_version = {newest}")
 
@@ -124,12 +106,12 @@ class DiskStore:
 
     def get(self, cid: Cid) -> bytes | None:
         try:
-            row = self._db.execute("select data from blocks where digest = ?", (cid[4:],)).fetchone()
+            row = self._db.execute("select cast(data as blob) from blocks where digest = ?", (cid[4:],)).fetchone()
         except apsw.Error as error:
-            raise _explain(error, self._path) from None
+            raise self._explain(error) from None
         if row is None:
             return None
-        data: bytes = row[0]
+        data: bytes = row[0] or b""
         try:
             check_block(cid, data)
         except IntegrityError:
@@ -205,7 +187,7 @@ class DiskStore:
             )
 
     def newest_head(self, address: Address) -> Head | None:
-        """The head with the highest sequence, verified again."""
+        """The head with the highest sequence, verified again. Raises IntegrityError if it is damaged."""
         rows = self._heads("where dataset = ? order by sequence desc, envelope limit 1", (str(address),))
         return rows[0] if rows else None
 
@@ -221,13 +203,17 @@ class DiskStore:
         return self.held_head(address) or self.newest_head(address)
 
     def current_heads(self) -> list[Head]:
-        """The head to answer from of every dataset, by address."""
-        rows = self.execute(
-            "select dataset, coalesce((select envelope from held where held.dataset = heads.dataset), "
-            "(select envelope from heads as of where of.dataset = heads.dataset "
-            "order by sequence desc, envelope limit 1)) from heads group by dataset order by dataset"
-        )
-        return [open_head(envelope) for _, envelope in rows]
+        """The head to answer from of every dataset, by address; without those that are damaged."""
+        found = []
+        for (dataset,) in self.execute(DATASETS):
+            with suppress(IntegrityError, UsageError):
+                head = self.current_head(Address.parse(str(dataset or b"", "utf-8", "replace")))
+                found += [head] if head is not None else []
+        return found
+
+    def all_heads(self) -> list[Head]:
+        """Every head that is known, by address and sequence."""
+        return self._heads("order by dataset, sequence, envelope", ())
 
     def set_held(self, head: Head) -> None:
         """Switch to a head all of whose dataset is here."""
@@ -237,8 +223,14 @@ class DiskStore:
 
     def held_head(self, address: Address) -> Head | None:
         """The head all of whose dataset is here, of a dataset that is followed."""
-        rows = self.execute("select envelope from held where dataset = ?", (str(address),))
-        return open_head(rows[0][0]) if rows else None
+        rows = self.execute("select cast(envelope as blob) from held where dataset = ?", (str(address),))
+        with suppress(IntegrityError):  # what is damaged counts as missing, and is brought again
+            return open_head(rows[0][0] or b"") if rows else None
+        return None
+
+    def is_held(self, address: Address) -> bool:
+        """Whether a dataset that is followed was all here once; its head may have been damaged since."""
+        return bool(self.execute("select 1 from held where dataset = ?", (str(address),)))
 
     def equivocation(self, address: Address) -> tuple[Head, Head] | None:
         """Two heads of one dataset with one sequence and different manifests, if any are known."""
@@ -250,9 +242,28 @@ class DiskStore:
         return (rows[0], rows[1]) if len(rows) == 2 else None
 
     def _heads(self, condition: str, values: tuple[Any, ...]) -> list[Head]:
-        with self._translated():
-            rows = list(self._db.execute(f"select envelope from heads {condition}", values))
-        return [open_head(envelope) for (envelope,) in rows]
+        rows = self.execute(f"select {HEAD_COLUMNS} from heads {condition}", values)
+        return [open_row(*row) for row in rows]
+
+    # --- sequences ---
+
+    def signed_sequence(self, address: Address) -> int:
+        """The highest sequence of this home's own that was signed here; it is kept apart from the heads."""
+        rows = self.execute("select cast(sequence as integer) from signed where dataset = ?", (str(address),))
+        return int(rows[0][0] or 0) if rows else 0
+
+    def signed_addresses(self) -> list[Address]:
+        """Datasets of which a head was signed here."""
+        found = []
+        for (dataset,) in self.execute("select cast(dataset as blob) from signed"):
+            with suppress(UsageError):
+                found.append(Address.parse(str(dataset or b"", "utf-8", "replace")))
+        return found
+
+    def note_signed(self, head: Head) -> None:
+        """A head of our own is about to be kept."""
+        with self.transaction():
+            self.execute("insert or replace into signed values (?, ?)", (str(head.address), head.sequence))
 
     # --- transactions ---
 
@@ -264,20 +275,46 @@ class DiskStore:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, durable once left. Inside another one, part of it. Raises StoreError."""
-        if self._in_transaction():
+        if self._is_changing:
+            self._check_whole()
             yield
             return
         with self._translated():
             self._db.execute("begin immediate")
+        self._is_changing = True
         try:
             yield
+            self._check_whole()
+            self.problem = ""
             with self._translated():
                 self._db.execute("commit")
         except BaseException:
+            self._forget_chunks()
             if self._in_transaction():
                 with self._translated():
                     self._db.execute("rollback")
             raise
+        finally:
+            self._is_changing = False
+
+    def _check_whole(self) -> None:
+        """Raise StoreError if SQLite has given up the transaction under way: what follows must not stand alone."""
+        if not self._in_transaction():
+            raise StoreError(f"the store in {self.folder} failed on the way; nothing was changed", hint=TRY_AGAIN)
+
+    def _forget_chunks(self) -> None:
+        """Some may have been of a transaction that is not to be."""
+        self._chunks.clear()
+        self._chunk_bytes = 0
+
+    def _write_back(self, db: apsw.Connection, name: str, pages: int) -> int:
+        """Write a long log back. What was committed is safe whether this works or not."""
+        if pages >= _LOG_PAGES_MAX:
+            try:
+                db.wal_checkpoint()
+            except apsw.Error as error:
+                self._explain(error)
+        return int(apsw.SQLITE_OK)
 
     def _in_transaction(self) -> bool:
         return bool(self._db.in_transaction)
@@ -291,43 +328,16 @@ class DiskStore:
         try:
             yield
         except apsw.Error as error:
-            raise _explain(error, self._path) from None
+            raise self._explain(error) from None
+        except UnicodeDecodeError as error:
+            raise self._explain(apsw.CorruptError(f"text that is none: {error.reason}")) from None
 
-
-def _connect(path: Path, make: bool, vfs: str | None) -> apsw.Connection:
-    create = apsw.SQLITE_OPEN_CREATE if make else 0
-    return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | create, vfs=vfs)
-
-
-def _connect_reading(path: Path) -> apsw.Connection:
-    """In a folder that cannot be written there can be no index of the log, unless there is one already.
-
-    Without a log, none is needed. With one, it must be read: it may hold the newest head.
-    """
-    try:
-        has_log = path.with_name(path.name + "-wal").stat().st_size > 0
-    except OSError:
-        has_log = False
-    mode = "mode=ro" if has_log else "immutable=1"
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-    return apsw.Connection(f"{path.absolute().as_uri()}?{mode}", flags=flags)
-
-
-def _explain(error: apsw.Error, path: Path) -> StoreError:
-    home = path.parent
-    if isinstance(error, (apsw.BusyError, apsw.LockedError)):
-        return StoreError(f"another process is writing to {home}", hint="wait until it is done, then try again")
-    if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError)):
-        return StoreError(f"the store in {home} cannot be written", hint="check the permissions of the folder")
-    if isinstance(error, apsw.FullError):
-        return StoreError(f"the disk with {home} is full; nothing was lost", hint="free some space and try again")
-    if isinstance(error, apsw.CantOpenError):
-        if os.access(home, os.X_OK) and home.is_dir() and not path.exists():
-            return StoreError(f"the store {path} is missing", hint=_RESTORE)
-        return StoreError(f"the store in {home} cannot be opened", hint="check that the folder is there and yours")
-    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
-        return StoreError(f"the store in {home} is damaged: {error}", hint=f"move {path.name} away; {_RESTORE}")
-    return StoreError(f"the store in {home} failed: {error}", hint="check the disk; what was published is still there")
+    def _explain(self, error: apsw.Error) -> StoreError:
+        """What is wrong, in our words; noted if it is the disk's fault."""
+        found = explain(error, self._path)
+        if not isinstance(error, (apsw.BusyError, apsw.LockedError)):
+            self.problem = str(found)
+        return found
 
 
 def describe_missing(cid: Cid) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pyrsistent import pmap
 
-from rhizome_index.errors import UsageError
+from rhizome_index.errors import StoreError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, Identity, sign_head
 from rhizome_index.index.manifest import Manifest, encode_manifest, new_manifest
@@ -186,9 +186,15 @@ class Publisher:
         newest = self._store.newest_head(self.address(dataset))
         if newest is not None and newest.manifest == cid:
             return newest
+        last = newest.sequence if newest else 0
+        if last < self._store.signed_sequence(self.address(dataset)):
+            raise StoreError(
+                f"the newest head of {self.address(dataset)} is lost",
+                hint="bring it back from a peer: rhizome scrub --peer /ip4/.../tcp/.../p2p/...",
+            )
         self._store.put_many([(cid, data)])
-        sequence = newest.sequence + 1 if newest else 1
-        head = sign_head(self._identity, dataset, sequence, cid, int(self._clock() * 1000))
+        head = sign_head(self._identity, dataset, last + 1, cid, int(self._clock() * 1000))
+        self._store.note_signed(head)
         self._store.put_head(head)
         return head
 

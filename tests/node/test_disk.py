@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from rhizome_index.node.home import Home
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.spill import SpillingSorter
-from rhizome_index.tree.node import encode_leaf
+from rhizome_index.tree.node import EMPTY_CHUNK, encode_leaf
 
 DECLARED = Declaration(time="created", indexes=dict(map(parse_index, ["by_tag=tags,-created", "by_author=author"])))
 
@@ -82,6 +83,28 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert not store.has(cid_of(b"a"))
 
 
+def test_a_transaction_that_sqlite_has_given_up_is_not_gone_on_with(tmp_path: Path) -> None:
+    """What follows would else be kept on its own: a head without its blocks."""
+    home = a_home(tmp_path / "home")
+    with home.open_store() as store:
+        head = sign_head(home.identity, "main", 1, cid_of(b"a"), 0)
+        for ask in (lambda: store.put_head(head), lambda: store.put_many([(cid_of(b"a"), b"a")]), lambda: None):
+            with pytest.raises(StoreError, match="nothing was changed"), store.transaction():
+                store.execute("rollback")
+                ask()
+        assert not store.all_heads() and not store.has(cid_of(b"a"))
+
+
+def test_a_chunk_of_a_transaction_that_failed_is_not_remembered(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path / "store", make=True)
+    data = EMPTY_CHUNK
+    with pytest.raises(KeyboardInterrupt), store.transaction():
+        store.put_many([(cid_of(data), data)])
+        assert store.chunk(cid_of(data)) is not None
+        raise KeyboardInterrupt
+    assert store.chunk(cid_of(data)) is None
+
+
 def test_a_second_writer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rhizome_index.node.disk._BUSY_MILLISECONDS", 1)
     one, two = DiskStore(tmp_path / "store", make=True), DiskStore(tmp_path / "store", make=True)
@@ -102,6 +125,25 @@ def test_the_key_is_for_its_owner_alone_and_made_once(tmp_path: Path) -> None:
     assert not Home(tmp_path / "home").create() and Home(tmp_path / "home").identity.peer_id == peer_id
     with pytest.raises(UsageError, match="no home"):
         _ = Home(tmp_path / "nothing").identity
+
+
+def test_the_key_lasts_before_its_home_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is synced, then its name, then the names of the folders that were made for it."""
+    synced: list[tuple[int, bool]] = []
+    home = Home(tmp_path / "new" / "home")
+    monkeypatch.setattr("os.fsync", lambda file: synced.append((os.fstat(file).st_ino, home.identity_path.exists())))
+    assert home.create()
+    places = [home.identity_path, home.path, tmp_path / "new", tmp_path]
+    assert synced == [(place.stat().st_ino, place != home.identity_path) for place in places]
+
+
+def test_a_key_that_others_can_read_is_noticed(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    assert home.exposure == ""
+    for mode in (0o640, 0o604, 0o602):
+        home.identity_path.chmod(mode)
+        assert f"{mode:04o}" in home.exposure
+    assert Home(tmp_path / "nothing").exposure == ""
 
 
 def test_any_batching_of_puts_and_deletes_gives_one_manifest(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""The tables of a store, version by version, and what a row of heads is worth after damage to the file."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from rhizome_index.errors import IntegrityError
+from rhizome_index.index.head import Head, open_head
+
+# Each brings a store of the version before it to the next one.
+SCHEMAS = (
+    """
+create table blocks (id integer primary key, digest blob not null unique, data blob not null);
+create table damaged (digest blob primary key) without rowid;
+create table heads (
+    dataset text not null, sequence integer not null, manifest blob not null, envelope blob not null,
+    primary key (dataset, sequence, envelope)
+) without rowid;
+create index heads_by_manifest on heads (manifest);
+""",
+    """
+create table follows (dataset text primary key, policy blob not null) without rowid;
+create table held (dataset text primary key, envelope blob not null) without rowid;
+create table peers (
+    address text primary key, peer_id text not null, seen_seconds real not null
+) without rowid;
+create table providers (
+    dataset text not null, peer_id text not null, seen_seconds real not null, primary key (dataset, peer_id)
+) without rowid;
+""",
+    """
+create table signed (dataset text primary key, sequence integer not null) without rowid;
+insert into signed select dataset, max(sequence) from heads group by dataset;
+""",
+)
+
+# Every dataset of which there are heads, in order, without looking at all of its heads.
+DATASETS = """
+with recursive names(name) as (
+    select min(dataset) from heads
+    union all select (select min(dataset) from heads where dataset > name) from names where name is not null
+)
+select cast(name as blob) from names where name is not null
+"""
+
+# As bytes, whatever a damaged file says they are.
+HEAD_COLUMNS = "cast(dataset as blob), cast(sequence as integer), cast(manifest as blob), cast(envelope as blob)"
+
+
+def open_row(dataset: bytes, sequence: int, manifest: bytes, envelope: bytes) -> Head:
+    """The head of a row of HEAD_COLUMNS. Raises IntegrityError unless it is signed and says what the row says."""
+    with suppress(IntegrityError):
+        head = open_head(envelope or b"")
+        if (str(head.address).encode(), head.sequence, head.manifest) == (dataset, sequence, manifest):
+            return head
+    raise IntegrityError(
+        f"a head of {str(dataset or b'', 'utf-8', 'replace')} in the store is damaged",
+        hint="set it aside and bring it again: rhizome scrub --peer /ip4/.../tcp/.../p2p/...",
+    )
