@@ -59,6 +59,7 @@ class Commands(click.Group):
         "verify": "archives",
         "export": "archives",
         "restore": "archives",
+        "scrub": "scrubbing",
         "inspect": "inspecting",
         "simulate": "simulating",
         "demo": "demo",
@@ -107,6 +108,11 @@ def common(command: Callable[..., Any]) -> Any:
         if home is not None:
             settings.home = Home.at(home)
         settings.as_json = settings.as_json or as_json
+        if exposure := settings.home.exposure:
+            from rhizome_index.cli.show import print_warning
+
+            hint = f"whoever can read it can publish in your name: chmod 600 {settings.home.identity_path}"
+            print_warning(exposure, hint, as_json=settings.as_json)
         try:
             return command(settings, **options)
         except KeyboardInterrupt:

@@ -17,6 +17,7 @@ from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.show import print_rows, summary, summary_line, to_json
 from rhizome_index.errors import RhizomeError, UnavailableError, UsageError, first_of
 from rhizome_index.index.address import Address
+from rhizome_index.limits import STORE_WATCH_SECONDS
 from rhizome_index.node.archive import write_answer
 from rhizome_index.node.cost import Cost
 from rhizome_index.query.answer import Cursor
@@ -149,12 +150,26 @@ def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, 
                     print(f"  {dataset}", flush=True)
                 for reason in sorted(node.unreachable.values()):
                     print(f"rhizome: {reason}", file=sys.stderr)
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            nursery.start_soon(_tell_problems, node)
             async for _ in signals:
                 break
+            nursery.cancel_scope.cancel()
         if not settings.as_json:
             print("stopped", file=sys.stderr)
 
     run(serve)
+
+
+async def _tell_problems(node: Node) -> None:
+    """Say so when the store cannot be written, and when it can again. Answers go on meanwhile."""
+    told = ""
+    while True:
+        if (problem := node.peer.store.problem) != told:
+            told = problem
+            text = f"{problem}; answers go on, nothing new is kept" if problem else "the store can be written again"
+            print(f"rhizome: {text}", file=sys.stderr, flush=True)
+        await trio.sleep(STORE_WATCH_SECONDS)
 
 
 def check_reached(node: Node) -> None:

@@ -107,11 +107,11 @@ def summary_line(found: dict[str, Any]) -> str:
     parts = [
         f"{found['proof'] or 'unproven'}: {proven}",
         f"head {head['sequence']}, {_age(head['age_seconds'])} old" if head["sequence"] is not None else "no head",
-        f"{_many(found['rows'], 'row')} from {_many(found['entries_scanned'], 'entry', 'entries')}",
+        f"{many(found['rows'], 'row')} from {many(found['entries_scanned'], 'entry', 'entries')}",
         f"{found['blocks_local']} blocks local, {found['blocks_remote']} remote",
     ]
     if found["peers"]:
-        parts.append(f"{size(found['bytes_received'])} in {_many(found['round_trips'], 'round trip')}")
+        parts.append(f"{size(found['bytes_received'])} in {many(found['round_trips'], 'round trip')}")
         parts.append(f"from {', '.join(peer[:8] + '…' + peer[-4:] for peer in found['peers'])}")
         parts.append(f"connected in {found['connect_seconds'] * 1000:.0f} ms")
     parts.append(f"{found['seconds'] * 1000:.1f} ms")
@@ -125,8 +125,9 @@ def size(count: int) -> str:
     return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
 
 
-def _many(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+def many(count: int, one: str, several: str = "") -> str:
+    """So many of something."""
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
 def _age(seconds: float) -> str:
@@ -147,3 +148,11 @@ def print_error(error: RhizomeError, *, as_json: bool) -> None:
         print("\n".join("  " + line for line in error.pointer().splitlines()), file=sys.stderr)
     if error.hint:
         print(f"  {printable(error.hint)}", file=sys.stderr)
+
+
+def print_warning(text: str, hint: str, *, as_json: bool) -> None:
+    """Something on stderr that should be known, though the command goes on."""
+    if as_json:
+        print(to_json({"warning": text, "hint": hint}), file=sys.stderr)
+    else:
+        print(f"rhizome: {printable(text)}\n  {printable(hint)}", file=sys.stderr)

@@ -9,13 +9,14 @@ refused for good, and the reason kept.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
 
 from rhizome_index.blocks.cid import Cid
-from rhizome_index.errors import IntegrityError, RemoteError, RhizomeError, UnavailableError
+from rhizome_index.errors import IntegrityError, RemoteError, RhizomeError, StoreError, UnavailableError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
 from rhizome_index.limits import HEADS_ASKED, HEADS_PULL_SECONDS, RETRY_SECONDS, SYNCS_AT_ONCE_MAX
@@ -34,6 +35,7 @@ class FollowState:
     newest    sequence of the newest head heard of, or None
     problem   why the last attempt failed, or empty
     refused   manifests that contradict their own records, with the reason
+    damaged   blocks that were set aside when it was last mended
     """
 
     follow: Follow
@@ -43,6 +45,7 @@ class FollowState:
     progress: Progress = field(default_factory=Progress)
     cost: Cost = field(default_factory=Cost)
     refused: dict[Cid, str] = field(default_factory=dict)
+    damaged: frozenset[Cid] = frozenset()
     is_syncing: bool = False
     hinted: trio.Event = field(default_factory=trio.Event)
     lock: trio.Lock = field(default_factory=trio.Lock)
@@ -78,7 +81,10 @@ class Follower:
         """Follow until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
-                wanted = {follow.address: follow for follow in self._register.follows()}
+                try:
+                    wanted = {follow.address: follow for follow in self._register.follows()}
+                except StoreError:  # busy or failing: what is followed goes on as it was
+                    wanted = {address: follow for address, (follow, _) in self._tasks.items()}
                 for address, (follow, scope) in list(self._tasks.items()):
                     if wanted.get(address) != follow:
                         scope.cancel()
@@ -91,7 +97,8 @@ class Follower:
                         nursery.start_soon(self._keep_following, follow, scope)
                 for address in self.states.keys() - wanted.keys():
                     del self.states[address]
-                await self._changed.wait()
+                with trio.move_on_after(HEADS_PULL_SECONDS):
+                    await self._changed.wait()
                 self._changed = trio.Event()
 
     def refresh(self) -> None:
@@ -116,8 +123,9 @@ class Follower:
                 except RhizomeError as error:
                     state.problem, failures = str(error), failures + 1
                 state.checked_at = self._clock()
-                if await self._directory.widen(follow.address):
-                    continue
+                with suppress(StoreError):
+                    if await self._directory.widen(follow.address):
+                        continue
                 pause = min(HEADS_PULL_SECONDS, RETRY_SECONDS * 2**failures) if failures else HEADS_PULL_SECONDS
                 with trio.move_on_after(pause * (0.75 + 0.5 * self._chance.random())):
                     await state.hinted.wait()
@@ -145,6 +153,7 @@ class Follower:
         if newest is None or (held is not None and held.sequence >= newest.sequence):
             if held is None:
                 raise UnavailableError(f"no peer asked knows a head of {address}")
+            await self._mend(follow, held, providers, state)
             return held
         if newest.manifest in state.refused:
             raise IntegrityError(state.refused[newest.manifest])
@@ -164,6 +173,31 @@ class Follower:
                 state.is_syncing = False
         self.on_head(head)
         return head
+
+    async def mend(self, address: Address, peers: Sequence[str]) -> None:
+        """Bring back what is missing of something that is followed. Raises RhizomeError."""
+        for follow in self._register.follows():
+            if follow.address == address:
+                state = self._state(follow)
+                async with state.lock:
+                    held = self._store.held_head(address)
+                    if held is None:
+                        await self._bring(follow, state)
+                    else:
+                        await self._bring_back(follow, held, peers, state)
+
+    async def _mend(self, follow: Follow, held: Head, peers: Sequence[str], state: FollowState) -> None:
+        """Bring back blocks that were set aside since the last look."""
+        damaged = frozenset(self._store.damaged())
+        if damaged - state.damaged:
+            await self._bring_back(follow, held, peers, state)
+        state.damaged = damaged
+
+    async def _bring_back(self, follow: Follow, held: Head, peers: Sequence[str], state: FollowState) -> None:
+        if follow.policy.kind == FULL:
+            await self._syncer.mend(held, peers, state.cost)
+        else:
+            await self._keeper.keep(held, follow.policy, peers, state.cost, Progress())
 
     async def _newest(self, address: Address, providers: list[str], state: FollowState) -> Head | None:
         """The newest head that a few providers, its publisher if there, or we know.

@@ -2,10 +2,13 @@
 
 Each need is one batch: what the store has comes from there, the rest is fetched
 and kept. Nothing has to be replayed: the walk checks each block as it would any.
+A proof is gathered even where the store cannot be written; what a follower brings
+is not, for it would be lost.
 """
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import repeat
@@ -14,7 +17,7 @@ from typing import Any
 import trio
 
 from rhizome_index.blocks.cid import Cid
-from rhizome_index.errors import UnavailableError
+from rhizome_index.errors import StoreError, UnavailableError
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.index.write import NeedRecords
 from rhizome_index.node.disk import DiskStore
@@ -42,7 +45,8 @@ class Gatherer:
     def __init__(self, store: DiskStore, fetcher: Fetcher, *, proving: bool = False) -> None:
         self._store = store
         self._buffer = BlockBuffer(store)
-        self.local = LocalSource(store, self._buffer.waiting)
+        self._unkept: dict[Cid, bytes] = {}
+        self.local = LocalSource(store, ChainMap(self._buffer.waiting, self._unkept))
         self._fetcher = fetcher
         self._proving = proving
         self.touched: dict[bytes, bytes] = {}
@@ -91,7 +95,7 @@ class Gatherer:
 
     async def manifest(self, cid: bytes) -> tuple[bytes, Manifest]:
         """A manifest by its name, and its bytes."""
-        await self._fetch([] if self._store.has(cid) else [Wanted(cid)])
+        await self._fetch([] if self.local.has(cid) else [Wanted(cid)])
         data = self.local.block(cid)
         return data, decode_manifest(data)
 
@@ -111,8 +115,8 @@ class Gatherer:
         wanted = [Wanted(*of) for of in zip(names(need), repeat(need.primary.root), need.keys, strict=False)]
         for kind in (wanted, [Wanted(item.cid) for item in wanted]):
             with suppress(UnavailableError):
-                await self._fetch([item for item in kind if not self._store.has(item.cid)])
-        if not all(self._store.has(item.cid) for item in wanted):
+                await self._fetch([item for item in kind if not self.local.has(item.cid)])
+        if not all(self.local.has(item.cid) for item in wanted):
             walk = get_many(need.primary, sorted(set(need.keys)))
             reply: Any = None
             with suppress(StopIteration):
@@ -127,4 +131,9 @@ class Gatherer:
 
     def _keep(self, blocks: Sequence[Block]) -> None:
         self.fetched += len(blocks)
-        self._store.put_many(blocks)
+        try:
+            self._store.put_many(blocks)
+        except StoreError:
+            if not self._proving:
+                raise
+            self._unkept.update(blocks)

@@ -7,6 +7,7 @@ store.sqlite   blocks and heads; made before the key, so where there is a key, a
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -47,10 +48,14 @@ class Home:
         if self.exists:
             return False
         identity = Identity(seed or os.urandom(32))
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             DiskStore(self.store_path, make=True).close()
-            return self._keep(identity)
+            was_none = self._keep(identity)
+            for folder in (self.path, *(made.parent for made in missing)):
+                _sync_folder(folder)
+            return was_none
         except (FileExistsError, NotADirectoryError):
             raise self._no_folder() from None
         except OSError as error:
@@ -76,6 +81,15 @@ class Home:
 
     def _no_folder(self) -> StoreError:
         return StoreError(f"there can be no home in {self.path}: not a folder", hint="choose another with --home")
+
+    @property
+    def exposure(self) -> str:
+        """Who else than its owner can read or write the private key; empty if nobody can."""
+        try:
+            mode = stat.S_IMODE(self.identity_path.stat().st_mode)
+        except OSError:
+            return ""
+        return f"{self.identity_path} is open to others (mode {mode:04o})" if mode & 0o077 else ""
 
     @cached_property
     def identity(self) -> Identity:
@@ -112,3 +126,12 @@ class Home:
             yield store
         finally:
             store.close()
+
+
+def _sync_folder(path: Path) -> None:
+    """Make the names in a folder last: a file that was synced is lost if its name was not."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

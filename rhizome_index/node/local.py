@@ -95,6 +95,10 @@ class LocalSource:
                 found.append(value)
         return found
 
+    def has(self, cid: Cid) -> bool:
+        """Whether a block is here, without reading it."""
+        return cid in self._fresh or self.store.has(cid)
+
     def block(self, cid: Cid) -> bytes:
         """Any block by its name."""
         data = self._fresh.get(cid) or self.store.get(cid)

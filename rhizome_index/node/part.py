@@ -18,11 +18,14 @@ from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Fetcher
 from rhizome_index.node.gather import Gatherer
 from rhizome_index.node.link import Links
+from rhizome_index.node.local import LocalSource
 from rhizome_index.node.register import INDEX, Policy
 from rhizome_index.node.sync import Progress
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
+from rhizome_index.query.execute import Found
 from rhizome_index.query.parse import parse
+from rhizome_index.query.proof import record
 from rhizome_index.query.rows import index_reader
 from rhizome_index.query.streams import Hit, RangeStream
 from rhizome_index.tree.cursor import EVERYTHING
@@ -55,6 +58,21 @@ class PartKeeper:
         candidate = (await gatherer.run(choose(query, collection, allow_scan=False))).candidate
         answer = Answer(query, collection, candidate)
         answer.finish(await gatherer.run(answer.next_walk(), answer.take))
+
+
+def check_part(store: DiskStore, head: Head, policy: Policy) -> None:
+    """Raise UnavailableError unless the part of a dataset that a policy names is all here, as of a head."""
+    source = LocalSource(store)
+    manifest = source.manifest(head.manifest)
+    if policy.kind == INDEX:
+        source.run(read_index(manifest, policy, Progress()))
+        return
+    query, _ = parse(policy.query)
+    collection = manifest.collection(query.collection)
+    answer = Answer(query, collection, source.run(choose(query, collection, allow_scan=False)).candidate)
+    for step in record(answer.next_walk(), source):
+        if isinstance(step, Found):
+            answer.take(step)
 
 
 def read_index(manifest: Manifest, policy: Policy, progress: Progress) -> Any:

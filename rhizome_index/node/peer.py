@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import trio
 from pyrsistent import PMap, pmap
 
-from rhizome_index.errors import UnavailableError, UsageError
+from rhizome_index.errors import StoreError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, Identity
 from rhizome_index.limits import READERS_MET_SECONDS, STORE_WATCH_SECONDS
@@ -90,17 +91,17 @@ class Peer:
 
     async def connect(self, addresses: Iterable[str]) -> None:
         """Connect to peers that the user names. Those that cannot be reached are noted in `unreachable`."""
-        found, failed = await self._member().directory.connect(addresses)
+        found, failed = await self.joined().directory.connect(addresses)
         self.named = tuple(dict.fromkeys([*self.named, *found]))
         self.unreachable = self.unreachable.update(failed)
 
     def serve(self) -> None:
         """Answer what others ask."""
-        self._member().server.start()
+        self.joined().server.start()
 
     async def stay(self) -> None:
         """Follow what is followed, meet peers met before, notice what other processes write; until cancelled."""
-        membership = self._member()
+        membership = self.joined()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(membership.follower.run)
             nursery.start_soon(self._meet_again)
@@ -108,32 +109,38 @@ class Peer:
             nursery.start_soon(self._meet_readers)
 
     async def _meet_again(self) -> None:
-        directory = self._member().directory
+        with suppress(StoreError):  # whom we have met is a courtesy
+            await self._meet_known()
+
+    async def _meet_known(self) -> None:
+        directory = self.joined().directory
         follows = [follow.address for follow in self.register.follows()]
         await directory.meet(self.named, follows)
         known = [address for address, peer_id in self.register.peers() if peer_id not in self.named]
         found, _ = await directory.connect(known[:16], is_hearsay=True)
         await directory.meet(found, follows)
         for address in follows:
-            self._member().follower.hint(address)
+            self.joined().follower.hint(address)
 
     async def _meet_readers(self) -> None:
         """Learn who serves what we publish, so that others can be sent there: the newest first."""
-        membership = self._member()
+        membership = self.joined()
         while True:
             await trio.sleep(READERS_MET_SECONDS)
-            for head in self.store.current_heads():
-                if head.address.publisher == self.identity.peer_id:
-                    await membership.directory.introduce(head.address)
+            with suppress(StoreError):  # the next look may work
+                for head in self.store.current_heads():
+                    if head.address.publisher == self.identity.peer_id:
+                        await membership.directory.introduce(head.address)
 
     async def _watch_store(self) -> None:
         """Another process of this home may publish, or follow something."""
-        seen = self.store.data_version()
+        seen = -1
         while True:
             await trio.sleep(STORE_WATCH_SECONDS)
-            if (now := self.store.data_version()) != seen:
-                seen = now
-                self._member().follower.refresh()
+            with suppress(StoreError):  # the next look may work
+                if (now := self.store.data_version()) != seen:
+                    seen = now
+                    self.joined().follower.refresh()
 
     # --- follows ---
 
@@ -154,14 +161,14 @@ class Peer:
         """Bring what is followed of a dataset up to date now. Raises UsageError if it is not followed."""
         for follow in self.register.follows():
             if follow.address == address:
-                return await self._member().follower.bring(follow)
+                return await self.joined().follower.bring(follow)
         raise UsageError(f"{address} is not followed", hint=f"follow it: rhizome follow {address}")
 
     # --- whom to ask ---
 
     async def providers(self, address: Address) -> list[str]:
         """Connected peers to ask about a dataset, in order: those the user named, else all that may serve it."""
-        membership = self._member()
+        membership = self.joined()
         if self.named:
             return membership.links.order(self.named)
         return await membership.directory.providers(address)
@@ -170,10 +177,11 @@ class Peer:
         """The datasets that these peers serve."""
         known: set[Address] = set()
         for peer in peers:
-            known |= (await self._member().directory.ask(peer, (), cost)).keys()
+            known |= (await self.joined().directory.ask(peer, (), cost)).keys()
         return sorted(known)
 
-    def _member(self) -> Membership:
+    def joined(self) -> Membership:
+        """Our place in the swarm. Raises UnavailableError if we have joined none."""
         if self.membership is None:
             raise UnavailableError("not on the network", hint="name a peer, or an address to listen on")
         return self.membership

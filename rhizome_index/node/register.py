@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rhizome_index.blocks import cbor
-from rhizome_index.errors import StoreError, UsageError
+from rhizome_index.errors import IntegrityError, StoreError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.schema import check_name
 from rhizome_index.limits import PEERS_REMEMBERED_MAX, PROVIDERS_REMEMBERED_MAX
@@ -52,7 +52,11 @@ class Policy:
 
     @classmethod
     def decode(cls, data: bytes) -> Policy:
-        return cls(*cbor.decode(data))
+        """Raises IntegrityError, UsageError."""
+        fields = cbor.decode(data)
+        if type(fields) is not list or [type(field) for field in fields] != [str] * 4:
+            raise IntegrityError("a way to follow that is none")
+        return cls(*fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,15 @@ class Register:
         return bool(was)
 
     def follows(self) -> list[Follow]:
-        """Everything that is followed, by address."""
-        rows = self._store.execute("select dataset, policy from follows order by dataset")
-        return [Follow(Address.parse(dataset), Policy.decode(policy)) for dataset, policy in rows]
+        """Everything that is followed, by address. What is damaged is left out, so that the others go on."""
+        found = []
+        for dataset, policy in self._store.execute(
+            "select cast(dataset as blob), cast(policy as blob) from follows order by dataset"
+        ):
+            with suppress(IntegrityError, UsageError):
+                address = Address.parse(str(dataset or b"", "utf-8", "replace"))
+                found.append(Follow(address, Policy.decode(policy or b"")))
+        return found
 
     # --- peers ---
 
@@ -133,18 +143,16 @@ class Register:
         return [peer_id for (peer_id,) in rows]
 
     def _remember(self, statement: str, values: tuple[Any, ...]) -> None:
-        try:
-            with self._store.transaction():
-                self._store.execute(statement, values)
-        except StoreError:
-            pass  # whom we have met is a courtesy to the next start
+        with suppress(StoreError), self._store.transaction():  # whom we have met is a courtesy to the next start
+            self._store.execute(statement, values)
 
     def _forget(self, table: str, rows_max: int) -> None:
         """Keep the newest only."""
-        (count,) = self._store.execute(f"select count(*) from {table}")[0]
-        if count > rows_max:
-            self._remember(
-                f"delete from {table} where seen_seconds <= "
-                f"(select seen_seconds from {table} order by seen_seconds desc limit 1 offset ?)",
-                (rows_max * 3 // 4,),
-            )
+        with suppress(StoreError):
+            (count,) = self._store.execute(f"select count(*) from {table}")[0]
+            if count > rows_max:
+                self._remember(
+                    f"delete from {table} where seen_seconds <= "
+                    f"(select seen_seconds from {table} order by seen_seconds desc limit 1 offset ?)",
+                    (rows_max * 3 // 4,),
+                )

@@ -14,6 +14,7 @@ found out here, and its head refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -31,6 +32,7 @@ from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Block, Fetcher, Wanted
 from rhizome_index.node.gather import Gatherer
 from rhizome_index.node.link import Links, SilentError
+from rhizome_index.node.mend import derive_again, fill
 from rhizome_index.node.race import Race
 from rhizome_index.node.sink import BlockBuffer, without_collecting
 from rhizome_index.node.spill import SpillingSorter
@@ -86,6 +88,12 @@ class Syncer:
         self._store.set_held(head)
         progress.phase = "done"
         return head
+
+    async def mend(self, head: Head, peers: Sequence[str], cost: Cost) -> None:
+        """Bring back what is missing of a dataset that was all here. Raises UnavailableError for what nobody has."""
+        with suppress(UnavailableError):
+            derive_again(self._store, head)
+        await fill(self._store, head, Fetcher(self._links, peers, cost))
 
     async def _ask(self, newest: Head, held: Head | None, peers: Sequence[str], cost: Cost) -> tuple[Syncing, str]:
         """What has changed, from the first peer that says so: up to the newest head if anybody has that."""

@@ -141,6 +141,7 @@ def test_a_block_with_one_bit_flipped_is_never_believed(published: Terminal, tmp
 def read_only(home: Path, mode: int) -> None:
     for path in (*home.iterdir(), home):
         path.chmod(mode | 0o111 if path.is_dir() else mode)
+    (home / "identity.key").chmod(mode & 0o700)
 
 
 @pytest.mark.parametrize("log_is_left", [False, True], ids=["at rest", "with a log"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 from rhizome_index.cli.main import Commands
+from rhizome_index.node.disk import DiskStore
 from tests.cli.terminal import DECLARED, POSTS, Terminal
 
 
@@ -102,3 +104,24 @@ def test_every_command_has_help_with_an_example(rhizome: Terminal) -> None:
         for subcommand in subcommands:
             text, _ = rhizome(*filter(None, (name, subcommand, "--help")))
             assert ("Example" in text and f"rhizome {name}".strip() in text) or name in ("init",), (name, subcommand)
+
+
+def test_a_key_that_others_can_read_is_warned_about(rhizome: Terminal) -> None:
+    rhizome("init")
+    assert rhizome("id")[1] == ""
+    (rhizome.home / "identity.key").chmod(0o644)
+    assert "chmod 600" in rhizome("id")[1]
+    assert json.loads(rhizome("id", "--json")[1])["warning"]
+
+
+def test_a_scrub_finds_what_is_damaged(rhizome: Terminal) -> None:
+    rhizome("scrub", code=2)
+    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
+    assert "whole" in rhizome("scrub")[0]
+    with closing(DiskStore(rhizome.home / "store.sqlite")) as store:
+        store.execute("update blocks set data = zeroblob(length(data))")
+    told, error = rhizome("scrub", "--json", code=5)
+    found = json.loads(told)
+    assert (found["whole"], found["damaged_blocks"], found["datasets"][0]["missing"]) == (False, found["blocks"], 1)
+    assert json.loads(error)["exit_code"] == 5
+    assert "1 block missing" in rhizome("scrub", code=5)[0]
