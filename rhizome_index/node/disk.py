@@ -24,14 +24,13 @@ from rhizome_index.blocks.cid import Cid, check_block, cid_of_digest, digest_of,
 from rhizome_index.errors import IntegrityError, RhizomeError, StoreError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, open_head
-from rhizome_index.limits import CHUNK_CACHE_BYTES
+from rhizome_index.limits import CHUNK_CACHE_BYTES, LOG_PAGES_MAX
 from rhizome_index.node.sqlite import RESTORE, TRY_AGAIN, connect, connect_reading, explain
 from rhizome_index.node.tables import DATASETS, HEAD_COLUMNS, SCHEMAS, open_row
 from rhizome_index.tree.node import Node, decode_node
 
 _PAGE_BYTES = 16384  # chunks of 4 KiB fill pages of this size well, and single edits still write little
 _BUSY_MILLISECONDS = 5000  # small writes of another process are over by then
-_LOG_PAGES_MAX = 1000  # then SQLite's log is written back into the file: 16 MiB
 
 
 class DiskStore:
@@ -309,7 +308,7 @@ class DiskStore:
 
     def _write_back(self, db: apsw.Connection, name: str, pages: int) -> int:
         """Write a long log back. What was committed is safe whether this works or not."""
-        if pages >= _LOG_PAGES_MAX:
+        if pages >= LOG_PAGES_MAX:
             try:
                 db.wal_checkpoint()
             except apsw.Error as error:
