@@ -37,6 +37,7 @@ from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.register import Policy
 from rhizome_index.node.resolve import Resolution
 from rhizome_index.query.answer import Cursor
+from rhizome_index.query.explain import Explained
 from rhizome_index.query.expr import DECLARED, NEWEST, OLDEST, Expr, Query
 from rhizome_index.query.mongo import from_mongo
 from rhizome_index.query.parse import parse
@@ -170,6 +171,17 @@ class Node:
         place = address or self.peer.publisher.address(DEFAULT_DATASET)
         cursor = Cursor.parse(after, query) if after else None
         return Results(self, place, query, cursor, scan=scan, proof=proof)
+
+    async def explain(
+        self, query: str | Query, address: Address | None = None, *, scan: bool = False
+    ) -> list[Explained]:
+        """Every way to answer a query, what each would read, and why it lost; the chosen one first."""
+        if isinstance(query, str):
+            query, _ = parse(query)
+        place = address or self.peer.publisher.address(DEFAULT_DATASET)
+        is_ours = place.publisher == self.peer_id or self.peer.membership is None
+        find_peers = None if is_ours else self.peer.providers
+        return await self.peer.resolver.explain(place, query, find_peers, allow_scan=scan)
 
 
 class Collection:

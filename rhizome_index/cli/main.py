@@ -50,6 +50,7 @@ class Commands(click.Group):
         "index": "local",
         "sample": "local",
         "query": "network",
+        "explain": "network",
         "node": "network",
         "follow": "following",
         "unfollow": "following",

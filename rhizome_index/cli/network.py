@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -86,6 +87,41 @@ def query_command(
             _say_summary(settings, results, rows)
 
     run(ask)
+
+
+@click.command(
+    "explain",
+    epilog="""\b
+Examples:
+  rhizome explain 'newest 32 posts tagged #cats and #dogs'
+  rhizome explain 'newest 32 posts tagged #cats where likes > 5' --execute
+""",
+)
+@click.argument("text")
+@click.option("--from", "source", metavar="ADDRESS", help="The dataset to ask; by default the only one there is.")
+@PEERS
+@click.option("--scan", is_flag=True, help="Allow reading everything where no index answers.")
+@click.option("--execute", is_flag=True, help="Ask it, too, and say what it really took.")
+@common
+def explain_command(
+    settings: Settings, text: str, source: str | None, peers: tuple[str, ...], scan: bool, execute: bool
+) -> None:
+    """Show every way to answer a query, what each would read, and why it lost."""
+    query, _ = parse(text)
+    address = Address.parse(source) if source else None
+
+    async def explain() -> None:
+        async with open_node(settings.home, peers=peers) as node:
+            check_reached(node)
+            place = address or await _only_dataset(node, query.collection)
+            found = await node.explain(query, place, scan=scan)
+            print_rows(list(map(asdict, found)), as_json=settings.as_json)
+            if execute:
+                results = Results(node, place, query, None, scan=scan)
+                rows = [record async for record in results]
+                _say_summary(settings, results, len(rows))
+
+    run(explain)
 
 
 def _say_summary(settings: Settings, results: Results, rows: int) -> None:

@@ -20,7 +20,7 @@ from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import StoreError, UnavailableError
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.index.write import NeedRecords
-from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.disk import DiskStore, describe_missing
 from rhizome_index.node.fetch import Block, Fetcher, Wanted
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.sink import BlockBuffer
@@ -42,7 +42,7 @@ class Gatherer:
     fetched  how many blocks came from peers
     """
 
-    def __init__(self, store: DiskStore, fetcher: Fetcher, *, proving: bool = False) -> None:
+    def __init__(self, store: DiskStore, fetcher: Fetcher | None, *, proving: bool = False) -> None:
         self._store = store
         self._buffer = BlockBuffer(store)
         self._unkept: dict[Cid, bytes] = {}
@@ -126,7 +126,9 @@ class Gatherer:
         return [self.local.block(item.cid) for item in wanted]
 
     async def _fetch(self, wanted: Sequence[Wanted]) -> None:
-        if wanted:
+        if wanted and self._fetcher is None:
+            raise UnavailableError(describe_missing(wanted[0].cid))
+        if wanted and self._fetcher is not None:
             await self._fetcher.fetch(wanted, self._keep)
 
     def _keep(self, blocks: Sequence[Block]) -> None:

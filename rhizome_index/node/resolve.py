@@ -36,6 +36,7 @@ from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice, all_candidates, find_candidate
 from rhizome_index.query.execute import Counted, Found
+from rhizome_index.query.explain import Explained, explain
 from rhizome_index.query.expr import Query
 from rhizome_index.query.proof import record
 from rhizome_index.query.rows import Row
@@ -236,6 +237,20 @@ class Resolver:
         if resolution.proof is not None:
             known = {cid for cid, _ in resolution.proof}
             resolution.proof += [block for block in gatherer.touched.items() if block[0] not in known]
+
+    async def explain(
+        self, address: Address, query: Query, find_peers: FindPeers | None, *, allow_scan: bool
+    ) -> list[Explained]:
+        """The candidates of a query, from counts that are here or at peers. Raises UnavailableError, UsageError."""
+        peers = list(await find_peers(address)) if find_peers is not None else []
+        resolution = Resolution(query, Cost())
+        head = self._store.current_head(address) or await self._newest_known(address, resolution, peers)
+        fetcher = Fetcher(self._links, peers, resolution.cost) if self._links is not None else None
+        gatherer = Gatherer(self._store, fetcher)
+        _, manifest = await gatherer.manifest(head.manifest)
+        collection = manifest.collection(query.collection)
+        found: list[Explained] = await gatherer.run(explain(query, collection, allow_scan=allow_scan))
+        return found
 
     async def _newest_known(self, address: Address, resolution: Resolution, peers: Sequence[str]) -> Head:
         """The newest head that we or these peers know; or the one a cursor names. Raises UnavailableError."""

@@ -1,0 +1,117 @@
+"""Why a query is answered the way it is: every candidate, what it would read, and why it lost.
+
+Costs are those of `choose`, in entries read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rhizome_index.errors import UsageError
+from rhizome_index.index.schema import Collection
+from rhizome_index.query.choose import Estimate, choose, estimate
+from rhizome_index.query.combine import Choice, Combination, all_candidates
+from rhizome_index.query.expr import And, Compare, Expr, Not, Query
+from rhizome_index.query.plan import ALL, PRIMARY, Candidate
+from rhizome_index.tree.walk import Walk
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One candidate.
+
+    plan      in words
+    in_range  entries in its range, exactly; of several the least (all) or the sum (any)
+    entries   entries it is expected to read, and `records` to fetch beside them
+    cost      of both, in entries
+    ordered   whether rows come in the query's order
+    verdict   "chosen", or why not
+    """
+
+    plan: str
+    in_range: int
+    entries: int
+    records: int
+    cost: int
+    ordered: bool
+    verdict: str
+
+
+def explain(query: Query, collection: Collection, *, allow_scan: bool) -> Walk[list[Explained]]:
+    """The candidates of a query, the chosen one first and then by cost. Raises UsageError for an impossible order."""
+    estimates = yield from estimate(query, collection, all_candidates(query, collection))
+    refusal = ""
+    chosen: Estimate | None = None
+    try:
+        chosen = yield from choose(query, collection, allow_scan=allow_scan)
+    except UsageError as error:
+        refusal = str(error)
+    found = [_explained(item, chosen, refusal) for item in estimates]
+    return sorted(found, key=lambda item: (item.verdict != "chosen", item.cost))
+
+
+def _explained(item: Estimate, chosen: Estimate | None, refusal: str) -> Explained:
+    candidate = item.candidate
+    if chosen is None:
+        verdict = refusal
+    elif candidate == chosen.candidate:
+        verdict = "chosen"
+    elif chosen.cost and item.cost > chosen.cost:
+        verdict = f"costs {item.cost / chosen.cost:,.1f} times as much"
+    else:
+        verdict = "costs more" if item.cost > chosen.cost else "costs as much"
+    if chosen is not None and candidate.repeats and verdict != "chosen":
+        verdict += ", and may find a record twice"
+    return Explained(
+        describe(candidate),
+        item.in_range,
+        round(item.entries),
+        round(item.records),
+        round(item.cost),
+        candidate.ordered,
+        verdict,
+    )
+
+
+def describe(candidate: Choice) -> str:
+    """A candidate in words: what is read, and which conditions are left to check."""
+    if isinstance(candidate, Combination):
+        word = " and " if candidate.plan.kind == ALL else " or "
+        text = word.join(_describe_one(part) for part in candidate.parts)
+    else:
+        text = _describe_one(candidate)
+    if candidate.residual:
+        text += " then " + _joined(candidate.residual)
+    return text
+
+
+def _describe_one(candidate: Candidate) -> str:
+    name = "primary" if candidate.access.index == PRIMARY else candidate.access.index
+    direction = " backwards" if candidate.access.reverse else ""
+    return f"{name}({_joined(candidate.bound)}){direction}"
+
+
+def _joined(terms: Sequence[Expr]) -> str:
+    return " and ".join(map(text_of, terms))
+
+
+def text_of(expr: Expr) -> str:
+    """Conditions in the text language, as far as it has their values."""
+    if isinstance(expr, Compare):
+        if expr.operator == "exists":
+            return f"{expr.path} exists" if expr.value else f"not {expr.path} exists"
+        if expr.operator == "in":
+            return f"{expr.path} in ({', '.join(map(_value, expr.value))})"
+        return f"{expr.path} {expr.operator} {_value(expr.value)}"
+    if isinstance(expr, Not):
+        return f"not ({text_of(expr.term)})"
+    word = " and " if isinstance(expr, And) else " or "
+    return "(" + word.join(map(text_of, expr.terms)) + ")"
+
+
+def _value(value: object) -> str:
+    return json.dumps(
+        value, ensure_ascii=False, default=lambda item: item.hex() if isinstance(item, bytes) else str(item)
+    )

@@ -1,0 +1,47 @@
+"""What is said of the candidates: all of them, in words, the chosen one first."""
+
+from __future__ import annotations
+
+import pytest
+
+from rhizome_index.query.explain import explain, text_of
+from rhizome_index.query.expr import Compare, Expr, Not, Or, Query, all_of
+from rhizome_index.query.parse import parse
+from tests.query.test_combine import POSTS, SOURCE, tagged
+
+
+def test_every_candidate_is_told_and_the_chosen_one_comes_first() -> None:
+    found = SOURCE.run(explain(tagged("a3", "b5"), POSTS, allow_scan=False))
+    assert found[0].verdict == "chosen" and found[0].ordered
+    assert found[0].plan == 'by_tag(tags = "a3") and by_tag(tags = "b5")'
+    assert {item.plan for item in found[1:]} == {
+        'by_tag(tags = "a3") then tags = "b5"',
+        'by_tag(tags = "b5") then tags = "a3"',
+        'primary() then tags = "a3" and tags = "b5"',
+    }
+    assert all("times as much" in item.verdict for item in found[1:])
+    assert [item.cost for item in found] == sorted(item.cost for item in found)
+    assert {item.in_range for item in found} == {150, 163, 162, 6000} & {item.in_range for item in found}
+
+
+def test_what_needs_a_scan_says_so() -> None:
+    query = Query("posts", Compare("=", "text", "x"), limit=5)
+    (only,) = SOURCE.run(explain(query, POSTS, allow_scan=False))
+    assert "a scan would read all 6,000 records" in only.verdict
+    (only,) = SOURCE.run(explain(query, POSTS, allow_scan=True))
+    assert only.verdict == "chosen"
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        Compare("=", "a.b", "x"),
+        Compare("in", "a", (1, "b", None, True)),
+        Compare("starts with", "a", 'quoted "x"'),
+        Compare("exists", "a", True),
+        Not(Compare("exists", "a", True)),
+        Or((Compare("<", "a", 1.5), all_of(Compare(">=", "b", -2), Not(Compare("!=", "c", "é"))))),
+    ],
+)
+def test_conditions_in_words_can_be_asked_again(expr: Expr) -> None:
+    assert parse(f"all posts where {text_of(expr)}")[0].where == expr
