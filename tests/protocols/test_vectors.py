@@ -164,6 +164,11 @@ def test_what_must_be_refused_is_refused(protocol: str, group: str) -> None:
     assert believed == []
 
 
+def test_an_answer_that_pauses_is_shown() -> None:
+    (paused,) = [case for case in vectors("ask")["exchanges"] if case.get("complete") is False]
+    assert paused["rows"] and paused["position"]
+
+
 def test_wanted_blocks_are_taken_as_shown() -> None:
     for case in vectors("want")["exchanges"]:
         wanting = Wanting(Want.read(asked(case)), [bytes.fromhex(cid) for cid in case["wanted"]])

@@ -23,6 +23,7 @@ from rhizome_index.wire.ask import Ask
 from rhizome_index.wire.frame import FrameReader, encode_frame
 from rhizome_index.wire.want import Want
 from tests.driving import MemorySource
+from tests.protocols.contradictions import contradictions
 from tests.protocols.dag_json import to_dag_json
 from tests.protocols.dataset import COLLECTION, HEAD, IDENTITY, MANIFEST, MANIFEST_CID, MANIFEST_DATA, RECORDS, SOURCE
 
@@ -122,6 +123,7 @@ def exchange(request: Ask, replies: list[bytes]) -> Vectors:
 TAGGED: list[Any] = ["things", ["=", "tags", "a"], "newest", 3, False]
 SORTED: list[Any] = ["things", ["=", "tags", "a"], ["m"], 4, False]
 COUNT: list[Any] = ["things", ["=", "tags", "a"], "declared", None, True]
+BY_KEY: list[Any] = ["things", ["and"], ["id"], None, False]
 FILTERED: list[Any] = ["things", ["and", ["=", "tags", "a"], ["!=", "m", 1]], "newest", None, False]
 
 
@@ -146,7 +148,7 @@ def exchanges() -> Iterator[Vectors]:
         ("an answer with residual conditions", an_ask(FILTERED), 0),
         ("a scan of the primary, with large records", an_ask(TAGGED, scan=True), -1),
         ("a known manifest and a plan", an_ask(TAGGED, manifest=MANIFEST_CID, known=True, plan=plan), 0),
-        ("a budget that ends the answer early", an_ask(FILTERED, budget=6000), 0),
+        ("a budget that ends the answer early", an_ask(BY_KEY, scan=True, budget=9000), -1),
         ("a plan that is no candidate", an_ask(TAGGED, plan=replace(plan, low=b"")), 0),
         ("a collection that is not there", an_ask(["others", *TAGGED[1:]]), 0),
     ]
@@ -188,6 +190,7 @@ def not_answers() -> Iterator[Vectors]:
     named = sign_head(IDENTITY, "others", 3, MANIFEST_CID, HEAD.time_ms)
     elsewhere = sign_head(IDENTITY, "vectors", 3, cid_of(b""), HEAD.time_ms)
     lied = proof[-1][:-1] + bytes([proof[-1][-1] ^ 1])
+    richer = cbor.encode({**cbor.decode(proof[-1]), "z": 1})
     index, low, high, reverse = fields["plan"]
     planless = {name: fields[name] for name in ("head", "manifest")}
 
@@ -219,6 +222,7 @@ def not_answers() -> Iterator[Vectors]:
         "two blocks exchanged": [open_, sent([*proof[:-2], proof[-1], proof[-2]]), end],
         "a block twice": [open_, sent([proof[0], *proof]), end],
         "a block changed": [open_, sent([*proof[:-1], lied]), end],
+        "a record with a field more": [open_, sent([*proof[:-1], richer]), end],
         "a block null": [open_, sent([*proof[:-1], None]), end],
         "a block more": [open_, sent([*proof, b"\x80"]), end],
         "complete, said to be incomplete": [open_, blocks, [NUMBER, "end", {"complete": False}]],
@@ -233,6 +237,11 @@ def not_answers() -> Iterator[Vectors]:
     yield {"name": "more than the budget", **exchange(small, replies_of(request))}
     known = an_ask(TAGGED, manifest=MANIFEST_CID, known=True)
     yield {"name": "a manifest that is known", **exchange(known, replies_of(request))}
+    for case in contradictions():
+        fields = {"head": case.head.envelope, "manifest": case.manifest, "plan": case.plan}
+        bodies = [[NUMBER, "open", fields], sent(case.blocks), end]
+        frames = [encode_frame(cbor.encode(body)) for body in bodies]
+        yield {"name": case.name, **exchange(an_ask(case.query, scan=True), frames)}
 
 
 def not_requests() -> Iterator[Vectors]:
