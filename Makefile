@@ -1,9 +1,11 @@
-# One command for each task. `make demo` and `make test` need Python 3.11 and nothing else.
+# One command for each task. `make demo` and `make test` need Python 3.11 and nothing else,
+# `make test-interop` Node.js 20 and npm too.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
+CLIENT := tests/interop/js
 
-.PHONY: demo test test-slow lint bench vectors clean
+.PHONY: demo test test-slow test-interop lint bench vectors clean
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +20,13 @@ test: $(VENV)/installed
 
 test-slow: $(VENV)/installed
 	$(RUN)/python -m pytest -m slow
+
+test-interop: $(VENV)/installed $(CLIENT)/node_modules/installed
+	$(RUN)/python -m pytest -m interop
+
+$(CLIENT)/node_modules/installed: $(CLIENT)/package.json $(CLIENT)/package-lock.json
+	cd $(CLIENT) && npm install --no-audit --no-fund
+	touch $@
 
 lint: $(VENV)/installed
 	$(RUN)/ruff check .

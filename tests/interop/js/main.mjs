@@ -1,0 +1,121 @@
+// Asks a peer: `node main.mjs MULTIADDR [ADDRESS] QUERY [--budget BYTES] [--scan]`.
+//
+// QUERY is a query's canonical form as DAG-JSON: ["posts", ["=", "tags", "cats"], "newest", 5, false]. Without an
+// ADDRESS the peer is asked which datasets it serves, which must be one. Rows are printed as lines of DAG-JSON (a
+// count as a number), what was proven as one line of JSON on stderr. Ends with 1 if an answer had to be refused.
+
+import { parseArgs } from 'node:util'
+import { Ask, BUDGET_MAX, orderRows, PROTOCOL as ASK } from './ask.mjs'
+import { Link } from './block.mjs'
+import { compare, equal, hex } from './bytes.mjs'
+import { format, parse } from './dagjson.mjs'
+import { must, PeerError, Refused, UsageError } from './errors.mjs'
+import { mustNotBeFromTheFuture } from './head.mjs'
+import { Heads, PROTOCOL as HEADS } from './heads.mjs'
+import { Peer } from './peer.mjs'
+import { makeQuery } from './query.mjs'
+import { readNode } from './tree.mjs'
+import { PROTOCOL as WANT, Want } from './want.mjs'
+
+function readArguments () {
+  const { values, positionals } = parseArgs({
+    options: { budget: { type: 'string', default: String(BUDGET_MAX) }, scan: { type: 'boolean', default: false } },
+    allowPositionals: true
+  })
+  if (![2, 3].includes(positionals.length)) throw new UsageError('what is wanted is MULTIADDR [ADDRESS] QUERY')
+  const query = makeQuery(parse(positionals.at(-1)))
+  const address = positionals.length === 3 ? positionals[1] : null
+  return { multiaddr: positionals[0], address, query, budget: Number(values.budget), scan: values.scan }
+}
+
+async function onlyDataset (peer) {
+  const { entries } = await peer.converse(HEADS, new Heads())
+  if (entries.size !== 1) throw new UsageError(`choose one of the datasets: ${[...entries.keys()].join(' ')}`)
+  return [...entries.keys()][0]
+}
+
+async function newestHead (peer, address, now) {
+  const { entries } = await peer.converse(HEADS, new Heads([address]))
+  const { heads = [] } = entries.get(address) ?? {}
+  if (heads.length === 0) throw new UsageError(`the peer knows no head of ${address}`)
+  for (const head of heads) mustNotBeFromTheFuture(head, now)
+  return { head: heads[0], equivocates: heads.length === 2 }
+}
+
+// Asks until the answer is complete: {rows, count, answers, last}.
+async function answer (peer, { address, query, budget, scan, now }, newest) {
+  const limit = query.count ? null : query.limit
+  const answers = []
+  const rows = new Map()
+  let next = {}
+  for (let complete = false; !complete;) {
+    const ask = new Ask({ address, query, limit, budget, scan, now, ...next })
+    await peer.converse(ASK, ask)
+    must(ask.head.sequence >= newest.sequence, 'a head that is older than one we know')
+    answers.push(ask)
+    // Of a plan that repeats, a record may have come in an earlier piece.
+    for (const row of ask.progress.rows) if (!rows.has(hex(row.primary))) rows.set(hex(row.primary), row)
+    const left = limit === null || !ask.candidate.ordered ? null : limit - BigInt(rows.size)
+    const { head, manifestBytes: known, candidate: { plan }, progress: { position: after } } = ask
+    next = { manifest: head.manifest, known, plan, after, limit: left }
+    complete = ask.complete
+  }
+  const last = answers.at(-1)
+  if (query.count) return { rows: [], count: last.progress.counted ?? BigInt(rows.size), answers, last }
+  const found = orderRows([...rows.values()], last.candidate, limit)
+  must(found.every((row, i) => i === 0 || compare(found[i - 1].sortKey, row.sortKey) < 0), 'rows out of order')
+  return { rows: found, answers, last }
+}
+
+// What ask has shown, fetched once more by want: the manifest and the primary's root by name, a record by its key.
+async function fetchAgain (peer, { head, manifest, manifestBytes }, query, row) {
+  const { root } = manifest.collections.get(query.collection).primary
+  const blocks = await peer.converse(WANT, Want.blocks([head.manifest, root]))
+  must(blocks.complete && blocks.blocks.every((bytes) => bytes !== null), 'blocks that the peer must have')
+  must(equal(blocks.blocks[0], manifestBytes), 'another manifest')
+  const names = [head.manifest.text, root.text]
+  must(readNode(blocks.blocks[1]).keys.length > 0 || row === undefined, 'a row of a collection without records')
+  if (row === undefined) return names
+  const link = Link.of(row.bytes)
+  const records = await peer.converse(WANT, Want.records(root, [row.primary], [link]))
+  must(records.complete && records.blocks[0] !== null, 'a record that the peer must have')
+  return [...names, link.text]
+}
+
+async function main () {
+  const given = readArguments()
+  const now = Date.now()
+  const peer = await Peer.dial(given.multiaddr)
+  try {
+    const address = given.address ?? await onlyDataset(peer)
+    const { head, equivocates } = await newestHead(peer, address, now)
+    const { rows, count, answers, last } = await answer(peer, { ...given, address, now }, head)
+    const fetched = await fetchAgain(peer, last, given.query, rows[0])
+    const lines = given.query.count ? [format(count)] : rows.map(({ record }) => format(record))
+    for (const line of lines) console.log(line)
+    console.error(JSON.stringify({
+      dataset: address,
+      sequence: Number(last.head.sequence),
+      equivocates,
+      index: last.candidate.plan[0],
+      ordered: last.candidate.ordered,
+      repeats: last.candidate.repeats,
+      residual: last.candidate.residual.length,
+      answers: answers.length,
+      blocks: answers.reduce((sum, ask) => sum + ask.blocks, 0),
+      bytes: answers.reduce((sum, ask) => sum + ask.bytes, 0),
+      fetched
+    }))
+  } finally {
+    await peer.close()
+  }
+}
+
+try {
+  await main()
+} catch (error) {
+  const kinds = [[Refused, 'refused'], [PeerError, 'the peer says'], [UsageError, 'usage']]
+  const [, kind] = kinds.find(([type]) => error instanceof type) ?? [null, 'failed']
+  console.error(`${kind}: ${kind === 'failed' ? error.stack : error.message}`)
+  process.exitCode = error instanceof Refused ? 1 : 2
+}

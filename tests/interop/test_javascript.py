@@ -1,0 +1,233 @@
+"""A client that shares no code with this program, written from the specifications alone, against a real node.
+
+Each query is asked over TCP and over WebSocket; the client replays the proof, and its rows must be those that
+plain Python finds in the source records. Beforehand it is held to the vectors, lies included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rhizome_index.cli import samples
+
+pytestmark = pytest.mark.interop
+
+CLIENT = Path(__file__).parent / "js"
+NODE_VERSION_MIN = 20
+TIMEOUT_SECONDS = 120
+Records = list[dict[str, Any]]
+
+EMOJI: Records = [json.loads(line) for line in samples.emoji()]
+POSTS: Records = list(samples.posts(3000, seed=1))
+
+
+@dataclass(frozen=True)
+class Served:
+    """A node in a process of its own."""
+
+    dataset: str
+    addresses: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A query in canonical form, what must come of it, and what must be said of how it came."""
+
+    query: list[Any]
+    expected: Callable[[], list[Any]]
+    options: tuple[str, ...] = ()
+    says: tuple[tuple[str, Any], ...] = ()
+
+
+def tagged(records: Records, *tags: str) -> Records:
+    return [record for record in records if set(tags) <= set(record["tags"])]
+
+
+def newest(records: Records) -> Records:
+    """Equal times the other way round by key, as the key takes the direction of the last term."""
+    return sorted(records, key=lambda record: (record["created"], record["id"]), reverse=True)
+
+
+def starting_with_p() -> Records:
+    return [post for post in POSTS if any(tag.startswith("p") for tag in post["tags"])]
+
+
+CASES = {
+    "tagged": Case(
+        ["emoji", ["=", "tags", "cat"], "declared", 5, False],
+        lambda: sorted(tagged(EMOJI, "cat"), key=lambda emoji: emoji["order"])[:5],
+        says=(("index", "by_tag"), ("ordered", True), ("answers", 1)),
+    ),
+    "two tags, one of them residual": Case(
+        ["posts", ["and", ["=", "tags", "photography"], ["=", "tags", "travel"]], "declared", None, False],
+        lambda: newest(tagged(POSTS, "photography", "travel")),
+        says=(("index", "by_tag"), ("residual", 1), ("ordered", True)),
+    ),
+    "newest of all": Case(
+        ["posts", ["and"], "newest", 20, False],
+        lambda: newest(POSTS)[:20],
+        says=(("index", "by_created"), ("ordered", True)),
+    ),
+    "oldest, an index read backwards": Case(
+        ["posts", ["=", "author", "alice"], "oldest", 7, False],
+        lambda: newest([post for post in POSTS if post["author"] == "alice"])[::-1][:7],
+        says=(("index", "by_author"), ("ordered", True)),
+    ),
+    "a count from inner nodes": Case(
+        ["posts", ["=", "tags", "photography"], "declared", None, True],
+        lambda: [len(tagged(POSTS, "photography"))],
+        says=(("residual", 0),),
+    ),
+    "a count of records": Case(
+        ["posts", ["and", ["=", "tags", "cats"], [">", "likes", 10]], "declared", None, True],
+        lambda: [len([post for post in tagged(POSTS, "cats") if post["likes"] > 10])],
+        says=(("residual", 1),),
+    ),
+    "sorted by the asker": Case(
+        ["posts", ["=", "tags", "travel"], ["-likes", "author"], 9, False],
+        lambda: sorted(tagged(POSTS, "travel"), key=lambda post: (-post["likes"], post["author"], post["id"]))[:9],
+        says=(("ordered", False),),
+    ),
+    "an answer that ends where it might have paused": Case(
+        ["posts", ["=", "tags", "photography"], ["-likes"], 7, False],
+        lambda: sorted(tagged(POSTS, "photography"), key=lambda post: (post["likes"], post["id"]), reverse=True)[:7],
+        says=(("answers", 1), ("ordered", False)),
+    ),
+    "a scan": Case(
+        ["posts", ["and", [">=", "likes", 100], ["not", ["in", "author", ["alice", "bob"]]]], ["text"], None, False],
+        lambda: sorted(
+            (post for post in POSTS if post["likes"] >= 100 and post["author"] not in ("alice", "bob")),
+            key=lambda post: (post["text"], post["id"]),
+        ),
+        options=("--scan",),
+        says=(("ordered", False), ("residual", 2)),
+    ),
+    "in order, in many answers": Case(
+        ["posts", ["=", "tags", "photography"], "newest", 600, False],
+        lambda: newest(tagged(POSTS, "photography"))[:600],
+        options=("--budget", "60000"),
+        says=(("index", "by_tag"), ("ordered", True)),
+    ),
+    "records that come more than once, in many answers": Case(
+        ["posts", ["starts with", "tags", "p"], "declared", None, True],
+        lambda: [len(starting_with_p())],
+        options=("--scan", "--budget", "60000"),
+        says=(("index", "by_tag"), ("repeats", True)),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    """The JavaScript engine. Where it is missing these tests fail: they were asked for by name."""
+    found = shutil.which("node")
+    if found is None:
+        pytest.fail(f"node is not on the PATH: these tests need Node.js {NODE_VERSION_MIN} or later")
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+    if int(version.removeprefix("v").split(".")[0]) < NODE_VERSION_MIN:
+        pytest.fail(f"node is {version.strip()}: these tests need Node.js {NODE_VERSION_MIN} or later")
+    if not (CLIENT / "node_modules").exists():
+        pytest.fail("the client's libraries are not installed: run `make test-interop`")
+    return found
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    home = tmp_path_factory.mktemp("home")
+    rhizome = [sys.executable, "-m", "rhizome_index.cli", "--home", str(home), "--json"]
+    publish(rhizome, EMOJI, "emoji", "--order", "order", "--index", "by_tag=tags,order")
+    indexes = [
+        f"--index={index}" for index in ("by_tag=tags,-created", "by_author=author,-created", "by_created=-created")
+    ]
+    publish(rhizome, POSTS, "posts", "--time", "created", "--order", "-created", *indexes)
+    listen = ["--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0.0.1/tcp/0/ws"]
+    with subprocess.Popen([*rhizome, "node", *listen], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            said = json.loads(process.stdout.readline())
+            tcp, websocket = said["addresses"]
+            assert re.search(r"/tcp/\d+/p2p/", tcp) and re.search(r"/tcp/\d+/ws/p2p/", websocket)
+            yield Served(f"rhizome:{said['peer_id']}/main", {"tcp": tcp, "websocket": websocket})
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def publish(rhizome: list[str], records: Records, collection: str, *options: str) -> None:
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    subprocess.run(
+        [*rhizome, "import", collection, "-", *options], input=lines, text=True, check=True, capture_output=True
+    )
+
+
+def run(node: str, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [node, str(CLIENT / program), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        env={name: value for name, value in os.environ.items() if name not in ("NODE_OPTIONS", "DEBUG")},
+    )
+
+
+def test_the_client_is_held_to_the_vectors(node: str) -> None:
+    """Among them every answer that must be refused, fed to the conversations that the queries below use."""
+    checked = run(node, "vectors.mjs")
+    assert checked.returncode == 0, checked.stderr
+    for refused in ("ask not_answers", "want not_answers", "heads not_answers", "tree not_trees", "head not_heads"):
+        (held, cases) = re.search(rf"^{refused}: (\d+) of (\d+)$", checked.stdout, re.MULTILINE).groups()  # type: ignore[union-attr]
+        assert held == cases != "0"
+
+
+@pytest.mark.parametrize("transport", ["tcp", "websocket"])
+@pytest.mark.parametrize("name", CASES)
+def test_rows_are_those_of_the_source_records(node: str, served: Served, transport: str, name: str) -> None:
+    case = CASES[name]
+    expected = case.expected()
+    assert expected and expected != [0]
+    asked = run(node, "main.mjs", served.addresses[transport], json.dumps(case.query), *case.options)
+    assert asked.returncode == 0, asked.stderr
+    assert [json.loads(line) for line in asked.stdout.splitlines()] == expected
+    summary = json.loads(asked.stderr)
+    assert summary["dataset"] == served.dataset and summary["sequence"] == 2
+    assert {field: summary[field] for field, _ in case.says} == dict(case.says)
+    assert (summary["answers"] > 2) == ("--budget" in case.options)
+    # By want: the manifest, the primary's root and, if there were rows, a record by its primary key.
+    assert len(summary["fetched"]) == (2 if case.query[-1] else 3)
+
+
+def test_a_dataset_may_be_named(node: str, served: Served) -> None:
+    query = json.dumps(CASES["tagged"].query)
+    named = run(node, "main.mjs", served.addresses["tcp"], served.dataset, query)
+    assert named.returncode == 0 and len(named.stdout.splitlines()) == 5
+    other = run(node, "main.mjs", served.addresses["tcp"], served.dataset.replace("/main", "/other"), query)
+    assert other.returncode == 2 and "knows no head" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        (["nothing", ["and"], "declared", 1, False], "refused: no collection called 'nothing'"),
+        (["posts", [">", "likes", 100], ["likes"], 1, False], "refused: no index answers this"),
+    ],
+)
+def test_what_the_node_refuses_is_told(node: str, served: Served, query: list[Any], says: str) -> None:
+    asked = run(node, "main.mjs", served.addresses["websocket"], json.dumps(query))
+    assert asked.returncode == 2 and says in asked.stderr and not asked.stdout
+
+
+def test_another_peer_at_the_address_is_not_believed(node: str, served: Served) -> None:
+    wrong = re.sub(r"/p2p/.*", "/p2p/12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB", served.addresses["tcp"])
+    asked = run(node, "main.mjs", wrong, json.dumps(CASES["tagged"].query))
+    assert asked.returncode == 2 and not asked.stdout
