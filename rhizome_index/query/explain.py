@@ -90,7 +90,7 @@ def describe(candidate: Choice) -> str:
 def _describe_one(candidate: Candidate) -> str:
     name = "primary" if candidate.access.index == PRIMARY else candidate.access.index
     direction = " backwards" if candidate.access.reverse else ""
-    return f"{name}({_joined(candidate.bound)}){direction}"
+    return f"{name}({_joined(candidate.bound)}){direction}" if candidate.bound else f"all of {name}{direction}"
 
 
 def _joined(terms: Sequence[Expr]) -> str:

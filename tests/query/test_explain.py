@@ -18,7 +18,7 @@ def test_every_candidate_is_told_and_the_chosen_one_comes_first() -> None:
     assert {item.plan for item in found[1:]} == {
         'by_tag(tags = "a3") then tags = "b5"',
         'by_tag(tags = "b5") then tags = "a3"',
-        'primary() then tags = "a3" and tags = "b5"',
+        'all of primary then tags = "a3" and tags = "b5"',
     }
     assert all("times as much" in item.verdict for item in found[1:])
     assert [item.cost for item in found] == sorted(item.cost for item in found)
