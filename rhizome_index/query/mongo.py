@@ -10,7 +10,7 @@ from rhizome_index.errors import UsageError
 from rhizome_index.query.expr import And, Compare, Expr, Not, Or, all_of
 
 _OPERATORS = {"$eq": "=", "$ne": "!=", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
-_OTHERS = ("$in", "$nin", "$exists", "$not")
+_OTHERS = ("$in", "$nin", "$all", "$exists", "$not")
 _COMBINE = ("$and", "$or", "$nor")
 
 
@@ -42,6 +42,8 @@ def _at_path(path: str, value: Any) -> Expr:
         elif name in ("$in", "$nin") and isinstance(operand, list | tuple):
             among = Compare("in", path, tuple(operand))
             terms.append(among if name == "$in" else Not(among))
+        elif name == "$all" and isinstance(operand, list | tuple) and operand:
+            terms += [Compare("=", path, item) for item in operand]
         elif name == "$exists" and isinstance(operand, bool):
             terms.append(Compare("exists", path, operand))
         elif name == "$not":

@@ -134,6 +134,12 @@ class _Reader(Transformer[Token, Any]):
     def among(self, children: list[Any]) -> Expr:
         return Compare("in", children[0], tuple(value for value, _ in children[2:]))
 
+    def any_of(self, children: list[Any]) -> Expr:
+        return Compare("in", children[0], tuple(value for value, _ in children[3:]))
+
+    def all_of(self, children: list[Any]) -> Expr:
+        return all_of(*(Compare("=", children[0], value) for value, _ in children[3:]))
+
     def starts(self, children: list[Any]) -> Expr:
         return Compare("starts with", children[0], self._literal(children[3]))
 
