@@ -47,7 +47,7 @@ async def heavy_churn(sim: Simulation) -> None:
     async def go_on() -> None:
         while sim.world.now < end:
             await sim.sleep(sim["every_seconds"])
-            if publisher.node is not None and publisher.host.disk.fuse is None:
+            if publisher.is_alive and publisher.host.disk.fuse is None:
                 sim.publish_more(publisher, 2, edits=2)
 
     await sim.together([go_on, *(partial(live_and_die, member) for member in members)])

@@ -97,6 +97,7 @@ class Member:
         self.node: Node | None = None
         self.starts = 0
         self.started_at = 0.0
+        self.generation = 0  # of its disk, when it was started
         self.scope = trio.CancelScope()
         self.gone = trio.Event()
         self.named: tuple[str, ...] = ()
@@ -110,6 +111,11 @@ class Member:
     def dataset(self) -> Address:
         """What it publishes, if it publishes."""
         return Address(self.peer_id, DEFAULT_DATASET)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs, and its disk does."""
+        return self.node is not None and self.generation == self.host.disk.generation
 
     @property
     def running(self) -> Node:
@@ -148,7 +154,7 @@ class Cluster:
 
     def running(self) -> list[Member]:
         """Members that run, in the order of their making."""
-        return [member for member in self.members.values() if member.node is not None]
+        return [member for member in self.members.values() if member.is_alive]
 
     async def start(self, member: Member, named: Sequence[Member] = (), met: Sequence[Member] = ()) -> Node:
         """Start a member, or start it again.
@@ -167,7 +173,7 @@ class Cluster:
     async def _live(self, member: Member, started: trio.Event) -> None:
         """One life of a member."""
         world, host = self.world, member.host
-        generation = host.disk.generation
+        generation = member.generation = host.disk.generation
         store = DiskStore(Path(member.folder) / "store.sqlite", make=True, vfs=self.vfs)
         peer = Peer(store, member.identity, world.clock, world.chance("peer", member.name, member.starts))
         member.starts += 1

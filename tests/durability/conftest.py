@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture(autouse=True, scope="package")
 def _short_log() -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rhizome_index.node.disk._LOG_PAGES_MAX", 12)
+        patch.setattr("rhizome_index.node.disk.LOG_PAGES_MAX", 12)
         yield
 
 

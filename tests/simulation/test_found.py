@@ -45,6 +45,7 @@ def test_a_node_that_starts_offline_finds_its_way_later(how: str) -> None:
     assert broken(play(main)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_peers_that_are_behind_do_not_keep_a_follower_behind(seed: int) -> None:
     async def main(sim: Simulation) -> None:
@@ -65,6 +66,7 @@ def test_peers_that_are_behind_do_not_keep_a_follower_behind(seed: int) -> None:
     assert broken(play(main, seed)) == []
 
 
+@pytest.mark.slow
 def test_a_crowd_carries_itself() -> None:
     """The publisher learns who has its dataset, and newcomers fetch from those too."""
 
@@ -80,6 +82,7 @@ def test_a_crowd_carries_itself() -> None:
     assert broken(play(main)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_peers_that_were_cut_off_together_do_not_stay_behind_together(seed: int) -> None:
     async def main(sim: Simulation) -> None:
@@ -95,6 +98,7 @@ def test_peers_that_were_cut_off_together_do_not_stay_behind_together(seed: int)
     assert broken(play(main, seed)) == []
 
 
+@pytest.mark.slow
 def test_a_crowd_that_keeps_silent_is_passed_over() -> None:
     async def main(sim: Simulation) -> None:
         publisher = await sim.publish(20)

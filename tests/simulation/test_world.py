@@ -1,0 +1,83 @@
+"""Worlds: virtual time, an agenda in order, chance that is nobody else's, and a scheduler that can be seeded."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import trio
+
+from rhizome_index.errors import RhizomeError
+from rhizome_index.simulation.world import EPOCH_SECONDS, World
+
+
+def test_things_happen_when_they_are_due_and_in_their_order() -> None:
+    happened: list[tuple[str, float]] = []
+    world = World(1)
+
+    def note(name: str) -> None:
+        happened.append((name, world.now))
+        world.trace.note("note", name)
+
+    async def main() -> None:
+        world.at(5.0, note, "third")
+        world.at(2.0, note, "first")
+        world.at(2.0, note, "second")
+        await trio.sleep(3)
+        world.after(1.0, note, "between")
+        world.at(0.0, note, "late")
+        await trio.sleep(10)
+        assert world.clock() == EPOCH_SECONDS + 13
+
+    world.run(main)
+    assert happened == [("first", 2.0), ("second", 2.0), ("late", 3.0), ("between", 4.0), ("third", 5.0)]
+    assert world.trace.events == 5
+
+
+def tasks_of(seed: int) -> str:
+    """The trace of many tasks that wait for the same moments."""
+    world = World(seed)
+
+    async def task(name: str) -> None:
+        for _ in range(5):
+            await trio.sleep(1)
+            world.trace.note("woke", name)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(task, str(number))
+
+    world.run(main)
+    return world.trace.digest
+
+
+def test_the_scheduler_is_seeded() -> None:
+    assert tasks_of(1) == tasks_of(1)
+    assert tasks_of(1) != tasks_of(2)
+
+
+def test_each_has_a_chance_of_its_own() -> None:
+    world = World(7)
+    assert world.chance("a", 1).random() == World(7).chance("a", 1).random()
+    others = {World(8).chance("a", 1).random(), world.chance("a", 2).random(), world.chance("b", 1).random()}
+    assert world.chance("a", 1).random() not in others and len(others) == 3
+
+
+@pytest.mark.parametrize("name", ["_r", "_ALLOW_DETERMINISTIC_SCHEDULING"])
+def test_a_trio_that_cannot_be_seeded_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delattr(sys.modules["trio._core._run"], name)
+
+    async def main() -> None:
+        raise AssertionError
+
+    with pytest.raises(RhizomeError, match="cannot be scheduled from a seed"):
+        World(1).run(main)
+
+
+def test_what_main_raises_comes_through() -> None:
+    async def main() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        World(1).run(main)
