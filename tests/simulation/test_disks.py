@@ -44,7 +44,7 @@ def test_what_was_committed_survives_a_loss_of_power_at_any_write(fuse: int, see
     system, disk = FileSystem(), a_disk(seed)
     try:
         path = Path(system.add("home", disk)) / "store.sqlite"
-        store = DiskStore(path, vfs=system.name)
+        store = DiskStore(path, make=True, vfs=system.name)
         disk.fuse = fuse
         committed = []
         try:
@@ -59,7 +59,7 @@ def test_what_was_committed_survives_a_loss_of_power_at_any_write(fuse: int, see
             store.put_many(blocks_of(99))
         close(store)
         disk.fuse = None
-        again = DiskStore(path, vfs=system.name)
+        again = DiskStore(path, make=True, vfs=system.name)
         found = [data for _, data in again.all_blocks()]
         wanted = [data for _, data in blocks_of(*range(12))]
         assert found in (wanted[: len(committed)], wanted[: len(committed) + 1])
@@ -72,14 +72,14 @@ def test_what_was_committed_survives_a_loss_of_power_at_any_write(fuse: int, see
 def test_a_kill_keeps_what_was_written(files: FileSystem) -> None:
     disk = a_disk()
     path = Path(files.add("home", disk)) / "store.sqlite"
-    store = DiskStore(path, vfs=files.name)
+    store = DiskStore(path, make=True, vfs=files.name)
     store.execute("pragma synchronous = off")
     store.put_many(blocks_of(1, 2))
     disk.kill()
     with pytest.raises(StoreError):
         store.put_many(blocks_of(3))
     close(store)
-    again = DiskStore(path, vfs=files.name)
+    again = DiskStore(path, make=True, vfs=files.name)
     assert len(list(again.all_blocks())) == 2
     again.close()
 
@@ -89,13 +89,13 @@ def test_without_syncs_a_loss_of_power_loses(files: FileSystem) -> None:
     for seed in range(5):
         disk = a_disk(seed)
         path = Path(files.add(f"home-{seed}", disk)) / "store.sqlite"
-        store = DiskStore(path, vfs=files.name)
+        store = DiskStore(path, make=True, vfs=files.name)
         store.execute("pragma synchronous = off")
         store.put_many(blocks_of(*range(10)))
         disk.cut_power()
         close(store)
         try:
-            again = DiskStore(path, vfs=files.name)
+            again = DiskStore(path, make=True, vfs=files.name)
             lost += len(list(again.all_blocks())) < 10
             close(again)
         except StoreError:
@@ -105,7 +105,7 @@ def test_without_syncs_a_loss_of_power_loses(files: FileSystem) -> None:
 
 def test_work_takes_its_time(files: FileSystem) -> None:
     disk = Disk(lambda: 100.0, random.Random(1), Speed(0.001, 0.01, 0.1))
-    store = DiskStore(Path(files.add("home", disk)) / "store.sqlite", vfs=files.name)
+    store = DiskStore(Path(files.add("home", disk)) / "store.sqlite", make=True, vfs=files.name)
     before, syncs = disk.busy_until, disk.syncs
     assert before > 100.0
     store.put_many(blocks_of(1))
@@ -115,7 +115,9 @@ def test_work_takes_its_time(files: FileSystem) -> None:
 
 
 def test_two_disks_are_two(files: FileSystem) -> None:
-    one, other = (DiskStore(Path(files.add(name, a_disk())) / "s.sqlite", vfs=files.name) for name in ("a", "b"))
+    one, other = (
+        DiskStore(Path(files.add(name, a_disk())) / "s.sqlite", make=True, vfs=files.name) for name in ("a", "b")
+    )
     one.put_many(blocks_of(1))
     assert len(list(one.all_blocks())) == 1 and not list(other.all_blocks())
     one.close()
