@@ -10,7 +10,7 @@ from rhizome_index.simulation.scenario import Simulation, scenario
 from rhizome_index.simulation.workload import spread
 
 
-@scenario(peers=24, minutes=3, posts=300, every_seconds=20, uplink=500_000, share_max=0.5)
+@scenario(peers=16, minutes=2, posts=300, every_seconds=20, uplink=500_000, share_max=0.5)
 async def flash_crowd(sim: Simulation) -> None:
     publisher = await sim.publish(sim["posts"], place=sim.place(up_bytes_per_second=float(sim["uplink"])))
 

@@ -12,7 +12,7 @@ from rhizome_index.simulation.scenario import Simulation, scenario
 from rhizome_index.simulation.workload import draw
 
 
-@scenario(peers=12, minutes=2, publishers=3, follows=2, posts=60, every_seconds=15, asks=2)
+@scenario(peers=10, minutes=1.5, publishers=3, follows=2, posts=60, every_seconds=15, asks=2)
 async def follow_many(sim: Simulation) -> None:
     publishers = [await sim.publish(sim["posts"], f"publisher-{number}") for number in range(sim["publishers"])]
 

@@ -11,7 +11,7 @@ from rhizome_index.simulation.cluster import Member
 from rhizome_index.simulation.scenario import Simulation, scenario
 
 
-@scenario(peers=8, minutes=3, posts=60, life_seconds=25, pause_seconds=8, every_seconds=4)
+@scenario(peers=6, minutes=2, posts=60, life_seconds=25, pause_seconds=8, every_seconds=4)
 async def heavy_churn(sim: Simulation) -> None:
     publisher = await sim.publish(sim["posts"])
     members = [publisher]

@@ -12,7 +12,7 @@ from rhizome_index.simulation.scenario import Simulation, scenario
 from rhizome_index.simulation.workload import draw
 
 
-@scenario(peers=12, minutes=2, posts=150, lying=50, rate=0.3, readers=6, asks=4)
+@scenario(peers=10, minutes=1, posts=150, lying=50, rate=0.3, readers=6, asks=4)
 async def liars(sim: Simulation) -> None:
     publisher = await sim.publish(sim["posts"])
     servers = []

@@ -11,7 +11,7 @@ from rhizome_index.simulation.report import percentiles
 from rhizome_index.simulation.scenario import Simulation, scenario
 
 
-@scenario(peers=8, minutes=2, posts=150, slow=4, sync_ms=400, read_ms=50, readers=4, asks=40)
+@scenario(peers=6, minutes=1, posts=150, slow=3, sync_ms=400, read_ms=50, readers=4, asks=25)
 async def slow_disks(sim: Simulation) -> None:
     publisher = await sim.publish(sim["posts"])
     slow_speed = Speed(sim["read_ms"] / 1000, sim["read_ms"] / 1000, sim["sync_ms"] / 1000)
