@@ -244,7 +244,7 @@ class Equivocator(Spoiler):
     def split(self, cluster: Cluster, member: Member, one: Changes, other: Changes) -> None:
         """From now on there are two stories, with the same sequences."""
         peer = member.running.peer
-        store = DiskStore(Path(member.folder) / "other.sqlite", vfs=cluster.vfs)
+        store = DiskStore(Path(member.folder) / "other.sqlite", make=True, vfs=cluster.vfs)
         store.put_many(peer.store.all_blocks())
         before = peer.store.newest_head(member.dataset)
         assert before is not None
