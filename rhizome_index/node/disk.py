@@ -21,7 +21,7 @@ from typing import Any
 import apsw
 
 from rhizome_index.blocks.cid import Cid, check_block, cid_of_digest, digest_of, format_cid
-from rhizome_index.errors import IntegrityError, RhizomeError, StoreError, UsageError
+from rhizome_index.errors import IntegrityError, StoreError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, open_head
 from rhizome_index.limits import CHUNK_CACHE_BYTES, LOG_PAGES_MAX
@@ -149,6 +149,20 @@ class DiskStore:
                 ((cid[4:], data) for cid, data in blocks),
             )
 
+    def put_fetched(self, blocks: Iterable[tuple[Cid, bytes]]) -> None:
+        """Keep blocks that can be fetched again: a kill loses none of them, a power cut perhaps the last ones.
+
+        What is committed after them in the other way makes them last too.
+        """
+        if self._is_changing:
+            self.put_many(blocks)
+            return
+        self.execute("pragma synchronous = normal")
+        try:
+            self.put_many(blocks)
+        finally:
+            self.execute("pragma synchronous = full")
+
     def count_blocks(self) -> tuple[int, int]:
         """How many blocks there are, and their bytes."""
         with self._translated():
@@ -168,12 +182,9 @@ class DiskStore:
             return [cid_of_digest(digest) for (digest,) in rows]
 
     def _set_aside(self, cid: Cid) -> None:
-        try:
-            with self.transaction():
-                self._db.execute("insert or ignore into damaged values (?)", (digest_of(cid),))
-                self._db.execute("delete from blocks where digest = ?", (digest_of(cid),))
-        except RhizomeError:
-            pass  # a store that cannot be written still must not give wrong bytes
+        with suppress(StoreError), self.transaction():  # a store that cannot be written gives no wrong bytes either
+            self.execute("insert or ignore into damaged values (?)", (digest_of(cid),))
+            self.execute("delete from blocks where digest = ?", (digest_of(cid),))
 
     # --- heads ---
 
@@ -243,26 +254,6 @@ class DiskStore:
     def _heads(self, condition: str, values: tuple[Any, ...]) -> list[Head]:
         rows = self.execute(f"select {HEAD_COLUMNS} from heads {condition}", values)
         return [open_row(*row) for row in rows]
-
-    # --- sequences ---
-
-    def signed_sequence(self, address: Address) -> int:
-        """The highest sequence of this home's own that was signed here; it is kept apart from the heads."""
-        rows = self.execute("select cast(sequence as integer) from signed where dataset = ?", (str(address),))
-        return int(rows[0][0] or 0) if rows else 0
-
-    def signed_addresses(self) -> list[Address]:
-        """Datasets of which a head was signed here."""
-        found = []
-        for (dataset,) in self.execute("select cast(dataset as blob) from signed"):
-            with suppress(UsageError):
-                found.append(Address.parse(str(dataset or b"", "utf-8", "replace")))
-        return found
-
-    def note_signed(self, head: Head) -> None:
-        """A head of our own is about to be kept."""
-        with self.transaction():
-            self.execute("insert or replace into signed values (?, ?)", (str(head.address), head.sequence))
 
     # --- transactions ---
 

@@ -1,7 +1,7 @@
 """Blocks by name from several peers at once.
 
 Promises: each block is checked against its name before anybody sees it, and given
-once; what one peer lacks is asked of the next; a peer that lies, is gone or is too
+once, as soon as it is here; what one peer lacks is asked of the next; a peer that lies, is gone or is too
 slow loses its part to the others; when nothing is left to hand out, what the
 slowest has been asked for is asked of an idle peer too, and the first answer
 counts. So one bad provider among several costs little.
@@ -12,7 +12,7 @@ Does not know: what blocks mean, where they go, who is worth asking.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -22,10 +22,9 @@ from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError,
 from rhizome_index.limits import ANSWER_SILENCE_SECONDS, FETCH_JOB_WANTS, FETCH_JOBS_PER_PEER, FETCH_LATE_SECONDS
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.link import Links
-from rhizome_index.wire.want import PROTOCOL, Want, Wanting
+from rhizome_index.wire.want import PROTOCOL, OnBlocks, Want, Wanting
 
 Block = tuple[Cid, bytes]
-OnBlocks = Callable[[Sequence[Block]], None]
 
 _LATE = 2.0  # times the mean duration of a job: then an idle peer is asked for the same
 _LATE_SECONDS_MIN = 0.05  # less is noise
@@ -84,19 +83,21 @@ class Fetcher:
                     return
                 await jobs.wait(peer)
                 continue
-            found = await self._ask(peer, job)
+            found = await self._ask(peer, job, jobs)
+            if jobs.problem is not None:
+                raise jobs.problem
             if found is not None:
                 jobs.deliver(job, peer, found)
             elif not job.is_over:
                 jobs.give_back(job, peer)
 
-    async def _ask(self, peer: str, job: _Job) -> list[tuple[Cid, bytes | None]] | None:
-        """What a peer answers to a job; None if it cannot or need not do it."""
+    async def _ask(self, peer: str, job: _Job, jobs: _Jobs) -> list[tuple[Cid, bytes | None]] | None:
+        """What a peer answers to a job; None if it cannot or need not do it. Blocks have been taken by then."""
         first = job.wanted[0]
         names = [item.cid if first.root is None else item.key for item in job.wanted]
         cids = [item.cid for item in job.wanted]
         want = Want(first.root, tuple(names))
-        wanting = Wanting(want, cids)
+        wanting = Wanting(want, cids, jobs.take_blocks)
         self._cost.note_request(peer)
         job.begin(peer)
         patience = ANSWER_SILENCE_SECONDS if len(self._peers) > 1 else None
@@ -132,7 +133,10 @@ class _Job:
 
 
 class _Jobs:
-    """What is left of one fetch, and who is at it."""
+    """What is left of one fetch, and who is at it.
+
+    problem  why blocks could not be given on
+    """
 
     def __init__(self, wanted: Sequence[Wanted], on_blocks: OnBlocks) -> None:
         self.left = {item.cid: item for item in wanted}
@@ -143,6 +147,16 @@ class _Jobs:
         self._changed = trio.Event()
         self._done = 0
         self._seconds = 0.0
+        self.problem: RhizomeError | None = None
+
+    def take_blocks(self, blocks: Sequence[Block]) -> None:
+        """Some blocks have come, of whatever job: they are given on, each once."""
+        fresh = [block for block in blocks if self.left.pop(block[0], None) is not None]
+        try:
+            if fresh and self.problem is None:
+                self._on_blocks(fresh)
+        except RhizomeError as error:  # not the fault of the peer whose answer is being read
+            self.problem = error
 
     def take(self, peer: str) -> _Job | None:
         """A job for a peer: one that waits, or one that another peer is late with."""
@@ -170,19 +184,15 @@ class _Jobs:
             await self._changed.wait()
 
     def deliver(self, job: _Job, peer: str, found: Sequence[tuple[Cid, bytes | None]]) -> None:
-        """A peer has answered a job, maybe in part."""
+        """A peer has answered a job, maybe in part; its blocks have been taken."""
         if job.is_over:
             return
         self._done += 1
         self._seconds += trio.current_time() - job.begun_at
-        blocks = [(cid, data) for cid, data in found if data is not None and cid in self.left]
         for cid, data in found:
             if data is None:
                 self._refused.setdefault(cid, set()).add(peer)
-            else:
-                self.left.pop(cid, None)
         self._end(job)
-        self._on_blocks(blocks)
 
     def give_back(self, job: _Job, peer: str) -> None:
         """A peer cannot do a job."""

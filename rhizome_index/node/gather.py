@@ -134,7 +134,7 @@ class Gatherer:
     def _keep(self, blocks: Sequence[Block]) -> None:
         self.fetched += len(blocks)
         try:
-            self._store.put_many(blocks)
+            self._store.put_fetched(blocks)
         except StoreError:
             if not self._proving:
                 raise

@@ -40,7 +40,9 @@ async def fill(store: DiskStore, head: Head, fetcher: Fetcher) -> None:
     problem: UnavailableError | None = None
     while missing := [place for place, data in reach(store, places, seen) if data is None]:
         try:
-            await fetcher.fetch([Wanted(cid) for cid in dict.fromkeys(place.cid for place in missing)], store.put_many)
+            await fetcher.fetch(
+                [Wanted(cid) for cid in dict.fromkeys(place.cid for place in missing)], store.put_fetched
+            )
         except UnavailableError as error:
             problem = problem or error
         places = [place for place in missing if store.has(place.cid)]

@@ -34,6 +34,7 @@ from rhizome_index.index.write import MemorySorter, RecordWalk, Sorter, add_inde
 from rhizome_index.limits import COLLECTIONS_MAX, INDEXES_MAX, SORT_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
+from rhizome_index.node.signed import Signed
 from rhizome_index.node.sink import BlockBuffer, without_collecting
 from rhizome_index.node.spill import SpillingSorter
 from rhizome_index.tree.build import Sink
@@ -72,6 +73,7 @@ class Publisher:
         self._identity = identity
         self._clock = clock
         self._source = LocalSource(store)
+        self._signed = Signed(store)
 
     def address(self, name: str) -> Address:
         return Address(self._identity.peer_id, check_name(name, "a dataset"))
@@ -187,14 +189,14 @@ class Publisher:
         if newest is not None and newest.manifest == cid:
             return newest
         last = newest.sequence if newest else 0
-        if last < self._store.signed_sequence(self.address(dataset)):
+        if last < self._signed.last(self.address(dataset)):
             raise StoreError(
                 f"the newest head of {self.address(dataset)} is lost",
                 hint="bring it back from a peer: rhizome scrub --peer /ip4/.../tcp/.../p2p/...",
             )
         self._store.put_many([(cid, data)])
         head = sign_head(self._identity, dataset, last + 1, cid, int(self._clock() * 1000))
-        self._store.note_signed(head)
+        self._signed.note(head)
         self._store.put_head(head)
         return head
 

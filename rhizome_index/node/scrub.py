@@ -26,6 +26,7 @@ from rhizome_index.node.mend import derive_again, fill, missing_blocks
 from rhizome_index.node.part import check_part
 from rhizome_index.node.peer import Peer
 from rhizome_index.node.register import FULL, Policy, Register
+from rhizome_index.node.signed import Signed
 from rhizome_index.node.sqlite import RESTORE
 from rhizome_index.node.tables import HEAD_COLUMNS, open_row
 
@@ -165,7 +166,7 @@ def _read_heads(store: DiskStore, found: Scrubbed) -> None:
 def _all_kept(store: DiskStore, peer_id: str) -> list[Kept]:
     """What should be here: datasets of this peer's own, and what it follows and has brought here."""
     own = {head.address for head in store.all_heads() if head.address.publisher == peer_id}
-    own |= {address for address in store.signed_addresses() if address.publisher == peer_id}
+    own |= {address for address in Signed(store).addresses() if address.publisher == peer_id}
     found = [Kept(address, Policy(), is_own=True) for address in sorted(own)]
     for follow in Register(store).follows():
         if follow.address not in own and store.is_held(follow.address):
@@ -175,7 +176,7 @@ def _all_kept(store: DiskStore, peer_id: str) -> list[Kept]:
 
 def _find_head(store: DiskStore, kept: Kept) -> None:
     kept.head = store.current_head(kept.address) if kept.is_own else store.held_head(kept.address)
-    if kept.is_own and kept.head is not None and kept.head.sequence < store.signed_sequence(kept.address):
+    if kept.is_own and kept.head is not None and kept.head.sequence < Signed(store).last(kept.address):
         kept.head = None  # an older one is no place to go on from
 
 

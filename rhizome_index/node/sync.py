@@ -34,7 +34,7 @@ from rhizome_index.node.gather import Gatherer
 from rhizome_index.node.link import Links, SilentError
 from rhizome_index.node.mend import derive_again, fill
 from rhizome_index.node.race import Race
-from rhizome_index.node.sink import BlockBuffer, without_collecting
+from rhizome_index.node.sink import without_collecting
 from rhizome_index.node.spill import SpillingSorter
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import Node, Tree
@@ -160,7 +160,6 @@ class _OneSync:
         self._gatherer = Gatherer(store, fetcher)
         self._cost = cost
         self._progress = progress
-        self._buffer = BlockBuffer(store)
 
     def manifest(self, cid: Cid) -> Manifest:
         return self._gatherer.local.manifest(cid)
@@ -247,13 +246,12 @@ class _OneSync:
         missing = [cid for cid in cids if not self._store.has(cid)]
 
         def take(blocks: Sequence[Block]) -> None:
-            self._buffer.extend(blocks)
+            self._store.put_fetched(blocks)
             self._progress.entries_done += sum(counts.get(cid, 0) for cid, _ in blocks)
             self._progress.bytes_received = self._cost.bytes_received
 
         if missing:
-            with self._buffer:
-                await self._fetcher.fetch([Wanted(cid) for cid in missing], take)
+            await self._fetcher.fetch([Wanted(cid) for cid in missing], take)
 
 
 def _compare(made: Collection, wanted: Collection) -> None:

@@ -19,6 +19,8 @@ from rhizome_index.wire import message as m
 
 PROTOCOL = "/rhizome/want/1"
 
+OnBlocks = Callable[[Sequence[tuple[Cid, bytes]]], None]
+
 _PAUSE_NAMES = 16  # looked up in a few milliseconds, wherever they are
 
 
@@ -69,14 +71,19 @@ def answer(number: int, want: Want, get: Callable[[Want, bytes], bytes | None]) 
 
 
 class Wanting:
-    """One request from the asker's side. `digests` name what must come back, in the order of the request."""
+    """One request from the asker's side.
 
-    def __init__(self, want: Want, cids: Sequence[Cid]) -> None:
+    cids       name what must come back, in the order of the request
+    on_blocks  told of blocks as they come, each checked
+    """
+
+    def __init__(self, want: Want, cids: Sequence[Cid], on_blocks: OnBlocks = lambda blocks: None) -> None:
         self.want = want
         self.blocks: list[bytes | None] = []
         self.failure: m.Failure | None = None
         self.is_over = False
         self._cids = cids
+        self._on_blocks = on_blocks
         self._size = 0
 
     def take(self, reply: m.Reply) -> None:
@@ -86,8 +93,11 @@ class Wanting:
         if isinstance(reply, m.Failure):
             self.failure, self.is_over = reply, True
         elif isinstance(reply, m.Blocks):
+            start = len(self.blocks)
             for block in reply.blocks:
                 self._take_block(block)
+            named = zip(self._cids[start:], self.blocks[start:], strict=False)
+            self._on_blocks([(cid, block) for cid, block in named if block is not None])
         elif isinstance(reply, m.End):
             (sent,) = m.read_fields(reply.fields, sent=m.is_natural)
             if sent != len(self.blocks) or not sent:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from rhizome_index.blocks.cid import check_block
+from rhizome_index.blocks.cid import check_block, cid_of
 from rhizome_index.errors import StoreError
 from rhizome_index.index.head import Head, Identity
 from rhizome_index.index.schema import parse_index
@@ -44,18 +44,20 @@ def some_records(chance: random.Random, count: int) -> list[dict[str, Any]]:
 
 
 def live(path: Path, seed: int, on_head: OnHead, on_failure: OnFailure | None = None) -> None:
-    """Publish into the store at a path: imports, puts, deletes, indexes; closed and opened now and then.
+    """Publish into the store at a path, blocks of others coming in between; closed and opened now and then.
 
     on_head     told of each head when the call that published it has returned
     on_failure  told of each step that failed, after which life goes on; None: a failure ends it
     """
     chance = random.Random(seed)
-    steps: list[Callable[[Publisher], Head]] = [_first(chance), *(_step(chance) for _ in range(STEPS))]
+    steps: list[Callable[[Publisher], Head]] = [first_step(chance), *(some_step(chance) for _ in range(STEPS))]
     store: DiskStore | None = None
     for step in steps:
+        fetched = [(cid_of(data), data) for data in (chance.randbytes(3000) for _ in range(chance.randrange(4)))]
         try:
             if store is None:
                 store = DiskStore(path, make=True)
+            store.put_fetched(fetched)
             on_head(step(a_publisher(store)))
         except StoreError as error:
             if on_failure is None:
@@ -73,12 +75,13 @@ def _close(store: DiskStore) -> None:
         store.close()
 
 
-def _first(chance: random.Random) -> Callable[[Publisher], Head]:
+def first_step(chance: random.Random) -> Callable[[Publisher], Head]:
+    """The import that a life begins with."""
     records = some_records(chance, 150)
     return lambda publisher: publisher.put_many("main", "posts", records, DECLARED, big=True)[0]
 
 
-def _step(chance: random.Random) -> Callable[[Publisher], Head]:
+def some_step(chance: random.Random) -> Callable[[Publisher], Head]:
     """A change, which is the same whatever became of those before it."""
     kind = chance.random()
     dataset = "main" if chance.random() < 0.8 else "other"
@@ -100,18 +103,21 @@ def _change_index(publisher: Publisher) -> Head:
     return publisher.add_index("main", "posts", *parse_index("by_time=created"))[0]
 
 
-def check_store(path: Path, acknowledged: list[Head], on_head: OnHead, others_max: int = 1) -> None:
+def check_store(
+    path: Path, acknowledged: list[Head], on_head: OnHead, others_max: int = 1, seen: set[Place] | None = None
+) -> None:
     """The store opens, is sound, has every head that was acknowledged with all it leads to, and goes on behind them.
 
     on_head     told of the heads that are published then
     others_max  how many heads there may be beside those acknowledged: one that was being written, or none
+    seen        blocks that need not be looked at again; those that are looked at are added
     """
     store = DiskStore(path, make=not acknowledged)
     try:
         assert store.execute("pragma integrity_check") == [("ok",)]
         for head in acknowledged:
             assert store.head_of(head.address, head.manifest) is not None, f"lost head {head.sequence}"
-        check_blocks(store, store.all_heads())
+        check_blocks(store, store.all_heads(), set() if seen is None else seen)
         kept = {(head.address, head.sequence, head.manifest) for head in store.all_heads()}
         told = {(head.address, head.sequence, head.manifest) for head in acknowledged}
         assert told <= kept and len(kept - told) <= others_max, "acknowledged heads and kept ones differ"
@@ -120,9 +126,8 @@ def check_store(path: Path, acknowledged: list[Head], on_head: OnHead, others_ma
         store.close()
 
 
-def check_blocks(store: DiskStore, heads: Iterator[Head] | list[Head]) -> None:
+def check_blocks(store: DiskStore, heads: list[Head], seen: set[Place]) -> None:
     """Every block that these heads lead to can be read, and is right."""
-    seen: set[Place] = set()
     for head in heads:
         for cid, data in dataset_blocks(store, head, seen):
             check_block(cid, data)

@@ -75,6 +75,14 @@ def test_a_store_that_was_lost_is_not_made_anew_unasked(tmp_path: Path, content:
         assert store.current_heads() == []
 
 
+def test_a_damaged_block_that_cannot_be_set_aside_is_missing(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path / "store", make=True)
+    store.put_many([(cid_of(b"a"), b"a")])
+    store.execute("update blocks set data = x'00'")
+    store.execute("create trigger t before delete on blocks begin select raise(abort, 'no'); end")
+    assert store.get(cid_of(b"a")) is None and not store.damaged()
+
+
 def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
     store = DiskStore(tmp_path / "store", make=True)
     with pytest.raises(KeyboardInterrupt), store.transaction():

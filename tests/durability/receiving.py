@@ -1,0 +1,28 @@
+"""The command line, which says of every block that it has received it, before anything else is done with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from rhizome_index.cli.main import main
+from rhizome_index.wire.want import Wanting
+
+_take_block = Wanting._take_block
+
+
+def tell_blocks(file: int) -> None:
+    """Write the name and the size of each block to a pipe."""
+
+    def take(self: Wanting, block: Any) -> None:
+        _take_block(self, block)
+        if block is not None:
+            os.write(file, self._cids[len(self.blocks) - 1] + len(block).to_bytes(4, "big"))
+
+    Wanting._take_block = take  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    tell_blocks(int(sys.argv.pop(1)))
+    main()
