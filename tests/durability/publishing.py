@@ -12,7 +12,7 @@ from tests.durability.story import a_publisher, first_step, some_step
 
 
 def main(path: str, seed: str) -> None:
-    disk._LOG_PAGES_MAX = 12
+    disk.LOG_PAGES_MAX = 12
     chance = random.Random(int(seed))
     publisher = a_publisher(DiskStore(Path(path), make=True))
     step = first_step(chance)
