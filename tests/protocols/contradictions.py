@@ -26,6 +26,7 @@ TAG = encode_component("a")
 OTHER = encode_component("b")
 TAGGED: list[Any] = ["things", ["=", "tags", "a"], "declared", None, False]
 TAGGED_OTHER: list[Any] = ["things", ["=", "tags", "b"], "declared", None, False]
+BOTH: list[Any] = ["things", ["and", ["=", "tags", "a"], ["=", "tags", "b"]], "declared", None, False]
 ALL: list[Any] = ["things", ["and"], "declared", None, False]
 ALL_PLAN: list[Any] = ["", b"", None, False]
 
@@ -44,14 +45,17 @@ class Contradiction:
 
 def contradictions() -> Iterator[Contradiction]:
     tag_plan, other_plan = (["by_tag", tag, tag[:-1] + b"\x02", False] for tag in (TAG, OTHER))
+    both_plan = ["all", [tag_plan, other_plan]]
     primary, by_tag = encode_leaf([KEY], [DATA]), encode_leaf([TAG + KEY], [DIGEST])
     wrong_tag, wrong_key = encode_leaf([OTHER + KEY], [DIGEST]), encode_leaf([OTHER], [DATA])
+    two_tags = encode_leaf([TAG + KEY, OTHER + KEY], [DIGEST, DIGEST])
     no_digest, not_himself = encode_leaf([TAG + KEY], [DATA]), encode_leaf([TAG + OTHER], [DIGEST])
     cases: list[tuple[str, list[Any], list[Any], bytes, bytes, list[bytes], int]] = [
         ("an entry that its record does not give", TAGGED_OTHER, other_plan, primary, wrong_tag, [wrong_tag, DATA], 1),
         ("an entry of another record's key", TAGGED, tag_plan, primary, not_himself, [not_himself, DATA], 1),
         ("an entry that is no digest", TAGGED, tag_plan, primary, no_digest, [no_digest], 1),
         ("an index of another count", TAGGED, tag_plan, primary, by_tag, [by_tag, DATA], 2),
+        ("one of two entries that its record does not give", BOTH, both_plan, primary, two_tags, [two_tags, DATA], 2),
         ("a record under another primary key", ALL, ALL_PLAN, wrong_key, by_tag, [wrong_key], 1),
     ]
     for name, query, plan, records, entries, blocks, count in cases:

@@ -54,6 +54,12 @@ COMBINED: list[Any] = [
     ["things", ["and", ["or", ["=", "n", 1], ["=", "n", 2.5]], ["exists", "tags", True]], "newest", 5, False],
     ["things", ["in", "id", ["k1", "k2", "nobody"]], ["-id"], None, False],
     ["things", ["and", ["=", "n", 1], ["in", "tags", ["a", "b"]]], "newest", None, False],
+    ["things", ["and", ["=", "m", 1], ["=", "tags", None]], "oldest", None, False],
+    ["things", ["and", ["=", "m", 1], ["=", "tags", None]], "newest", 9, False],
+    ["things", ["and", ["=", "m", True], ["=", "tags", None], ["exists", "a", True]], "newest", None, False],
+    ["things", ["and", ["=", "m", 1], ["=", "tags", None]], "declared", None, True],
+    ["things", ["in", "m", [None, True, 0, 1]], "oldest", None, False],
+    ["things", ["in", "m", [None, True, 0, 1]], "newest", 70, False],
 ]
 
 NOT_QUERIES: dict[str, Any] = {
@@ -174,8 +180,18 @@ def combined() -> Iterator[Vectors]:
                     "ordered": candidate.ordered,
                     "reverse": candidate.reverse,
                     "residual": len(candidate.residual),
-                    "walks": both_walks(query, candidate),
+                    "walks": [*both_walks(query, candidate), *resumed_walks(query, candidate)],
                 }
+
+
+def resumed_walks(query: Query, candidate: Choice) -> Iterator[Vectors]:
+    """The rest of a walk whose rows come in order, behind half of them."""
+    rows = walk_of(query, candidate, None, query.limit)["rows"]
+    if candidate.ordered and not query.count and len(rows) > 1:
+        half = walk_of(query, candidate, None, len(rows) // 2)
+        rest = walk_of(query, candidate, bytes.fromhex(half["position"]), query.limit and query.limit - len(rows) // 2)
+        assert half["rows"] + rest["rows"] == rows
+        yield from ({name: value for name, value in walk.items() if name != "positions"} for walk in (half, rest))
 
 
 def not_plans() -> Iterator[Vectors]:
@@ -183,7 +199,8 @@ def not_plans() -> Iterator[Vectors]:
     query = decode_query(cbor.encode(COMBINED[0]))
     both = next(item for item in all_candidates(query, COLLECTION) if isinstance(item, Combination))
     _, (one, two) = encode_plan(both.plan)
-    elsewhere = next(item for item in candidates(query, COLLECTION) if item.tail != both.parts[0].tail and item.bound)
+    others = [item for item in candidates(query, COLLECTION) if item.bound and item.bound != both.parts[0].bound]
+    elsewhere = next(item for item in others if item.tail != both.parts[0].tail)
     cases: dict[str, Any] = {
         "one part twice": ["all", [one, one]],
         "one part alone": ["all", [one]],
