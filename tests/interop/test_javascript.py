@@ -68,22 +68,54 @@ CASES = {
     "tagged": Case(
         ["emoji", ["=", "tags", "cat"], "declared", 5, False],
         lambda: sorted(tagged(EMOJI, "cat"), key=lambda emoji: emoji["order"])[:5],
-        says=(("index", "by_tag"), ("ordered", True), ("answers", 1)),
+        says=(("indexes", ["by_tag"]), ("ordered", True), ("answers", 1)),
     ),
     "two tags, one of them residual": Case(
         ["posts", ["and", ["=", "tags", "photography"], ["=", "tags", "travel"]], "declared", None, False],
         lambda: newest(tagged(POSTS, "photography", "travel")),
-        says=(("index", "by_tag"), ("residual", 1), ("ordered", True)),
+        says=(("kind", "one"), ("indexes", ["by_tag"]), ("residual", 1), ("ordered", True)),
+    ),
+    "two tags, by both of their ranges": Case(
+        ["posts", ["and", ["=", "tags", "art"], ["=", "tags", "travel"]], "newest", None, False],
+        lambda: newest(tagged(POSTS, "art", "travel")),
+        says=(("kind", "all"), ("indexes", ["by_tag", "by_tag"]), ("residual", 0), ("ordered", True)),
+    ),
+    "an author's posts under a tag, backwards, in many answers": Case(
+        ["posts", ["and", ["=", "tags", "music"], ["=", "author", "alice"], [">", "likes", 3]], "oldest", 50, False],
+        lambda: newest([post for post in tagged(POSTS, "music") if post["author"] == "alice" and post["likes"] > 3])[
+            ::-1
+        ][:50],
+        options=("--budget", "80000"),
+        says=(("kind", "all"), ("indexes", ["by_author", "by_tag"]), ("residual", 1), ("ordered", True)),
+    ),
+    "one of three tags, in many answers": Case(
+        ["posts", ["in", "tags", ["cats", "dogs", "tea"]], "newest", 150, False],
+        lambda: newest([post for post in POSTS if {"cats", "dogs", "tea"} & set(post["tags"])])[:150],
+        options=("--budget", "40000"),
+        says=(("kind", "any"), ("indexes", ["by_tag"] * 3), ("residual", 0), ("ordered", True)),
+    ),
+    "one of two conditions, sorted by the asker": Case(
+        ["posts", ["or", ["=", "tags", "cats"], ["=", "author", "bob"]], ["likes"], 30, False],
+        lambda: sorted(
+            (post for post in POSTS if "cats" in post["tags"] or post["author"] == "bob"),
+            key=lambda post: (post["likes"], post["id"]),
+        )[:30],
+        says=(("kind", "any"), ("indexes", ["by_tag", "by_author"]), ("ordered", False)),
+    ),
+    "a count of two tags": Case(
+        ["posts", ["and", ["=", "tags", "photography"], ["=", "tags", "travel"]], "declared", None, True],
+        lambda: [len(tagged(POSTS, "photography", "travel"))],
+        says=(("kind", "all"), ("residual", 0)),
     ),
     "newest of all": Case(
         ["posts", ["and"], "newest", 20, False],
         lambda: newest(POSTS)[:20],
-        says=(("index", "by_created"), ("ordered", True)),
+        says=(("indexes", ["by_created"]), ("ordered", True)),
     ),
     "oldest, an index read backwards": Case(
         ["posts", ["=", "author", "alice"], "oldest", 7, False],
         lambda: newest([post for post in POSTS if post["author"] == "alice"])[::-1][:7],
-        says=(("index", "by_author"), ("ordered", True)),
+        says=(("indexes", ["by_author"]), ("ordered", True)),
     ),
     "a count from inner nodes": Case(
         ["posts", ["=", "tags", "photography"], "declared", None, True],
@@ -118,13 +150,13 @@ CASES = {
         ["posts", ["=", "tags", "photography"], "newest", 600, False],
         lambda: newest(tagged(POSTS, "photography"))[:600],
         options=("--budget", "60000"),
-        says=(("index", "by_tag"), ("ordered", True)),
+        says=(("indexes", ["by_tag"]), ("ordered", True)),
     ),
     "records that come more than once, in many answers": Case(
         ["posts", ["starts with", "tags", "p"], "declared", None, True],
         lambda: [len(starting_with_p())],
         options=("--scan", "--budget", "60000"),
-        says=(("index", "by_tag"), ("repeats", True)),
+        says=(("indexes", ["by_tag"]), ("repeats", True)),
     ),
 }
 
@@ -202,7 +234,7 @@ def test_rows_are_those_of_the_source_records(node: str, served: Served, transpo
     summary = json.loads(asked.stderr)
     assert summary["dataset"] == served.dataset and summary["sequence"] == 2
     assert {field: summary[field] for field, _ in case.says} == dict(case.says)
-    assert (summary["answers"] > 2) == ("--budget" in case.options)
+    assert (summary["answers"] > 1) == ("--budget" in case.options)
     # By want: the manifest, the primary's root and, if there were rows, a record by its primary key.
     assert len(summary["fetched"]) == (2 if case.query[-1] else 3)
 

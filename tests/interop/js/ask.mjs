@@ -2,12 +2,14 @@
 // believed: the plan must be one that we would have found, and each block the one that its walk needs next.
 
 import { compare, equal } from './bytes.mjs'
-import { digest, fieldsOf, isBytes } from './block.mjs'
+import { digest, encode, fieldsOf, isBytes } from './block.mjs'
+import { candidateFor } from './combine.mjs'
 import { must } from './errors.mjs'
 import { mustNotBeFromTheFuture, readHead } from './head.mjs'
 import { readManifest } from './manifest.mjs'
-import { candidateFor, candidatesOf, collectionOf, Progress, Walk, walkPlan } from './plan.mjs'
+import { collectionOf } from './plan.mjs'
 import { termsOf } from './query.mjs'
+import { Progress, Walk, walkPlan } from './walk.mjs'
 
 export const PROTOCOL = '/rhizome/ask/1'
 export const BUDGET_MAX = 4194304
@@ -51,8 +53,8 @@ export class Ask {
     must(equal(digest(bytes), this.head.manifest.digest), 'a manifest that the head does not lead to')
     this.manifestBytes = bytes
     this.manifest = readManifest(bytes)
-    must(this.plan === null || equalPlans(plan, this.plan), 'another plan than the one asked for')
-    this.candidate = candidateFor(plan, candidatesOf(this.query, this.manifest))
+    must(this.plan === null || equal(encode(plan), encode(this.plan)), 'another plan than the one asked for')
+    this.candidate = candidateFor(plan, this.query, this.manifest)
     this.collection = collectionOf(this.query, this.manifest)
     this.walk = new Walk(walkPlan(this.query, this.collection, this.candidate, this.progress))
   }
@@ -77,9 +79,6 @@ export class Ask {
     this.complete = complete
   }
 }
-
-const equalPlans = (a, b) => Array.isArray(a) && a.length === b.length && a.every((part, i) =>
-  isBytes(part) && isBytes(b[i]) ? equal(part, b[i]) : part === b[i])
 
 // The rows of an answer, of all its pieces, in order.
 export function orderRows (rows, { ordered }, limit) {

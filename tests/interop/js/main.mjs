@@ -91,13 +91,15 @@ async function main () {
     const { head, equivocates } = await newestHead(peer, address, now)
     const { rows, count, answers, last } = await answer(peer, { ...given, address, now }, head)
     const fetched = await fetchAgain(peer, last, given.query, rows[0])
+    const { kind, plan } = last.candidate
     const lines = given.query.count ? [format(count)] : rows.map(({ record }) => format(record))
     for (const line of lines) console.log(line)
     console.error(JSON.stringify({
       dataset: address,
       sequence: Number(last.head.sequence),
       equivocates,
-      index: last.candidate.plan[0],
+      kind,
+      indexes: (kind === 'one' ? [plan] : plan[1]).map(([index]) => index),
       ordered: last.candidate.ordered,
       repeats: last.candidate.repeats,
       residual: last.candidate.residual.length,

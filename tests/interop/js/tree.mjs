@@ -43,9 +43,10 @@ function inner (level, keys, links, counts) {
 }
 
 // What a parent says of its child number i.
-const promised = (node, i) => ({ link: node.links[i], level: node.level - 1, key: node.keys[i], count: node.counts[i] })
+export const promised = ({ level, keys, links, counts }, i) =>
+  ({ link: links[i], level: level - 1, key: keys[i], count: counts[i] })
 
-function * need ({ link, level, key, count }) {
+export function * need ({ link, level, key, count }) {
   const node = readNode(yield { digest: link.digest, bytesMax: CHUNK_BYTES_MAX })
   must(node.level === level && node.keys.length > 0 && equal(node.keys[0], key), 'another child than its parent says')
   must(node.count === count, 'a child with another count')
@@ -53,7 +54,7 @@ function * need ({ link, level, key, count }) {
 }
 
 // `tree` is {root, count}, as a manifest gives it.
-function * needRoot ({ root, count }) {
+export function * needRoot ({ root, count }) {
   const node = readNode(yield { digest: root.digest, bytesMax: CHUNK_BYTES_MAX })
   must(node.count === count, 'a count that the tree does not have')
   must(node.level === 0 || node.keys.length > 1, 'a root with a single child')
@@ -61,16 +62,16 @@ function * needRoot ({ root, count }) {
 }
 
 // The position of the last key that is at most `key`; the first one if there is none.
-function lastAtMost (keys, key) {
+export function lastAtMost (keys, key) {
   const behind = keys.findIndex((other) => compare(other, key) > 0)
   return Math.max(behind === -1 ? keys.length - 1 : behind - 1, 0)
 }
 
 const below = (key, high) => high === null || compare(key, high) < 0
-const inRange = (key, { low, high }) => compare(key, low) >= 0 && below(key, high)
+export const inRange = (key, { low, high }) => compare(key, low) >= 0 && below(key, high)
 
 // The positions of the children that may hold keys of a range.
-function childrenOf (node, { low, high }) {
+export function childrenOf (node, { low, high }) {
   const positions = []
   for (let i = lastAtMost(node.keys, low); i < node.keys.length && below(node.keys[i], high); i += 1) positions.push(i)
   return positions

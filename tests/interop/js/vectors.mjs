@@ -7,6 +7,7 @@ import { base64url } from 'multiformats/bases/base64'
 import { Ask, orderRows } from './ask.mjs'
 import { decode, digest, encode, Link } from './block.mjs'
 import { compare, EMPTY, equal, hex, next, unhex } from './bytes.mjs'
+import { candidateFor } from './combine.mjs'
 import { format, parse } from './dagjson.mjs'
 import { PeerError, Refused } from './errors.mjs'
 import { isAddress, peerId, readHead } from './head.mjs'
@@ -14,9 +15,10 @@ import { Heads } from './heads.mjs'
 import { component, cuts, intersect, key, keyRange, readComponent } from './keys.mjs'
 import { entryKeys, isName, isPath, primaryKey, readManifest, readRecord, valuesAt } from './manifest.mjs'
 import { frame, Frames, readReply, Replies, requestFrame } from './message.mjs'
-import { candidateFor, candidatesOf, collectionOf, Progress, Walk, walkPlan } from './plan.mjs'
+import { candidatesOf } from './plan.mjs'
 import { makeQuery, meets, readQuery, sortKey, termsOf } from './query.mjs'
 import { build, cutsOf, priority, readNode, walkCount, walkEntries, walkValues } from './tree.mjs'
+import { Progress, Walk, walkPlan } from './walk.mjs'
 import { Want } from './want.mjs'
 
 const NAMES = ['block', 'keys', 'tree', 'manifest', 'head', 'query', 'message', 'ask', 'want', 'heads']
@@ -130,6 +132,15 @@ const dataset = (() => {
 })()
 
 const idOf = (record) => record.get('id')
+
+function checkWalk (query, { plan, after, left, blocks, rows, counted, position }) {
+  const progress = new Progress(bytesOrNull(after), left === null ? null : Number(left))
+  const candidate = candidateFor(plan, query, dataset.manifest)
+  const { needs } = drive(walkPlan(query, dataset.collection, candidate, progress), dataset.blocks)
+  same(needs.map((name) => hex(Link.fromText(name).digest.slice(0, 4))), blocks)
+  same([progress.rows.map(({ record }) => idOf(record)), progress.counted], [rows, counted])
+  same(hexOrNull(progress.position), position)
+}
 
 // One check for each list of each specification.
 
@@ -265,18 +276,17 @@ const checks = {
       same(found, candidates.map(object))
       same(dataset.records.filter((record) => meets(record, query.condition)).map(idOf), met)
     },
-    walks: ({ query: number, plan, after, left, blocks, rows, counted, position }) => {
-      const query = makeQuery(all.query.queries[number].query)
-      const progress = new Progress(bytesOrNull(after), left === null ? null : Number(left))
-      const candidate = candidateFor(plan, candidatesOf(query, dataset.manifest))
-      const { needs } = drive(walkPlan(query, dataset.collection, candidate, progress), dataset.blocks)
-      same(needs.map((name) => hex(Link.fromText(name).digest.slice(0, 4))), blocks)
-      same([progress.rows.map(({ record }) => idOf(record)), progress.counted], [rows, counted])
-      same(hexOrNull(progress.position), position)
+    walks: ({ query, ...walk }) => checkWalk(makeQuery(all.query.queries[query].query), walk),
+    combined: ({ query: parts, plan, ordered, reverse, residual, walks }) => {
+      const query = makeQuery(parts)
+      const found = candidateFor(plan, query, dataset.manifest)
+      same([found.ordered, found.reverse, BigInt(found.residual.length)], [ordered, reverse, residual])
+      for (const walk of walks) checkWalk(query, object(walk))
     },
+    not_plans: ({ query, plan }) => refused(() => candidateFor(plan, makeQuery(query), dataset.manifest)),
     cursors: ({ query: parts, plan, last, cursor }) => {
       const query = makeQuery(parts)
-      const { ordered, paths } = candidateFor(plan, candidatesOf(query, dataset.manifest))
+      const { ordered, parts: [{ paths }] } = candidateFor(plan, query, dataset.manifest)
       const [start, link, ofPlan, isOrdered, position] = decode(base64url.baseDecode(cursor))
       same([start, link, ofPlan, isOrdered], [query.digest.slice(0, 16), dataset.link, plan, ordered])
       const record = dataset.records.find((other) => isDeepStrictEqual(idOf(other), last))
