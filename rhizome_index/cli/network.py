@@ -187,7 +187,7 @@ def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, 
                 for reason in sorted(node.unreachable.values()):
                     print(f"rhizome: {reason}", file=sys.stderr)
             nursery = await stack.enter_async_context(trio.open_nursery())
-            nursery.start_soon(_tell_problems, node)
+            nursery.start_soon(tell_problems, node)
             async for _ in signals:
                 break
             nursery.cancel_scope.cancel()
@@ -197,7 +197,7 @@ def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, 
     run(serve)
 
 
-async def _tell_problems(node: Node) -> None:
+async def tell_problems(node: Node) -> None:
     """Say so when the store cannot be written, and when it can again. Answers go on meanwhile."""
     told = ""
     while True:

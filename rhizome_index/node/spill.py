@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from heapq import merge
 from itertools import chain, islice
 from operator import itemgetter
@@ -73,8 +73,11 @@ class SpillingSorter:
             pairs = iter(self._pairs)
             while block := list(islice(pairs, _BLOCK_PAIRS)):
                 marshal.dump(block, self._file)
+            self._file.flush()  # here, where a full disk is expected
             self._runs.append((start, self._file.tell()))
         except OSError as error:
+            with suppress(OSError):  # closing tries to write once more
+                self._files.close()
             raise StoreError(f"cannot sort in {self._folder}: {error.strerror}", hint="free some space there") from None
         self._pairs = []
         self._bytes = self._counted = 0

@@ -5,8 +5,16 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
 
 from rhizome_index.cli.main import Commands
+from rhizome_index.cli.network import tell_problems
+from rhizome_index.limits import STORE_WATCH_SECONDS
 from rhizome_index.node.disk import DiskStore
 from tests.cli.terminal import DECLARED, POSTS, Terminal
 
@@ -125,3 +133,20 @@ def test_a_scrub_finds_what_is_damaged(rhizome: Terminal) -> None:
     assert (found["whole"], found["damaged_blocks"], found["datasets"][0]["missing"]) == (False, found["blocks"], 1)
     assert json.loads(error)["exit_code"] == 5
     assert "1 block missing" in rhizome("scrub", code=5)[0]
+
+
+async def test_a_running_node_says_once_that_its_disk_fails(
+    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = SimpleNamespace(problem="")
+    node: Any = SimpleNamespace(peer=SimpleNamespace(store=store))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell_problems, node)
+        for problem in ("", "the disk is full", ""):
+            store.problem = problem
+            await trio.sleep(3 * STORE_WATCH_SECONDS)
+        nursery.cancel_scope.cancel()
+    assert capsys.readouterr().err.splitlines() == [
+        "rhizome: the disk is full; answers go on, nothing new is kept",
+        "rhizome: the store can be written again",
+    ]

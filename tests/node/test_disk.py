@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import stat
 from pathlib import Path
@@ -254,6 +256,39 @@ def test_chunks_in_memory_at_the_limit_and_one_past_it(tmp_path: Path, monkeypat
     assert list(store._chunks) == [cids[2], cids[0], cids[3]] and store._chunk_bytes == 3 * size
     found = store.chunk(cids[1])
     assert found is not None and found[0] == chunks[1]
+
+
+class SmallDisk(io.FileIO):
+    """A file that may have so many bytes."""
+
+    def __init__(self, path: Path, bytes_max: int) -> None:
+        super().__init__(path, "w+b")
+        self._bytes_max = bytes_max
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > self._bytes_max:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data) or 0
+
+
+def test_a_sorter_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is that the space ends: what could not be written does not count as spilled."""
+    pairs = [(b"%05d" % (number * 7919 % 9973), b"") for number in range(4200)]
+
+    def spilled(bytes_max: int) -> SpillingSorter:
+        file = io.BufferedRandom(SmallDisk(tmp_path / "run", bytes_max))
+        monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: file)
+        sorter = SpillingSorter(tmp_path, bytes_max=1)
+        for start in (0, 2100):
+            sorter.add_many(pairs[start : start + 2100])
+        return sorter
+
+    assert list(spilled(10**6).sorted()) == sorted(pairs)
+    size = (tmp_path / "run").stat().st_size
+    assert list(spilled(size).sorted()) == sorted(pairs)
+    for lacking in (1, 300, size // 2, size):
+        with pytest.raises(StoreError, match="No space left"):
+            spilled(size - lacking)
 
 
 def test_a_sorter_that_spills_is_stable(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from rhizome_index.blocks.cid import Cid, cid_of
-from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError
+from rhizome_index.errors import IntegrityError, RemoteError, StoreError, UnavailableError
 from rhizome_index.limits import FETCH_JOB_WANTS, FETCH_LATE_SECONDS
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.fetch import Fetcher, Wanted
@@ -76,6 +77,44 @@ async def test_equal_peers_share_the_work(autojump_clock: MockClock) -> None:
     found, _, _ = await fetch(links)
     assert found == BLOCKS
     assert max(links.asked.values()) <= 2 * min(links.asked.values()) and sum(links.asked.values()) == len(BLOCKS)
+
+
+class BreakingLinks(FakeLinks):
+    """Peer "a" is gone after three frames of each answer."""
+
+    async def converse(self, peer_id: str, protocol: str, fields: Any, conversation: Any, **options: Any) -> int:
+        if peer_id != "a":
+            return await super().converse(peer_id, protocol, fields, conversation, **options)
+        wanted = want.Want.read(fields)
+        await trio.sleep(JOB_SECONDS)
+        reader = m.ReplyReader()
+        for frame in islice(want.answer(1, wanted, lambda _, name: self._peers[peer_id](name)), 3):
+            for body in FrameReader().feed(frame):
+                reply = reader.read(body)
+                assert isinstance(reply, m.Blocks)
+                self.asked["a"] += len(reply.blocks)
+                conversation.take(reply)
+        raise UnavailableError("gone")
+
+
+async def test_what_came_before_a_peer_was_gone_is_not_asked_for_again(autojump_clock: MockClock) -> None:
+    large = {cid_of(data): data for data in (b"%04d" % number * 4096 for number in range(300))}
+    links = BreakingLinks(dict.fromkeys("ab", large.get))
+    found, _, fetcher = await fetch(links, [Wanted(cid) for cid in large])
+    assert found == large and fetcher.peers == ("b",)
+    assert links.asked["a"] > 0 and sum(links.asked.values()) == len(large)
+
+
+async def test_blocks_that_cannot_be_kept_are_not_the_peers_fault(autojump_clock: MockClock) -> None:
+    links = FakeLinks(dict.fromkeys("ab", BLOCKS.get))
+    fetcher = Fetcher(links, list(links.asked), Cost())  # type: ignore[arg-type]
+
+    def take(blocks: Sequence[tuple[Cid, bytes]]) -> None:
+        raise StoreError("full")
+
+    with pytest.raises(StoreError, match="full"):
+        await fetcher.fetch(ALL, take)
+    assert fetcher.peers == ("a", "b") and not fetcher.problems
 
 
 async def test_what_one_lacks_another_has(autojump_clock: MockClock) -> None:
