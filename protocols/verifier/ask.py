@@ -38,7 +38,6 @@ from .query import (
 from .tree import Lacking, Source, Store
 
 MAX_BUDGET: Final = 4_194_304
-MAX_UINT: Final = 2**64 - 1
 
 # --- The request -------------------------------------------------------------------------------------------
 
@@ -72,7 +71,7 @@ def read_ask(request: Request) -> Ask:
         None if plan is None else read_plan(plan),
         None if after is None else as_bytes(after, "after", 0, MAX_KEY),
         None if limit is None else as_int(limit, "limit", 0, MAX_COUNT),
-        min(as_int(budget, "budget", 0, MAX_UINT), MAX_BUDGET),
+        min(as_int(budget, "budget"), MAX_BUDGET),
         as_bool(scan, "scan"),
     )
 
@@ -227,8 +226,9 @@ def serve(ask: Ask, dataset: Dataset, envelope: bytes, choice: Plan | None) -> S
     except Refused:
         return "refused"
     plan = ask.plan or choice or known[0].plan
-    candidate = next((one for one in known if one.plan == plan), None)
-    if candidate is None:
+    try:
+        candidate = find_candidate(ask.query, dataset.manifest, plan)
+    except Refused:
         return "malformed"
     walk = Walk(ask.query, collection_of(ask.query, dataset.manifest), candidate, ask.after, ask.limit)
     source = Budget(dataset.store, ask.budget)

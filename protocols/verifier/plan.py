@@ -10,11 +10,13 @@ from .dag import Cid, Value, as_bool, as_bytes, as_link, as_list, decode, encode
 from .errors import Mismatch, Refused
 from .harness import NOTE, Case, Groups, Vectors, each, expect, expect_values, given, none
 from .keys import Range
-from .manifest import Collection, Dataset, Index, Record, index_keys, load_dataset, primary_key, read_record
+from .manifest import Collection, Dataset, Record, index_keys, load_dataset, primary_key, read_record
 from .query import (
+    Access,
     Candidate,
     Plan,
     Query,
+    Several,
     candidates,
     collection_of,
     find_candidate,
@@ -24,9 +26,8 @@ from .query import (
     read_query,
     sort_key,
 )
-from .tree import Entry, Source, Store, Tree, walk_count, walk_entries
-
-BATCH: Final = 64
+from .several import BATCH, Found, Part, Place, range_behind, walk_several
+from .tree import Lacking, Source, Store, Tree, walk_count, walk_entries
 
 # --- The walk of a plan ------------------------------------------------------------------------------------
 
@@ -49,48 +50,66 @@ class Walk:
         self.candidate = candidate
         self.position = after
         self.rows: list[Row] = []
-        self.counted: int | None = None  # what "the count of a range" gave, if that was the walk
+        self.counted: int | None = None  # of a count that needs no records: of a range, or of several access paths
         self._left = left if candidate.ordered and not query.count else None
         self._seen: set[bytes] = set()
-        self._index = collection.indexes.get(candidate.plan.index)
+        self._parts = [Part(path, self._tree(path.access)) for path in candidate.paths]
+        self._over_indexes = bool(candidate.paths[0].access.index)
 
-    @property
-    def tree(self) -> Tree:
-        """The tree that is read."""
-        return self._index.tree if self._index else self.collection.primary
+    def _tree(self, access: Access) -> Tree:
+        return self.collection.indexes[access.index].tree if access.index else self.collection.primary
 
     def run(self, source: Source) -> None:
         """Walk to the end, unless the source raises something."""
         if self.query.count and not self.candidate.repeats and not self.candidate.residual:
-            self.counted = walk_count(source, self.tree, self.candidate.plan.range)
-        elif self._left != 0:
+            if isinstance(self.candidate.plan, Access):
+                self.counted = walk_count(source, self._parts[0].tree, self.candidate.plan.range)
+                return
+            self.counted = 0
+        if self._left != 0:
             self._run_entries(source)
 
     def _run_entries(self, source: Source) -> None:
-        for entries in walk_entries(source, self.tree, self._range_left(), self.candidate.plan.reverse):
+        for found in self._found(source):
             at = 0
-            while at < len(entries):
-                batch = entries[at : at + self._batch_size()]
+            while at < len(found):
+                batch = found[at : at + self._batch_size()]
                 at += len(batch)
-                self._take_batch(source, batch)
+                if self.counted is None:
+                    self._take_batch(source, batch)
+                else:
+                    self.counted += len(batch)
+                    self.position = batch[-1].position
                 if self._left == 0:
                     return
 
-    def _range_left(self) -> Range:
-        """The plan's range behind the position: of the keys that are greater, or backwards of those that are less."""
-        wanted = self.candidate.plan.range
-        if self.position is None:
-            return wanted
-        if not self.candidate.plan.reverse:
-            return Range(max(wanted.low, self.position + b"\x00"), wanted.high)
-        return Range(wanted.low, self.position if wanted.high is None else min(wanted.high, self.position))
+    def _found(self, source: Source) -> Iterator[Sequence[Found]]:
+        """The entries behind the position, as they come: leaf by leaf, or of several access paths in batches."""
+        plan, reverse = self.candidate.plan, self.candidate.reverse
+        if isinstance(plan, Several):
+            yield from walk_several(source, plan.kind, self._parts, self.position, reverse)
+            return
+        path, tree = self._parts[0]
+        wanted = range_behind(plan.range, self.position, reverse)
+        for entries in walk_entries(source, tree, wanted, reverse):
+            yield [Found(entry.key, [Place(path, entry)], entry) for entry in entries]
 
     def _batch_size(self) -> int:
         return BATCH if self._left is None or self.candidate.residual else min(BATCH, self._left)
 
-    def _take_batch(self, source: Source, batch: Sequence[Entry]) -> None:
-        records = self._over_index(source, batch, self._index) if self._index else self._over_primary(source, batch)
-        for entry, record in zip(batch, records, strict=True):
+    def _take_batch(self, source: Source, batch: Sequence[Found]) -> None:
+        records: list[Record] = []
+        try:
+            for found in batch:
+                records.append(self._record(source, found))
+        except Lacking:
+            # An answer that ends within a batch has cut it, before the first entry whose record has not come.
+            self._take(batch[: len(records)], records)
+            raise
+        self._take(batch, records)
+
+    def _take(self, batch: Sequence[Found], records: Sequence[Record]) -> None:
+        for found, record in zip(batch, records, strict=True):
             if not all(meets_condition(record, one) for one in self.candidate.residual):
                 continue
             if self.candidate.repeats:
@@ -98,32 +117,33 @@ class Walk:
                 if own in self._seen:
                     continue
                 self._seen.add(own)
-            self.rows.append(Row(entry.key, record))
+            self.rows.append(Row(found.position, record))
             if self._left is not None:
                 self._left -= 1
                 if self._left == 0:
-                    self.position = entry.key
+                    self.position = found.position
                     return
-        self.position = batch[-1].key
+        if batch:
+            self.position = batch[-1].position
 
-    def _over_index(self, source: Source, batch: Sequence[Entry], index: Index) -> list[Record]:
-        digests = [as_bytes(_no_link(entry), "digest of a record", 32, 32) for entry in batch]
-        records = [read_record(data) for data in source.need(digests)]
-        for entry, record in zip(batch, records, strict=True):
-            # That the entry's key ends with the record's primary key is a part of this.
-            if entry.key not in index_keys(record, self.collection.key, index.paths):
-                raise Refused("an index's entry that its record does not give")
-        return records
-
-    def _over_primary(self, source: Source, batch: Sequence[Entry]) -> list[Record]:
-        linked = iter(source.need([entry.content.digest for entry in batch if isinstance(entry.content, Cid)]))
-        records: list[Record] = []
-        for entry in batch:
-            record = read_record(next(linked) if isinstance(entry.content, Cid) else entry.content)
-            if primary_key(record, self.collection.key) != entry.key:
+    def _record(self, source: Source, found: Found) -> Record:
+        """The record that an entry names, checked."""
+        content = found.named_by.content
+        if not self._over_indexes:
+            record = read_record(source.need([content.digest])[0] if isinstance(content, Cid) else content)
+            if primary_key(record, self.collection.key) != found.named_by.key:
                 raise Refused("a record under another primary key than its own")
-            records.append(record)
-        return records
+            return record
+        if isinstance(content, Cid):
+            raise Refused("a link in an index")
+        digest = as_bytes(content, "digest of a record", 32, 32)
+        record = read_record(source.need([digest])[0])
+        for path, entry in found.places:
+            paths = self.collection.indexes[path.access.index].paths
+            # That the entry's key ends with the record's primary key is a part of this.
+            if entry.content != digest or entry.key not in index_keys(record, self.collection.key, paths):
+                raise Refused("an index's entry that its record does not give")
+        return record
 
     def count(self) -> int:
         """What the answer to a count is."""
@@ -138,12 +158,6 @@ class Walk:
     def sort_key(self, row: Row) -> bytes:
         """By what a row is sorted."""
         return sort_key(row.record, self.query.terms(self.collection))
-
-
-def _no_link(entry: Entry) -> bytes:
-    if isinstance(entry.content, Cid):
-        raise Refused("a link in an index")
-    return entry.content
 
 
 # --- Cursors -----------------------------------------------------------------------------------------------
@@ -215,7 +229,7 @@ def _check_plans(vectors: Vectors, case: Case) -> None:
     shown = list(case.items("candidates"))
     expect("candidates", len(found), len(shown))
     for candidate, item in zip(found, shown, strict=True):
-        plan = Plan(item.text("index"), Range(item.hex("low"), item.hex_or_null("high")), item.flag("reverse"))
+        plan = Access(item.text("index"), Range(item.hex("low"), item.hex_or_null("high")), item.flag("reverse"))
         expect("plan", candidate.plan, plan)
         expect(f"{plan}: ordered", candidate.ordered, item.flag("ordered"))
         expect(f"{plan}: repeats", candidate.repeats, item.flag("repeats"))
@@ -257,8 +271,10 @@ def _shown_query(vectors: Vectors, position: int) -> Query:
 
 
 def _check_walk(vectors: Vectors, case: Case) -> None:
-    dataset = load_dataset(vectors)
-    query = _shown_query(vectors, case.integer("query"))
+    _check_shown_walk(load_dataset(vectors), _shown_query(vectors, case.integer("query")), case)
+
+
+def _check_shown_walk(dataset: Dataset, query: Query, case: Case) -> None:
     collection = collection_of(query, dataset.manifest)
     candidate = find_candidate(query, dataset.manifest, read_plan(case.value("plan")))
     walk = Walk(query, collection, candidate, case.hex_or_null("after"), case.integer_or_null("left"))
@@ -267,9 +283,55 @@ def _check_walk(vectors: Vectors, case: Case) -> None:
     expect("blocks", [digest[:4] for digest in source.digests], case.hexes("blocks"))
     rows: list[Value] = [primary_value(row.record, collection) for row in walk.rows]
     expect_values("rows", rows, case.value("rows"))
-    # Shown of a walk that is "the count of a range" only: that of another count is the number of its rows.
+    # Shown of a count that needs no records only: that of another count is the number of its rows.
     expect("counted", walk.counted, case.integer_or_null("counted"))
     expect("position", walk.position, case.hex_or_null("position"))
+
+
+def _check_combined(vectors: Vectors, case: Case) -> None:
+    dataset = load_dataset(vectors)
+    query = _read_shown_query(case, "query")
+    value = case.value("plan")
+    plan = read_plan(value)
+    expect_values("plan", plan.to_value(), value)
+    candidate = find_candidate(query, dataset.manifest, plan)
+    expect("ordered", candidate.ordered, case.flag("ordered"))
+    expect("reverse", candidate.reverse, case.flag("reverse"))
+    expect("repeats", candidate.repeats, False)
+    expect("residual", len(candidate.residual), case.integer("residual"))
+    collection = collection_of(query, dataset.manifest)
+    _check_finds(dataset, query, collection, candidate, _met(dataset, query, collection))
+    _check_resumed(dataset, query, collection, candidate)
+    walks = list(case.items("walks"))
+    expect("whether there are walks", bool(walks), True)
+    for walk in walks:
+        expect_values("plan of the walk", walk.value("plan"), value)
+        _check_shown_walk(dataset, query, walk)
+
+
+def _check_resumed(dataset: Dataset, query: Query, collection: Collection, candidate: Candidate) -> None:
+    """A walk resumed behind a position that another one has reached finds the rest."""
+    found = Walk(query, collection, candidate, None, None)
+    found.run(Store(dataset.store))
+    positions = [row.entry for row in found.rows]
+    for at, position in enumerate(positions):
+        later = Walk(query, collection, candidate, position, None)
+        later.run(Store(dataset.store))
+        expect(f"rows behind {position.hex()}", [row.entry for row in later.rows], positions[at + 1 :])
+        if candidate.ordered and not query.count:
+            until = Walk(query, collection, candidate, None, at + 1)
+            until.run(Store(dataset.store))
+            expect(f"rows up to {position.hex()}", [row.entry for row in until.rows], positions[: at + 1])
+            expect("where they end", until.position, position)
+
+
+def _check_not_plan(vectors: Vectors, case: Case) -> None:
+    with given("the query"):
+        query = _read_shown_query(case, "query")
+        manifest = load_dataset(vectors).manifest
+        collection_of(query, manifest)
+        value = case.value("plan")
+    find_candidate(query, manifest, read_plan(value))
 
 
 def _check_cursor(vectors: Vectors, case: Case) -> None:
@@ -315,5 +377,7 @@ GROUPS: Final[Groups] = {
     "plans": each(_check_plans),
     "blocks": NOTE,
     "walks": each(_check_walk),
+    "combined": each(_check_combined),
+    "not_plans": none(_check_not_plan),
     "cursors": each(_check_cursor),
 }

@@ -1,9 +1,9 @@
 """query/1, the first half: conditions, queries, and the plans that answer them. (`plan` walks these.)"""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from .dag import Cid, Value, as_bool, as_bytes, as_int, as_list, as_text, decode, encode, sha256
 from .errors import Refused
@@ -30,6 +30,7 @@ MAX_LISTED: Final = 256
 MAX_ORDER: Final = 64
 MAX_LIMIT: Final = 1_000_000
 MAX_CANDIDATES: Final = 512
+MAX_PARTS: Final = 64
 
 # --- Conditions --------------------------------------------------------------------------------------------
 
@@ -257,7 +258,7 @@ def sort_key(record: Record, terms: Sequence[SortPath]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Access:
     """An index (or "" for the primary), a range of its keys, and whether it is read backwards."""
 
     index: str
@@ -269,21 +270,65 @@ class Plan:
         return [self.index, self.range.low, self.range.high, self.reverse]
 
 
+@dataclass(frozen=True)
+class Several:
+    """Several access paths at once: all of them, or any."""
+
+    kind: str
+    parts: tuple[Access, ...]
+
+    def to_value(self) -> list[Value]:
+        """Its form in messages."""
+        return [self.kind, [part.to_value() for part in self.parts]]
+
+
+Plan: TypeAlias = Access | Several
+
+
 def read_plan(value: Value) -> Plan:
     """A plan's form: whether it is a candidate is another question."""
-    index, low, high, reverse = as_list(value, "plan", 4, 4)
+    parts = as_list(value, "plan", 2, 4)
+    if len(parts) != 2:
+        return read_access(value)
+    kind = as_text(parts[0], "kind of plan")
+    if kind not in ("all", "any"):
+        raise Refused("an unknown kind of plan")
+    return Several(kind, tuple(read_access(part) for part in as_list(parts[1], "parts of a plan", 2, MAX_PARTS)))
+
+
+def read_access(value: Value) -> Access:
+    """A plan's form, of one access path."""
+    index, low, high, reverse = as_list(value, "access path", 4, 4)
     wanted = Range(as_bytes(low, "low"), None if high is None else as_bytes(high, "high"))
-    return Plan(as_text(index, "index"), wanted, as_bool(reverse, "reverse"))
+    return Access(as_text(index, "index"), wanted, as_bool(reverse, "reverse"))
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """How a candidate reads one tree: what a plan of several needs to know of its parts."""
+
+    access: Access
+    chosen: tuple[Comparison, ...]
+    bound: tuple[Condition, ...]
+    fixed: frozenset[str]
+    tail: tuple[SortPath, ...]
+    beginning: bytes
+
+    def bound_forms(self) -> list[bytes]:
+        """The canonical forms of the conjuncts that it binds, in order."""
+        return [one.canonical() for one in self.bound]
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A plan that answers a query over a manifest."""
+    """A plan that answers a query over a manifest. One path is the plan itself, several are its parts."""
 
     plan: Plan
     ordered: bool
+    reverse: bool
     repeats: bool
     residual: tuple[Condition, ...]
+    paths: tuple[Path, ...]
 
 
 def collection_of(query: Query, manifest: Manifest) -> Collection:
@@ -294,14 +339,18 @@ def collection_of(query: Query, manifest: Manifest) -> Collection:
 
 
 def candidates(query: Query, manifest: Manifest) -> list[Candidate]:
-    """The plans that a query has over a manifest, the first ones first."""
-    collection = collection_of(query, manifest)
+    """The plans of one access path that a query has over a manifest, the first ones first."""
+    return _candidates(query.conjuncts(), query, collection_of(query, manifest))
+
+
+def _candidates(conjuncts: Sequence[Condition], query: Query, collection: Collection) -> list[Candidate]:
+    terms = query.terms(collection)
     indexes = sorted(collection.indexes.items(), key=lambda item: item[0].encode())
     indexes.append(("", Index((SortPath(collection.key, False),), collection.primary, (0,))))
     found: dict[Plan, Candidate] = {}
     for name, index in indexes:
-        for chosen in _choices(query.conjuncts(), index):
-            candidate = _candidate(query, collection, name, index, chosen)
+        for chosen in _choices(conjuncts, index):
+            candidate = _candidate(conjuncts, terms, collection.key, (name, index), chosen)
             if candidate is not None:
                 found.setdefault(candidate.plan, candidate)
     return list(found.values())[:MAX_CANDIDATES]
@@ -309,7 +358,13 @@ def candidates(query: Query, manifest: Manifest) -> list[Candidate]:
 
 def find_candidate(query: Query, manifest: Manifest, plan: Plan) -> Candidate:
     """The candidate that a plan is."""
-    for candidate in candidates(query, manifest):
+    if isinstance(plan, Several):
+        return _find_several(query, collection_of(query, manifest), plan)
+    return _find(candidates(query, manifest), plan)
+
+
+def _find(among: Iterable[Candidate], plan: Access) -> Candidate:
+    for candidate in among:
         if candidate.plan == plan:
             return candidate
     raise Refused("a plan that is no candidate")
@@ -341,22 +396,26 @@ def _equal_to(equality: Comparison) -> Value:
 
 
 def _candidate(
-    query: Query, collection: Collection, name: str, index: Index, chosen: tuple[Comparison, ...]
+    conjuncts: Sequence[Condition],
+    terms: Sequence[SortPath],
+    key: str,
+    named: tuple[str, Index],
+    chosen: tuple[Comparison, ...],
 ) -> Candidate | None:
     """Steps 2 to 6."""
+    name, index = named
     at = len(chosen)
     prefix = b"".join(
         component(_equal_to(one), path.descending) for one, path in zip(chosen, index.paths, strict=False)
     )
     wanted = Range(prefix, following(prefix)) if prefix else EVERYTHING
-    bound: list[Condition] = list(chosen)
     ranging: list[Comparison] = []
     repeats = False
     if at < len(index.paths):
         path = index.paths[at]
         ranging = [
             one
-            for one in query.conjuncts()
+            for one in conjuncts
             if isinstance(one, Comparison) and one.path == path.path and one.operator in ORDERINGS
         ]
         if index.lists[at]:
@@ -364,31 +423,102 @@ def _candidate(
             repeats = bool(ranging)
         if ranging:
             wanted = key_range([(one.operator, one.value) for one in ranging], prefix, path.descending)
-            bound += ranging
     if any(index.lists[at + bool(ranging) :]):
         return None
-    ordered, reverse = (False, False) if repeats else _direction(query.terms(collection), collection.key, index, at)
-    bound_forms = {one.canonical() for one in bound}
-    residual = tuple(one for one in query.conjuncts() if one.canonical() not in bound_forms)
-    return Candidate(Plan(name, wanted, reverse), ordered, repeats, residual)
+    bound = (*chosen, *ranging)
+    fixed = frozenset(path.path for path, lists in zip(index.paths[:at], index.lists, strict=False) if not lists)
+    tail = (*index.paths[at:], SortPath(key, index.paths[-1].descending)) if name else index.paths
+    ordered, reverse = (False, False) if repeats else _direction(terms, key, fixed, tail)
+    access = Access(name, wanted, reverse)
+    only = Path(access, chosen, bound, fixed, tail, prefix if name else b"")
+    return Candidate(access, ordered, reverse, repeats, _without(conjuncts, only.bound_forms()), (only,))
 
 
-def _direction(terms: Sequence[SortPath], key: str, index: Index, chosen: int) -> tuple[bool, bool]:
+def _without(conjuncts: Iterable[Condition], bound: Iterable[bytes]) -> tuple[Condition, ...]:
+    """Step 6: the conjuncts that are not equal to one that is bound."""
+    forms = set(bound)
+    return tuple(one for one in conjuncts if one.canonical() not in forms)
+
+
+def _direction(
+    terms: Sequence[SortPath], key: str, fixed: frozenset[str], tail: Sequence[SortPath]
+) -> tuple[bool, bool]:
     """Step 5: whether a candidate is ordered, and whether it is read backwards."""
-    fixed = {path.path for path, lists in zip(index.paths[:chosen], index.lists, strict=False) if not lists}
     wanted = [term for term in terms if term.path not in fixed]
-    given: list[SortPath] = []
-    for path in index.paths[chosen:]:
-        given.append(path)
-        if path.path == key:
-            break
-    else:
-        given.append(SortPath(key, index.paths[-1].descending))
+    end = next(at for at, path in enumerate(tail) if path.path == key)
+    given = list(tail[: end + 1])
     if key in fixed or not wanted or given == wanted:
         return True, False
     if [SortPath(path, not descending) for path, descending in given] == wanted:
         return True, True
     return False, False
+
+
+# --- Plans of several access paths ---------------------------------------------------------------------------
+
+
+def _find_several(query: Query, collection: Collection, plan: Several) -> Candidate:
+    if plan.kind == "all":
+        parts = _parts_of_all(query, collection, plan)
+        residual = _without(query.conjuncts(), (form for part in parts for form in part.paths[0].bound_forms()))
+        fixed = frozenset[str]().union(*(part.paths[0].fixed for part in parts))
+    else:
+        parts = _parts_of_any(query, collection, plan)
+        shared = set[bytes].intersection(*(set(part.paths[0].bound_forms()) for part in parts))
+        rest = any(part.residual for part in parts)
+        residual = _without(query.conjuncts(), shared) if rest else ()
+        of_shared = {one.path for one in query.conjuncts() if isinstance(one, Comparison) and one.canonical() in shared}
+        fixed = frozenset(of_shared).intersection(*(part.paths[0].fixed for part in parts))
+    paths = tuple(part.paths[0] for part in parts)
+    if any(part.repeats for part in parts):
+        raise Refused("a part that repeats")
+    if any(path.tail != paths[0].tail for path in paths):
+        raise Refused("parts with different tails")
+    if any(bool(path.access.index) is not bool(paths[0].access.index) for path in paths):
+        raise Refused("the primary and an index")
+    ordered, reverse = _direction(query.terms(collection), collection.key, fixed, paths[0].tail)
+    return Candidate(plan, ordered, reverse, False, residual, paths)
+
+
+def _parts_of_all(query: Query, collection: Collection, plan: Several) -> list[Candidate]:
+    single = _candidates(query.conjuncts(), query, collection)
+    parts = [_find(single, access) for access in plan.parts]
+    if not all(part.paths[0].access.index and part.paths[0].chosen for part in parts):
+        raise Refused("a part over the primary, or one without an equality")
+    if len({tuple(part.paths[0].bound_forms()) for part in parts}) != len(parts):
+        raise Refused("two parts that bind the same")
+    return parts
+
+
+def _parts_of_any(query: Query, collection: Collection, plan: Several) -> list[Candidate]:
+    """The parts by the first conjunct that branches so."""
+    conjuncts = query.conjuncts()
+    for at, conjunct in enumerate(conjuncts):
+        branches = _branches(conjunct)
+        if len(branches) != len(plan.parts):
+            continue
+        others = [*conjuncts[:at], *conjuncts[at + 1 :]]
+        try:
+            return [
+                _find(_candidates([*others, *_conjuncts(branch)], query, collection), access)
+                for branch, access in zip(branches, plan.parts, strict=True)
+            ]
+        except Refused:
+            continue
+    raise Refused("no conjunct that branches into these parts")
+
+
+def _branches(conjunct: Condition) -> Sequence[Condition]:
+    """The conditions into which a conjunct branches, if it does."""
+    if isinstance(conjunct, Junction):
+        return conjunct.parts if conjunct.operator == "or" else ()
+    if conjunct.operator != "in":
+        return ()
+    values = as_list(conjunct.value, "in")
+    if any(isinstance(value, list | dict) for value in values):
+        return ()
+    equalities = (Comparison("=", conjunct.path, value) for value in values)
+    return list({one.canonical(): one for one in equalities}.values())
 
 
 def primary_value(record: Record, collection: Collection) -> Value:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .ask import MAX_BUDGET, MAX_UINT
+from .ask import MAX_BUDGET
 from .dag import Cid, Value, as_bytes, as_fields, as_int, as_link, as_list, cid_of, read_cid
 from .errors import Refused
 from .harness import Case, Groups, Vectors, each, expect, given, none
@@ -45,7 +45,7 @@ def read_want(request: Request) -> Want:
 
 
 def _read_budget(value: Value) -> int:
-    return min(as_int(value, "budget", 0, MAX_UINT), MAX_BUDGET)
+    return min(as_int(value, "budget"), MAX_BUDGET)
 
 
 # --- The asker ---------------------------------------------------------------------------------------------

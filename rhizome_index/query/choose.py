@@ -95,17 +95,23 @@ def _of_several(query: Query, candidate: Combination, sizes: Sequence[int], pass
 def choose(query: Query, collection: Collection, *, allow_scan: bool) -> Walk[Estimate]:
     """The cheapest candidate. Raises UsageError if only a scan of everything remains and that is not allowed."""
     estimates = yield from estimate(query, collection, all_candidates(query, collection))
-    best = min(estimates, key=lambda item: (item.cost, item.candidate.parts[0].access.index == PRIMARY))
-    candidate = best.candidate
-    wasteful = candidate.residual or (not candidate.ordered and query.limit is not None)
-    if candidate.is_full and wasteful and best.entries > SCAN_FREE_ENTRIES and not allow_scan:
-        if candidate.ordered and candidate.parts[0].access.index != PRIMARY and query.limit is not None:
-            return best
+    allowed = [item for item in estimates if allow_scan or not _is_scan(query, item)]
+    if not allowed:
         raise UsageError(
-            f"no index answers this; a scan would read all {best.in_range:,} records of {collection.name!r}",
+            f"no index answers this; a scan would read all {estimates[-1].in_range:,} records of {collection.name!r}",
             hint=_advice(query, collection) + ", or allow the scan with --scan",
         )
-    return best
+    return min(allowed, key=lambda item: (item.cost, item.candidate.parts[0].access.index == PRIMARY))
+
+
+def _is_scan(query: Query, item: Estimate) -> bool:
+    """Whether a candidate reads much of everything only to drop most of it."""
+    candidate = item.candidate
+    if not candidate.is_full or item.entries <= SCAN_FREE_ENTRIES:
+        return False
+    if candidate.ordered and candidate.parts[0].access.index != PRIMARY and query.limit is not None:
+        return False
+    return bool(candidate.residual) or (not candidate.ordered and query.limit is not None)
 
 
 def _advice(query: Query, collection: Collection) -> str:

@@ -220,11 +220,12 @@ def walk_of(query: Query, candidate: Choice, after: bytes | None, left: int | No
     blocks: list[str] = []
     rows: list[Any] = []
     positions: list[str] = []
-    counted = None
+    alone = query.count and isinstance(candidate, Combination) and not candidate.residual
+    counted = 0 if alone else None
     for step in record(scan(query, COLLECTION, candidate, after, left), SOURCE):
         if isinstance(step, Found):
-            if step.rows and not step.rows[0].record:  # entries that count by themselves
-                counted = (counted or 0) + len(step.rows)
+            if counted is not None:  # entries that count by themselves
+                counted += len(step.rows)
             else:
                 rows += [to_dag_json(row.record["id"]) for row in step.rows]
             positions.append(step.position.hex())

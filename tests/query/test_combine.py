@@ -79,3 +79,10 @@ def test_arms_at_the_limit_and_one_past_it() -> None:
     assert decode_plan(encode_plan(union.plan)) == union.plan
     with pytest.raises(IntegrityError, match="2 to 64 access paths"):
         decode_plan(encode_plan(Combined(ANY, (*union.plan.accesses, union.plan.accesses[0]))))
+
+
+def test_an_index_that_gives_the_order_is_used_even_where_a_scan_would_be_cheaper() -> None:
+    """A scan of everything was the cheapest way, and then refused, with the advice to add the index that was there."""
+    source, posts = a_collection([{"id": number, "created": number} for number in range(3000)], "by_created=created")
+    chosen = source.run(choose(Query("posts", order="newest", limit=2500), posts, allow_scan=False)).candidate
+    assert chosen.parts[0].access.index == "by_created" and chosen.ordered
