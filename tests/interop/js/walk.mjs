@@ -40,6 +40,7 @@ export function * walkPlan (query, collection, candidate, progress) {
     progress.counted = yield * walkCount(candidate.parts[0].tree, candidate.parts[0].range)
     return
   }
+  if (isBareCount) progress.counted ??= 0n
   if (!candidate.ordered || query.count) progress.left = null
   if (progress.left === 0) return
   const terms = termsOf(query, collection)
