@@ -81,6 +81,7 @@ ANSWERS_PER_PEER_MAX = 16  # of those, on all its streams: what it asks beyond s
 TURN_TIMEOUT_SECONDS = 5.0  # who has no place among all answers by then is told to ask somebody else
 RECORDS_REMEMBERED_MAX = 4096  # checks of records remembered for each of 16 indexes: about 1 KiB each
 LOG_PAGES_MAX = 1000  # then SQLite's log is written back into the file: 16 MiB
+PLANS_REMEMBERED_MAX = 256  # choices for queries that come again; then all are forgotten
 CHUNK_CACHE_BYTES = 64 * 1024 * 1024  # chunks kept in memory, in encoded bytes; decoded they take about four times that
 SORT_BYTES_MAX = 256 * 1024 * 1024  # pairs sorted in memory, over one import's sorters, before they are spilled to disk
 

@@ -31,7 +31,7 @@ from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Fetcher
 from rhizome_index.node.gather import Gatherer
 from rhizome_index.node.link import Links, in_turn
-from rhizome_index.node.serve import LocalAnswerer
+from rhizome_index.node.serve import LocalAnswerer, Plans
 from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice, all_candidates, find_candidate
@@ -99,6 +99,7 @@ class Resolver:
         self._clock = clock
         self._links = links
         self._directory = directory
+        self._plans: Plans = {}
 
     async def resolve(
         self,
@@ -146,7 +147,7 @@ class Resolver:
         raise _worst(problems, address)
 
     def _resolve_here(self, address: Address, resolution: Resolution, *, allow_scan: bool) -> None:
-        source = LocalAnswerer(self._store)
+        source = LocalAnswerer(self._store, self._plans)
         wanted = resolution.after.manifest if resolution.after else None
         head, manifest_bytes, manifest = source.snapshot(address, wanted)
         collection = manifest.collection(resolution.query.collection)

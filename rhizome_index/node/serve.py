@@ -22,6 +22,7 @@ from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest, decode_manifest
+from rhizome_index.index.schema import Collection
 from rhizome_index.limits import (
     ADDRESS_BYTES_MAX,
     ANSWER_BYTES_PER_SECOND_MIN,
@@ -31,6 +32,7 @@ from rhizome_index.limits import (
     ASK_TIMEOUT_SECONDS,
     FRAME_BYTES_MAX,
     HEADS_DATASETS_MAX,
+    PLANS_REMEMBERED_MAX,
     PROVIDERS_MAX,
     REQUESTS_IN_FLIGHT_MAX,
     TURN_TIMEOUT_SECONDS,
@@ -51,8 +53,15 @@ from rhizome_index.wire.frame import FrameReader
 Answering = Callable[[m.Request], Iterator[bytes]]
 
 
+Plans = dict[tuple[Query, Collection, bool], Choice]  # what was chosen: it follows from the query and the trees
+
+
 class LocalAnswerer(LocalSource):
-    """An `ask.Answerer` over the store."""
+    """An `ask.Answerer` over the store. `plans` remembers choices, for queries that come again."""
+
+    def __init__(self, store: DiskStore, plans: Plans) -> None:
+        super().__init__(store)
+        self._plans = plans
 
     def snapshot(self, address: Address, manifest: Cid | None) -> tuple[Head, bytes, Manifest]:
         head = self.store.current_head(address) if manifest is None else self.store.head_of(address, manifest)
@@ -64,8 +73,14 @@ class LocalAnswerer(LocalSource):
         return head, data, decode_manifest(data)
 
     def choose(self, query: Query, manifest: Manifest, *, allow_scan: bool) -> Choice:
-        collection = manifest.collection(query.collection)
-        return self.run(choose(query, collection, allow_scan=allow_scan)).candidate
+        asked = (query, manifest.collection(query.collection), allow_scan)
+        chosen = self._plans.get(asked)
+        if chosen is None:
+            chosen = self.run(choose(query, asked[1], allow_scan=allow_scan)).candidate
+            if len(self._plans) >= PLANS_REMEMBERED_MAX:
+                self._plans.clear()
+            self._plans[asked] = chosen
+        return chosen
 
 
 class Server:
@@ -79,7 +94,7 @@ class Server:
         self._store = store
         self._register = register
         self._swarm = swarm
-        self._answerer = LocalAnswerer(store)
+        self._answerer = LocalAnswerer(store, {})
         self._shares: WeakValueDictionary[str, trio.Semaphore] = WeakValueDictionary()
         self.slots = trio.CapacityLimiter(ANSWERS_AT_ONCE_MAX)
         self.requests = 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, overload
 
 from rhizome_index.limits import ROWS_BATCH
 from rhizome_index.tree.cursor import Cursor, Span
@@ -56,7 +56,29 @@ class RangeStream:
 
     def next_entries(self) -> Walk[Sequence[Hit] | None]:
         found = yield from self._cursor.next_entries()
-        return None if found is None else [Hit(key, (key,), value) for key, value in zip(*found, strict=True)]
+        return None if found is None else _Hits(*found)
+
+
+class _Hits(Sequence[Hit]):
+    """The entries of a leaf, made as they are looked at: often only the first few are."""
+
+    def __init__(self, keys: Sequence[bytes], values: Sequence[Value]) -> None:
+        self._keys = keys
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, place: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Hit]: ...
+
+    def __getitem__(self, place: int | slice) -> Hit | list[Hit]:
+        if isinstance(place, slice):
+            return [Hit(key, (key,), value) for key, value in zip(self._keys[place], self._values[place], strict=True)]
+        return Hit(self._keys[place], (self._keys[place],), self._values[place])
 
 
 class AllStream:

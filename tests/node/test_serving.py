@@ -215,5 +215,5 @@ async def test_so_does_a_query_that_finds_nothing(tmp_path: Path) -> None:
         await collection.create()
         await collection.put_many([{"id": f"{number:06}", "likes": 1} for number in range(1000)])
         asked = Ask(node.peer.publisher.address("main"), query, scan=True)
-        frames = list(answer(1, asked, LocalAnswerer(node.peer.store)))
+        frames = list(answer(1, asked, LocalAnswerer(node.peer.store, {})))
     assert frames.count(b"") >= 1000 // ROWS_BATCH
