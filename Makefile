@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 CLIENT := tests/interop/js
 
-.PHONY: demo test test-slow test-interop lint bench vectors clean
+.PHONY: demo test test-slow test-interop lint bench simulate vectors clean
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,9 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(RUN)/python -m tests.benchmarks.bench
+
+simulate: $(VENV)/installed
+	for file in simulations/*.py; do $(RUN)/rhizome simulate $$file || exit 1; echo; done
 
 vectors: $(VENV)/installed
 	$(RUN)/python -m tests.protocols.make_vectors

@@ -1,17 +1,21 @@
 """Heavy churn: peers come, go, are killed and lose power, the publisher among them.
 
-A life lasts `life_seconds` on average. Every third end is a good one, every third a
-kill, every third a loss of power in the midst of a write, which tears what was not
+Segments get lost, and connections break by themselves. A life lasts `life_seconds`
+on average. Every fourth end is a good one, every fourth a kill, every fourth a loss
+of power, and every fourth one in the midst of a write, which tears what was not
 synced. Whatever was acknowledged must still be there, and when it is over all agree.
 """
 
 from functools import partial
 
 from rhizome_index.simulation.cluster import Member
+from rhizome_index.simulation.network import Weather
 from rhizome_index.simulation.scenario import Simulation, scenario
 
 
-@scenario(peers=6, minutes=2, posts=60, life_seconds=25, pause_seconds=8, every_seconds=4)
+@scenario(
+    peers=6, minutes=2, weather=Weather(0.3, 0.01, 30.0), posts=60, life_seconds=25, pause_seconds=8, every_seconds=4
+)
 async def heavy_churn(sim: Simulation) -> None:
     publisher = await sim.publish(sim["posts"])
     members = [publisher]
@@ -35,6 +39,7 @@ async def heavy_churn(sim: Simulation) -> None:
                 await sim.cluster.kill(member, power=how == "power")
             await sim.sleep(sim["pause_seconds"] * sim.chance.random())
             await sim.cluster.start(member, met=[other for other in members if other is not member][:4])
+            await sim.ask(member, publisher)
 
     async def tear(member: Member) -> None:
         member.host.disk.fuse = int(sim.chance.random() * 12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -55,11 +56,12 @@ def simulate_command(
     chosen = adapt(load(name), peers=peers, minutes=minutes, values=values)
     started = time.monotonic()
     progress = None if settings.as_json or not sys.stderr.isatty() else _Progress(started)
-    if trace is None:
-        report = run(chosen, seed, on_progress=progress)
-    else:
-        with trace.open("w", encoding="utf-8") as file:
-            report = run(chosen, seed, trace_file=file, on_progress=progress)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(trace.open("w", encoding="utf-8")) if trace is not None else None
+        except OSError as error:
+            raise UsageError(f"cannot write {trace}: {error.strerror}") from None
+        report = run(chosen, seed, trace_file=file, on_progress=progress)
     if progress is not None:
         progress.clear()
     seconds = time.monotonic() - started

@@ -40,11 +40,21 @@ class DiskStore:
     make       make it if it is missing or empty; otherwise that means that what was in it is lost
     read_only  the folder cannot be written
     vfs        SQLite's name of the file system that it is on, if not the machine's own
+    log_pages  of SQLite's log, before it is written back into the file; by default LOG_PAGES_MAX
     problem    why the disk failed us last; empty once a write has worked again
     """
 
-    def __init__(self, path: Path, *, make: bool = False, read_only: bool = False, vfs: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        make: bool = False,
+        read_only: bool = False,
+        vfs: str | None = None,
+        log_pages: int | None = None,
+    ) -> None:
         self._path = path
+        self._log_pages = log_pages or LOG_PAGES_MAX
         self._chunks: OrderedDict[Cid, tuple[bytes, Node]] = OrderedDict()
         self._chunk_bytes = 0
         self._is_changing = False
@@ -299,7 +309,7 @@ class DiskStore:
 
     def _write_back(self, db: apsw.Connection, name: str, pages: int) -> int:
         """Write a long log back. What was committed is safe whether this works or not."""
-        if pages >= LOG_PAGES_MAX:
+        if pages >= self._log_pages:
             try:
                 db.wal_checkpoint()
             except apsw.Error as error:

@@ -18,11 +18,14 @@ import trio
 from rhizome_index.api import DEFAULT_DATASET
 from rhizome_index.blocks import cbor
 from rhizome_index.errors import RhizomeError, UnavailableError
+from rhizome_index.index.address import Address
+from rhizome_index.limits import IDLE_TIMEOUT_SECONDS, REQUESTS_IN_FLIGHT_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.publish import Publisher
 from rhizome_index.node.register import Register
 from rhizome_index.node.serve import Server
 from rhizome_index.node.swarm import Stream, StreamHandler, Swarm
+from rhizome_index.query.parse import parse
 from rhizome_index.simulation.cluster import COLLECTION, DECLARATION, Changes, Cluster, Member, Strategy
 from rhizome_index.wire import ask, heads, sync, want
 from rhizome_index.wire.frame import FrameReader, encode_frame
@@ -173,33 +176,39 @@ class Sybil(Spoiler):
 
 
 class Flooder(Spoiler):
-    """Opens stream after stream to all it is connected to, asks and never reads, or sends what means nothing."""
+    """Opens stream after stream to those it names, asks for everything and never reads, or sends what means nothing."""
 
-    def __init__(self, chance: random.Random, pause_seconds: float = 0.1) -> None:
+    def __init__(self, chance: random.Random, address: Address, pause_seconds: float = 0.5) -> None:
         super().__init__(chance)
+        self.address = address
         self.pause_seconds = pause_seconds
         self.streams = 0
 
     async def run(self, member: Member) -> None:
         membership = member.running.peer.membership
         assert membership is not None
-        swarm = membership.swarm
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(self.pause_seconds)
                 for text in member.named:
                     with suppress(RhizomeError):
-                        peer = await swarm.dial(text, timeout_seconds=10)
+                        peer = await membership.swarm.dial(text, timeout_seconds=10)
                         protocol = SERVED[int(self.chance.random() * len(SERVED))]
-                        stream = await swarm.open_stream(peer, protocol, timeout_seconds=10)
+                        stream = await membership.swarm.open_stream(peer, protocol, timeout_seconds=10)
                         self.streams += 1
-                        nursery.start_soon(self._flood, stream)
+                        nursery.start_soon(self._flood, protocol, stream)
 
-    async def _flood(self, stream: Stream) -> None:
+    async def _flood(self, protocol: str, stream: Stream) -> None:
+        query, _ = parse(f"all {COLLECTION} where likes >= 0")
+        fields: dict[str, Any] = {
+            ask.PROTOCOL: ask.Ask(self.address, query, scan=True).fields(),
+            heads.PROTOCOL: {"datasets": []},
+            sync.PROTOCOL: sync.Sync(self.address).fields(),
+        }.get(protocol, {"nothing": 0})
         with suppress(RhizomeError):
-            for number in range(32):
-                fields: dict[str, Any] = {"datasets": []} if self.chance.random() < 0.9 else {"nothing": number}
+            for number in range(REQUESTS_IN_FLIGHT_MAX):
                 await stream.send(encode_frame(cbor.encode([number, fields])))
+            await trio.sleep(IDLE_TIMEOUT_SECONDS)
 
 
 class Partial(Spoiler):

@@ -31,6 +31,7 @@ from rhizome_index.simulation.swarm import SimSwarm
 from rhizome_index.simulation.world import World
 
 COLLECTION = "posts"
+_LOG_PAGES = 8  # a thousand logs are kept in memory, and one that is seldom written back is seldom torn while it is
 DECLARATION = Declaration(
     time="created",
     order=(SortPath.parse("-created"),),
@@ -174,7 +175,7 @@ class Cluster:
         """One life of a member."""
         world, host = self.world, member.host
         generation = member.generation = host.disk.generation
-        store = DiskStore(Path(member.folder) / "store.sqlite", make=True, vfs=self.vfs)
+        store = DiskStore(Path(member.folder) / "store.sqlite", make=True, vfs=self.vfs, log_pages=_LOG_PAGES)
         peer = Peer(store, member.identity, world.clock, world.chance("peer", member.name, member.starts))
         member.starts += 1
         member.started_at = world.now

@@ -22,7 +22,6 @@ import apsw
 
 _numbers = count()
 _SECTOR_BYTES = 4096
-_WAL_PAGES = 32  # folded into the file that early: a thousand logs are kept in memory
 
 
 @dataclass(slots=True)
@@ -137,7 +136,6 @@ class FileSystem(apsw.VFS):
     def _configure(self, connection: Any) -> None:
         if connection.open_vfs == self.name:
             connection.execute("pragma locking_mode = exclusive")  # there is no memory to share with other processes
-            connection.wal_autocheckpoint(_WAL_PAGES)
 
     def _disk(self, path: str) -> Disk:
         return self._disks[path.split("/", 2)[1]]
