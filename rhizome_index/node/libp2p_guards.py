@@ -82,7 +82,9 @@ class EagerClient(multiselect_client.MultiselectClient):
                     raise MultiselectClientError(f"does not speak {wanted}")
         except MultiselectClientError:
             raise
-        except Exception as error:  # io errors, bytes that are no text, the deadline
+        except trio.TooSlowError:
+            raise MultiselectClientError("the peer does not answer") from None
+        except Exception as error:  # io errors, bytes that are no text
             raise MultiselectClientError(f"no agreement on {wanted}: {error}") from error
         return protocols[0]
 
@@ -108,7 +110,7 @@ def install() -> None:
 
 
 async def close_connection(self: swarm_connection.SwarmConn) -> None:
-    """Stands in for SwarmConn.close, which sleeps 0.2 s: closing ten connections would take two seconds."""
+    """Stands in for SwarmConn.close, which sleeps 0.1 s: closing ten connections would take a second."""
     if self.event_closed.is_set():
         return
     self.event_closed.set()

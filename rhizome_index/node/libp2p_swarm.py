@@ -197,14 +197,11 @@ class Libp2pSwarm:
         stream: MuxStream | None = None
         is_agreed = False
         try:
-            with trio.fail_after(timeout_seconds):
-                stream = await session.open_stream()
-                await self._host.multiselect_client.select_one_of(
-                    [TProtocol(protocol)], MultiselectCommunicator(stream), timeout_seconds
-                )
+            stream = await session.open_stream()
+            await self._host.multiselect_client.select_one_of(
+                [TProtocol(protocol)], MultiselectCommunicator(stream), timeout_seconds
+            )
             is_agreed = True
-        except trio.TooSlowError:
-            raise UnavailableError(f"peer {peer_id} does not answer") from None
         except Exception as error:
             raise UnavailableError(f"no stream with peer {peer_id}: {error}") from None
         finally:
@@ -270,7 +267,7 @@ def _make_host(key_seed: bytes) -> Any:
         muxer_opt={TProtocol(_YAMUX_ID): Session},
         # No addresses here: for TCP and WebSocket on one port it would bring a listener of its own, past the guards.
         enable_websocket=True,
-        connection_config=ConnectionConfig(min_connections=0, low_watermark=0),
+        connection_config=ConnectionConfig(min_connections=0),  # else so many fewer may come in
         addrs_factory=libp2p_addresses.concrete,
         disable_identify_address_discovery=True,  # what others say they see is no address to announce
     )

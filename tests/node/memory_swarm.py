@@ -124,7 +124,7 @@ class MemorySwarm:
 
     def accept(self, peer_id: str, protocol: str) -> MemoryStream:
         """A stream that a peer opens with us: its end."""
-        theirs, ours = stream_pair(peer_id, self.peer_id)
+        theirs, ours = stream_pair(peer_id, self.peer_id, bytes_per_second=self.bytes_per_second)
         self.streams[peer_id].append(ours)
         self._start(self.handlers[protocol], ours)
         return theirs

@@ -18,7 +18,7 @@ from rhizome_index.limits import (
 from rhizome_index.node import libp2p_arrivals
 from rhizome_index.node.libp2p_arrivals import Arrivals, finish_handshake
 from rhizome_index.node.libp2p_swarm import open_swarm
-from tests.node.test_libp2p_swarm import ADDRESSES, ECHO, LIMIT_SECONDS, echo, exchange
+from tests.node.test_libp2p_swarm import ADDRESSES, ECHO, LIMIT_SECONDS, echo, exchange, pair
 
 AWAY = "198.51.100.7"
 
@@ -167,18 +167,34 @@ async def test_a_silent_client_is_closed_upon(listen: str, said: bytes, monkeypa
 
 @pytest.mark.parametrize("listen", ADDRESSES)
 async def test_silent_clients_keep_nobody_out(listen: str) -> None:
-    """All but the newest of them are closed upon at once, and they take no place from good connections."""
+    """All but the newest of them are closed upon at once."""
     async with open_swarm(b"s" * 32, [listen]) as server, open_swarm(b"c" * 32, []) as honest:
         server.handle(ECHO, echo)
-        limiter = server._network._inbound_limiter
-        limiter.total_tokens = HANDSHAKES_MAX + 1
         async with silent_clients(port_of(server.addresses[0]), HANDSHAKES_PER_ADDRESS_MAX + 8) as clients:
             with trio.fail_after(LIMIT_SECONDS):
                 for client in clients[:8]:
                     await is_closed(client)
             await honest.dial(server.addresses[0], timeout_seconds=LIMIT_SECONDS)
             await exchange(honest, server.peer_id)
-            assert limiter.borrowed_tokens <= HANDSHAKES_PER_ADDRESS_MAX + 1
+
+
+@pytest.mark.parametrize("listen", ADDRESSES)
+async def test_silent_clients_end_no_good_connection(listen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_arrivals, "HANDSHAKES_PER_ADDRESS_MAX", 1)
+    async with pair(listen) as (server, client), silent_clients(port_of(server.addresses[0]), 3) as clients:
+        with trio.fail_after(LIMIT_SECONDS):
+            for silent in clients[:-1]:
+                await is_closed(silent)
+        await exchange(client, server.peer_id)
+        assert client.connected_peers == (server.peer_id,)
+
+
+async def test_silent_clients_take_no_place_of_good_connections() -> None:
+    """The library counts both against one number: there are as many more places as there may be silent ones."""
+    async with open_swarm(b"s" * 32, []) as swarm:
+        connections_max = swarm._network.connection_config.max_connections
+        assert swarm._network._inbound_limiter.total_tokens == connections_max + HANDSHAKES_MAX
+        assert connections_max > 2 * CONNECTIONS_PER_ADDRESS_MAX
 
 
 @pytest.mark.slow

@@ -270,7 +270,7 @@ def test_the_interface_does_not_import_libp2p() -> None:
 def test_nothing_is_printed_or_left_open() -> None:
     done = run(
         """
-import gc, trio
+import gc, logging, trio
 from rhizome_index.errors import UnavailableError
 from tests.node.test_libp2p_swarm import *
 
@@ -291,6 +291,7 @@ async def main():
                 pass
             await exchange(client, server.peer_id)
     gc.collect()
+    assert not logging.getLogger().handlers
 
 trio.run(main)
 """,

@@ -167,6 +167,29 @@ async def test_who_waits_for_a_turn_gets_it_on_the_next_stream(
     await other.stream.send(m.encode_end(0, {}))
 
 
+async def test_all_who_wait_for_a_turn_go_on_when_the_peer_ends_the_stream(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    other = Other()
+    links, swarm = links_to(other, nursery)
+    with pytest.raises(BaseExceptionGroup):
+        async with trio.open_nursery() as failing:
+            failing.start_soon(ask, links)
+            await wait_all_tasks_blocked()
+            async with trio.open_nursery() as given_up:
+                for _ in range(REQUESTS_IN_FLIGHT_MAX - 1):
+                    given_up.start_soon(ask, links)
+                await wait_all_tasks_blocked()
+                given_up.cancel_scope.cancel()
+            for _ in range(3):
+                nursery.start_soon(ask, links)
+            await wait_all_tasks_blocked()
+            await other.stream.close()
+    await wait_all_tasks_blocked()
+    assert len(swarm.streams["other"]) == 2 and other.asked[REQUESTS_IN_FLIGHT_MAX:] == [0, 1, 2]
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_request_that_was_never_sent_is_not_given_up(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     links, _ = links_to(Other(at_once), nursery)
     await ask(links)
@@ -255,7 +278,7 @@ async def test_a_drip_is_not_waited_for(autojump_clock: MockClock, nursery: trio
 async def test_nothing_is_waited_for_for_ever(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     async def endless(stream: Stream) -> None:
         await stream.receive()
-        while True:
+        for _ in range(2000):
             await stream.send(encode_frame(cbor.encode([0, "blocks", [bytes(20_000)]])))
             await trio.sleep(10_000 / ANSWER_BYTES_PER_SECOND_MIN)
 

@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rhizome_index.api import open_node
 from rhizome_index.blocks.cid import cid_of
-from rhizome_index.errors import UnavailableError
+from rhizome_index.errors import StoreError, UnavailableError
 from rhizome_index.limits import (
     ANSWER_BYTES_PER_SECOND_MIN,
     ANSWERS_AT_ONCE_MAX,
@@ -148,15 +148,41 @@ async def test_a_stream_has_so_many_requests_under_way(
         assert found[-1] == m.Failure(REQUESTS_IN_FLIGHT_MAX, m.BUSY, "too many requests at once")
 
 
-async def test_a_number_is_free_once_its_answer_is_there(
+async def test_a_number_is_free_as_soon_as_its_answer_is_there(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Even while the call that has sent it goes on."""
+    with serving(tmp_path, nursery) as (_, swarm):
+        swarm.bytes_per_second = 10
+        stream = swarm.accept("peer", want.PROTOCOL)
+        for _ in range(3):
+            await ask(stream, 5, fields=SMALL)
+            assert (await replies(stream))[-1] == m.End(5, {"sent": 1})
+
+
+async def test_a_number_in_use_costs_the_connection(
     tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     with serving(tmp_path, nursery) as (_, swarm):
+        await ask(swarm.accept("peer", want.PROTOCOL), 5, 5)
+        await wait_all_tasks_blocked()
+        assert swarm.disconnected == ["peer"]
+
+
+async def test_a_store_that_fails_ends_one_answer(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(store: DiskStore, cid: bytes) -> bytes:
+        raise StoreError("the disk is gone")
+
+    with serving(tmp_path, nursery) as (_, swarm):
         stream = swarm.accept("peer", want.PROTOCOL)
-        for _ in range(3 * REQUESTS_IN_FLIGHT_MAX):
-            await ask(stream, 5, fields=SMALL)
-            assert (await replies(stream))[-1] == m.End(5, {"sent": 1})
-        assert not swarm.disconnected
+        with monkeypatch.context() as patch:
+            patch.setattr(DiskStore, "get", fail)
+            await ask(stream, 5)
+            assert await replies(stream) == [m.Failure(5, m.MISSING, "the disk is gone")]
+        await ask(stream, 5, fields=SMALL)
+        assert (await replies(stream))[-1] == m.End(5, {"sent": 1})
 
 
 async def test_who_reads_slowly_but_steadily_gets_everything(
