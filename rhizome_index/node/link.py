@@ -85,15 +85,18 @@ class Links:
         SilentError if it has said nothing at all for so many seconds as its silence is borne.
         """
         started = trio.current_time()
+        is_asked = False
         try:
             with trio.fail_after(timeout_seconds) as scope:
                 link = await self._link(peer_id, protocol)
                 while not await link.wait_turn():
                     link = await self._link(peer_id, protocol)
+                is_asked = True
                 received = await link.converse(fields, conversation, scope, silence_seconds)
         except trio.TooSlowError:
             self._picker.note_failure(peer_id, trio.current_time())
-            await self._swarm.disconnect(peer_id)
+            if is_asked:  # else it may be answering others well
+                await self._swarm.disconnect(peer_id)
             seconds = trio.current_time() - started
             raise UnavailableError(f"peer {peer_id} did not answer within {seconds:.3g} s") from None
         except (UnavailableError, IntegrityError):

@@ -267,6 +267,20 @@ async def test_a_slow_line_is_waited_for(autojump_clock: MockClock, nursery: tri
     assert trio.current_time() > 8 * ASK_TIMEOUT_SECONDS and not swarm.disconnected
 
 
+async def test_who_gets_no_turn_leaves_the_others_theirs(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    async def wait_long() -> None:
+        await links.converse("other", PROTOCOL, {}, Conversation(), timeout_seconds=10 * ASK_TIMEOUT_SECONDS)
+
+    links, swarm = links_to(Other(), nursery)
+    for _ in range(REQUESTS_IN_FLIGHT_MAX):
+        nursery.start_soon(wait_long)
+    await wait_all_tasks_blocked()
+    with pytest.raises(UnavailableError, match="within 30 s"):
+        await ask(links)
+    assert not swarm.disconnected
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_drip_is_not_waited_for(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     links, swarm = links_to(Other(bulky), nursery)
     swarm.bytes_per_second = ANSWER_BYTES_PER_SECOND_MIN / 16
