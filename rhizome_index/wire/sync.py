@@ -169,7 +169,7 @@ def answer(number: int, request: Sync, peer: Syncer) -> Iterator[bytes]:
             assert old is not None
             low = request.place[1] if request.place is not None and request.place[0] == name else b""
             trees = old.collections[name].primary, manifest.collections[name].primary
-            for block in _delta_blocks(name, trees, low, peer):
+            for block in _delta_blocks(name, trees, low, request.budget, peer):
                 if block is None:
                     yield b""
                     continue
@@ -201,8 +201,14 @@ def _driven(walk: Walk[T], peer: Syncer) -> Generator[bytes, None, T]:
         reply = peer.step(need)
 
 
-def _delta_blocks(name: str, trees: tuple[Tree, Tree], low: bytes, peer: Syncer) -> Iterator[list[bytes] | None]:
-    """The blocks of a delta from a key on: each list with the records it links to. None: a pause."""
+def _delta_blocks(
+    name: str, trees: tuple[Tree, Tree], low: bytes, budget: int, peer: Syncer
+) -> Iterator[list[bytes] | None]:
+    """The blocks of a delta from a key on: each list with the records it links to. None: a pause.
+
+    They fit in the budget together, unless it is less than a single change takes.
+    """
+    list_max, records_max = min(_LIST_BYTES, budget // 2), min(RECORD_BYTES_MAX, budget // 2)
     diff = Diff(*trees)
     changes: list[Any] = []
     records: list[bytes] = []
@@ -221,8 +227,7 @@ def _delta_blocks(name: str, trees: tuple[Tree, Tree], low: bytes, peer: Syncer)
                 continue
             linked = [peer.block(bytes(value))] if type(value) is cbor.Link else []
             linked_size = sum(map(len, linked))
-            # A list with its records must fit in any budget: so not many of the large ones go together.
-            if changes and (size + _size(key, value) > _LIST_BYTES or records_size + linked_size > RECORD_BYTES_MAX):
+            if changes and (size + _size(key, value) > list_max or records_size + linked_size > records_max):
                 yield [cbor.encode([name, changes]), *records]
                 changes, records, size, records_size = [], [], 0, 0
             changes.append([key, value])

@@ -15,13 +15,19 @@ Check = Callable[..., None]
 
 def quickly(check: Check, *strategies: SearchStrategy[Any], cases: int = 100) -> Check:
     """A test of the same cases every time."""
-    return settings(max_examples=cases, derandomize=True)(given(*strategies)(_copied(check)))
+    return _with_effort(settings(max_examples=cases, derandomize=True)(given(*strategies)(_copied(check))))
 
 
 def thoroughly(check: Check, *strategies: SearchStrategy[Any], cases: int = 2000) -> Check:
     """A slow test of other cases every time; a failure is printed, shrunk, to be kept as an example."""
     test = settings(max_examples=cases, derandomize=False, print_blob=True)(given(*strategies)(_copied(check)))
-    return pytest.mark.slow(test)
+    return pytest.mark.slow(_with_effort(test))
+
+
+def _with_effort(test: Check) -> Check:
+    """Note that this is tried as often as it says, in whatever set."""
+    vars(test)["has_own_effort"] = True
+    return test
 
 
 def _copied(check: Check) -> Check:

@@ -86,6 +86,7 @@ test_many_histories = thoroughly(check_histories, SEEDS, cases=3000)
 test_late_indexes = quickly(check_late_indexes, SEEDS, cases=50)
 test_many_late_indexes = thoroughly(check_late_indexes, SEEDS, cases=1000)
 test_equal_roots_are_equal_records = quickly(check_bits, SEEDS)
+test_many_equal_roots_are_equal_records = thoroughly(check_bits, SEEDS)
 
 
 def test_a_large_history_in_batches_of_all_sizes() -> None:

@@ -102,6 +102,16 @@ def check_edits(pattern: str, seed: int) -> None:
         assert max(weights_written(written).values(), default=0) <= 4 * RULE.max_weight + 3000, edits
 
 
+def check_edits_at_the_head(pattern: str, seed: int) -> None:
+    source, tree, content = attacked(pattern)
+    edits = some_edit(random.Random(seed), list(content), 0)
+    edited, written = written_by(source, tree, edits)
+    back, written_back = written_by(source, edited, {key: content.get(key) for key in edits})
+    assert back == tree
+    assert max(written.values(), default=0) <= CHUNKS_A_LEVEL_MAX, edits
+    assert max(written_back.values(), default=0) <= CHUNKS_A_LEVEL_MAX, edits
+
+
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_an_edit_at_the_head_of_ground_keys_rewrites_few_chunks(pattern: str) -> None:
     source, tree, content = attacked(pattern)
@@ -153,6 +163,12 @@ def test_long_keys_under_the_least_weight_make_a_high_tree() -> None:
 
 
 test_many_histories = thoroughly(check_histories, *MANY_HISTORIES, cases=2000)
+test_edits_at_the_head_rewrite_few_chunks = quickly(
+    check_edits_at_the_head, st.sampled_from(PATTERNS), st.integers(0, 2**32)
+)
+test_many_edits_at_the_head_rewrite_few_chunks = thoroughly(
+    check_edits_at_the_head, st.sampled_from(PATTERNS), st.integers(0, 2**32), cases=5000
+)
 test_edits_anywhere_rewrite_few_chunks = quickly(check_edits, st.sampled_from(PATTERNS), st.integers(0, 2**32))
 test_many_edits_rewrite_few_chunks = thoroughly(
     check_edits, st.sampled_from(PATTERNS), st.integers(0, 2**32), cases=5000

@@ -80,11 +80,29 @@ def _roots(candidate: Choice) -> list[bytes]:
     return [part.tree.root for part in candidate.parts]
 
 
+def check_other_plans(seed: int) -> None:
+    """Of a few queries over the same records: each plan takes its own proof and no other, but one that is equal."""
+    random_ = random.Random(seed)
+    source, collection = made.built(made.an_empty_collection(random_, 3), made.some_records(random_, 90))
+    queries = [random_.choice([made.a_query, made.a_combined_query])(random_) for _ in range(3)]
+    plans = [(query, candidate) for query in queries for candidate in all_candidates(query, collection)]
+    plans = random_.sample(plans, min(len(plans), 12))
+    proofs = [a_proof(source, query, collection, candidate) for query, candidate in plans]
+    for (query, candidate), own in zip(plans, proofs, strict=True):
+        replay(Answer(query, collection, candidate), own)
+        for other in proofs:
+            if other != own:
+                with pytest.raises(IntegrityError):
+                    replay(Answer(query, collection, candidate), other)
+
+
 SEEDS = st.integers(0, 2**32)
 test_damaged_proofs_are_refused = quickly(check_damage, SEEDS)
 test_many_damaged_proofs_are_refused = thoroughly(check_damage, SEEDS, cases=2000)
 test_proofs_of_other_heads_are_refused = quickly(check_other_heads, SEEDS, cases=60)
 test_many_proofs_of_other_heads_are_refused = thoroughly(check_other_heads, SEEDS)
+test_proofs_of_other_plans_are_refused = quickly(check_other_plans, SEEDS, cases=20)
+test_many_proofs_of_other_plans_are_refused = thoroughly(check_other_plans, SEEDS)
 
 
 def test_every_bit_of_a_small_proof_counts() -> None:
