@@ -27,9 +27,10 @@ def live_with(tmp_path: Path, fault: Fault) -> list[StoreError]:
     failures: list[StoreError] = []
     with disk.attached():
         live(tmp_path / "life" / "store", SEED, heads.append, failures.append)
+        fault.is_over = True
+        check_store(tmp_path / "life" / "store", list(dict.fromkeys(heads)), lambda head: None, int(fault.lasts))
     for failure in failures:
         assert str(failure).startswith("the ") and "\n" not in str(failure) and failure.hint
-    check_store(tmp_path / "life" / "store", list(dict.fromkeys(heads)), lambda head: None, int(fault.lasts))
     return failures
 
 

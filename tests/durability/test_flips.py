@@ -15,6 +15,7 @@ from rhizome_index.index.head import Head
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.register import Follow, Policy, Register
 from rhizome_index.node.scrub import scrub
+from tests.durability.power import Disk
 from tests.durability.story import IDENTITY, a_publisher, live
 
 
@@ -81,7 +82,7 @@ def flip(path: Path, right: Right, chance: random.Random) -> str:
     """One trial; how it went."""
     flipped(path, right, chance)
     try:
-        with closing(DiskStore(path)) as store:
+        with Disk(path.parent).attached(), closing(DiskStore(path)) as store:
             missing = chance.random() < 0.5 and check_nothing_wrong(store, right)
             found = scrub(store, IDENTITY.peer_id)
             store.put_many(right.blocks.items())  # what an honest peer would send
