@@ -12,7 +12,7 @@ from rhizome_index.index.head import Head
 from tests.durability.power import Disk, Fault
 from tests.durability.story import check_store, live
 
-SEED = 3
+SEED, STEPS = 29, 7  # a life with everything in it: puts, deletes, an index that comes and goes, new beginnings
 
 
 def live_with(tmp_path: Path, fault: Fault) -> list[StoreError]:
@@ -26,7 +26,7 @@ def live_with(tmp_path: Path, fault: Fault) -> list[StoreError]:
     heads: list[Head] = []
     failures: list[StoreError] = []
     with disk.attached():
-        live(tmp_path / "life" / "store", SEED, heads.append, failures.append)
+        live(tmp_path / "life" / "store", SEED, heads.append, failures.append, STEPS)
         fault.is_over = True
         check_store(tmp_path / "life" / "store", list(dict.fromkeys(heads)), lambda head: None, int(fault.lasts))
     for failure in failures:
@@ -40,7 +40,7 @@ def operations(tmp_path: Path) -> int:
     fault = Fault(0, apsw.IOError)
     disk = Disk(tmp_path / "counted", fault)
     with disk.attached():
-        live(tmp_path / "counted" / "store", SEED, lambda head: None)
+        live(tmp_path / "counted" / "store", SEED, lambda head: None, steps_max=STEPS)
     return fault.count
 
 
