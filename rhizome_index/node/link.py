@@ -111,7 +111,8 @@ class Links:
         return self._picker.order(peers, trio.current_time())
 
     async def drop(self, peer_id: str) -> None:
-        """A peer is not worth talking to any more."""
+        """A peer is not worth talking to any more: it was right in form, but lied."""
+        self._picker.note_failure(peer_id, trio.current_time())
         await self._swarm.disconnect(peer_id)
 
     async def _link(self, peer_id: str, protocol: str) -> _Link:

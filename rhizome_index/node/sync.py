@@ -24,7 +24,8 @@ from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError, UsageError
 from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest
-from rhizome_index.index.schema import Collection
+from rhizome_index.index.record import decode_record, parse_path
+from rhizome_index.index.schema import Collection, primary_key
 from rhizome_index.index.write import RecordWalk, Sorter, add_index, apply_changes, rebuild
 from rhizome_index.limits import ANSWER_SILENCE_SECONDS, SEGMENTS_MAX, SORT_BYTES_MAX
 from rhizome_index.node.cost import Cost
@@ -99,18 +100,18 @@ class Syncer:
         """What has changed, from the first peer that says so: up to the newest head if anybody has that."""
         known = held.manifest if held is not None else None
         patience = ANSWER_SILENCE_SECONDS if len(peers) > 1 else None
-        problem: Exception = UnavailableError(f"nobody to ask about {newest.address}")
-        silent: set[str] = set()
+        problems: list[Exception] = [UnavailableError(f"nobody to ask about {newest.address}")]
+        hopeless: set[str] = set()
         # Not everybody has the newest head, and not everybody knows the one that is held.
         for wanted, start in dict.fromkeys(product((newest.manifest, None), (known, None))):
             race: Race[Syncing] = Race()
             ask = partial(self._ask_peer, Sync(newest.address, start, wanted), held, patience, race, cost)
-            found = await race.run([peer for peer in peers if peer not in silent], ask)
+            found = await race.run([peer for peer in peers if peer not in hopeless], ask)
             if found is not None:
                 return found
-            problem = next(reversed(race.problems.values()), problem)
-            silent |= {peer for peer, error in race.problems.items() if isinstance(error, SilentError)}
-        raise problem
+            problems += race.problems.values()
+            hopeless |= {peer for peer, error in race.problems.items() if isinstance(error, SilentError | RemoteError)}
+        raise next((problem for problem in problems if isinstance(problem, IntegrityError)), problems[-1])
 
     async def _ask_peer(
         self, request: Sync, held: Head | None, patience: float | None, race: Race[Syncing], cost: Cost, peer: str
@@ -172,10 +173,12 @@ class _OneSync:
         if form != protocol.CHUNKS and held is not None:
             delta = syncing.deltas.get(name, protocol.Delta())
             self._store.put_many(delta.records)
-            made = await self._derive(self._changed(new.rule, held, wanted, delta))
-            if made.primary == wanted.primary:
-                _compare(made, wanted)
-                return True
+            with suppress(IntegrityError):
+                changes = _as_records(wanted, delta)
+                made = await self._derive(self._changed(new.rule, held, wanted, changes))
+                if made.primary == wanted.primary:
+                    _compare(made, wanted)
+                    return True
             # The delta was wrong, or the publisher's tree is not what its entries give: the chunks decide.
         await self._fetch_tree(wanted.primary)
         made = await self._derive(partial(rebuild, new.rule, wanted))
@@ -183,7 +186,7 @@ class _OneSync:
         return form != protocol.DELTA
 
     def _changed(
-        self, rule: Rule, held: Collection, wanted: Collection, delta: protocol.Delta
+        self, rule: Rule, held: Collection, wanted: Collection, changes: Sequence[tuple[bytes, bytes | None]]
     ) -> Callable[..., RecordWalk[Collection]]:
         """A walk from the collection that is held to the one wanted."""
 
@@ -193,7 +196,6 @@ class _OneSync:
                 if name not in wanted.indexes or wanted.indexes[name].paths != index.paths:
                     kept = kept.remove(name)
             made = replace(wanted, primary=held.primary, indexes=kept)
-            changes = self._as_records(delta)
             made = yield from apply_changes(rule, made, changes, sink, new_sorter)
             for name, index in sorted(wanted.indexes.items()):
                 if name not in made.indexes:
@@ -201,11 +203,6 @@ class _OneSync:
             return made
 
         return walk
-
-    def _as_records(self, delta: protocol.Delta) -> list[tuple[bytes, bytes | None]]:
-        """The changes with the bytes of the records that they link to."""
-        linked = dict(delta.records)
-        return [(key, linked.get(value, value) if value is not None else None) for key, value in delta.changes]
 
     async def _derive(self, walk: Callable[..., RecordWalk[Collection]]) -> Collection:
         """Drive a walk that makes a collection, keeping its blocks as they come."""
@@ -252,6 +249,22 @@ class _OneSync:
 
         if missing:
             await self._fetcher.fetch([Wanted(cid) for cid in missing], take)
+
+
+def _as_records(collection: Collection, delta: protocol.Delta) -> list[tuple[bytes, bytes | None]]:
+    """The changes with the bytes of the records that they link to. Raises IntegrityError for what is no such record."""
+    linked, path = dict(delta.records), parse_path(collection.key)
+    changes: list[tuple[bytes, bytes | None]] = []
+    for key, value in delta.changes:
+        data = None if value is None else linked.get(value, value)
+        try:
+            stands = data is None or primary_key(decode_record(data), path) == key
+        except UsageError:
+            stands = False
+        if not stands:
+            raise IntegrityError("a record that stands at another primary key than its own")
+        changes.append((key, data))
+    return changes
 
 
 def _compare(made: Collection, wanted: Collection) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from rhizome_index.blocks import cbor
+from rhizome_index.blocks.cid import cid_of
+from rhizome_index.errors import RemoteError
+from rhizome_index.limits import INDEX_ELEMENTS_MAX, INLINE_VALUE_BYTES_MAX
 from rhizome_index.node.cost import Cost
-from rhizome_index.simulation.byzantine import Slow, Stale, Sybil, Withholder
+from rhizome_index.simulation.byzantine import Slow, Spoiler, Stale, Sybil, Withholder
 from rhizome_index.simulation.cluster import Member
 from rhizome_index.simulation.scenario import Simulation
+from rhizome_index.wire import sync
 from tests.simulation.play import broken, play
 
 SOMEBODY = "12D3KooWSxpeJpcAebtV9emdNM7bUNATFhTx2JirESHYLkxhVvHC"
@@ -144,5 +151,50 @@ def test_an_answer_about_many_providers_is_written_at_once() -> None:
         await membership.directory.ask(publisher.peer_id, [publisher.dataset], Cost())
         sim.expect("all are noted", len(reader.running.peer.register.providers(publisher.dataset)) == 11)
         sim.expect("one writing", reader.host.disk.syncs == syncs + 1, f"{reader.host.disk.syncs - syncs} syncs")
+
+    assert broken(play(main)) == []
+
+
+POST = {"id": "p00000001", "author": "x", "created": 1, "likes": 1, "tags": ["x"], "text": ""}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xff",
+        b"\xa1bid\x41\xee",
+        cbor.encode([1]),
+        cbor.encode({}),
+        cbor.encode({**POST, "id": None}),
+        cbor.encode({**POST, "id": "another"}),
+        cbor.encode({**POST, "tags": [str(number) for number in range(INDEX_ELEMENTS_MAX + 1)]}),
+        cbor.encode({**POST, "likes": 2}),
+    ],
+    ids=["no CBOR", "no UTF-8", "no map", "no key", "null key", "other key", "too many tags", "other likes"],
+)
+def test_a_delta_that_lies_costs_the_peer_its_connection_and_the_head_nothing(value: bytes) -> None:
+    class Changer(Spoiler):
+        async def spoil(self, protocol: str, message: list[Any]) -> list[list[Any]]:
+            if protocol == sync.PROTOCOL and message[1] == "blocks":
+                name, changes = cbor.decode(message[2][0])
+                large = len(value) > INLINE_VALUE_BYTES_MAX
+                changed = [[key, cbor.Link(cid_of(value)) if large else value] for key, _ in changes[:1]]
+                message[2] = [cbor.encode([name, changed]), *([value] if large else [])]
+            return [message]
+
+    async def main(sim: Simulation) -> None:
+        publisher = await sim.publish(10)
+        liar = await sim.peer("liar", met=[publisher], follows=[publisher], strategy=Changer(sim.chance))
+        follower = await sim.peer("follower", met=[publisher, liar], follows=[publisher])
+        await sim.sleep(5)
+        sim.publish_more(publisher, 0, edits=1)
+        await liar.running.sync(publisher.dataset)
+        cut = sim.network.cut([follower.host], [publisher.host])
+        with pytest.raises(RemoteError):
+            await follower.running.sync(publisher.dataset)
+        membership = follower.running.peer.membership
+        assert membership is not None and liar.peer_id not in membership.swarm.connected_peers
+        sim.network.heal(cut)
+        await sim.settle()
 
     assert broken(play(main)) == []
