@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain, islice
 from weakref import WeakValueDictionary
 
 import trio
@@ -160,8 +161,9 @@ class Server:
         """Full addresses of who serves a dataset: ourselves if we do, and others that we have heard of."""
         own = self._swarm.addresses[:2] if self._serves(address) else ()
         others = (self._register.addresses_of(peer) for peer in self._register.providers(address))
-        texts = (*own, *(found[0] for found in others if found))
-        return tuple(text for text in texts if len(text) <= ADDRESS_BYTES_MAX)[:PROVIDERS_MAX]
+        texts = chain(own, (found[0] for found in others if found))
+        # Lazily: thousands may be known, and each is looked up.
+        return tuple(islice((text for text in texts if len(text) <= ADDRESS_BYTES_MAX), PROVIDERS_MAX))
 
     def _serves(self, address: Address) -> bool:
         return address.publisher == self._swarm.peer_id or self._store.held_head(address) is not None

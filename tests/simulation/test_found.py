@@ -9,8 +9,9 @@ import pytest
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.errors import RemoteError
-from rhizome_index.limits import INDEX_ELEMENTS_MAX, INLINE_VALUE_BYTES_MAX
+from rhizome_index.limits import INDEX_ELEMENTS_MAX, INLINE_VALUE_BYTES_MAX, PROVIDERS_MAX
 from rhizome_index.node.cost import Cost
+from rhizome_index.node.register import Register
 from rhizome_index.simulation.byzantine import Slow, Spoiler, Stale, Sybil, Withholder
 from rhizome_index.simulation.cluster import Member
 from rhizome_index.simulation.scenario import Simulation
@@ -198,3 +199,30 @@ def test_a_delta_that_lies_costs_the_peer_its_connection_and_the_head_nothing(va
         await sim.settle()
 
     assert broken(play(main)) == []
+
+
+def test_who_names_providers_looks_up_no_more_than_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+    addresses_of = Register.addresses_of
+
+    def counted(self: Register, peer_id: str) -> list[str]:
+        looked_up.append(peer_id)
+        return addresses_of(self, peer_id)
+
+    async def main(sim: Simulation) -> None:
+        publisher = await sim.publish(5)
+        register = publisher.running.peer.register
+        for number in range(3 * PROVIDERS_MAX):
+            peer_id = f"{SOMEBODY[:-2]}{number:02}"
+            register.note_provider(publisher.dataset, peer_id, sim.world.clock())
+            register.note_hearsay(f"/ip4/10.9.9.{number}/tcp/1/p2p/{peer_id}", peer_id)
+        reader = await sim.peer("reader", named=[publisher])
+        membership = reader.running.peer.membership
+        assert membership is not None
+        monkeypatch.setattr(Register, "addresses_of", counted)
+        told = await membership.directory.ask(publisher.peer_id, [publisher.dataset], Cost())
+        monkeypatch.undo()
+        assert len(told[publisher.dataset].providers) == PROVIDERS_MAX
+
+    assert broken(play(main)) == []
+    assert len(looked_up) == PROVIDERS_MAX - 1  # the first is the publisher itself
