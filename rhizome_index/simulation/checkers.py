@@ -113,6 +113,10 @@ class NothingIsLost(Checker):
     def on_started(self, member: Member) -> None:
         self._check(member)
 
+    def on_unreadable(self, member: Member, error: BaseException) -> None:
+        self.checked += 1
+        self.blame(f"{member} cannot open its store: {error}")
+
     def finish(self) -> None:
         for member in self.cluster.running():
             if member.strategy.is_honest:

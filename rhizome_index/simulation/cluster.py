@@ -75,6 +75,9 @@ class Observer:
     def on_started(self, member: Member) -> None:
         """A member runs, for the first time or again."""
 
+    def on_unreadable(self, member: Member, error: BaseException) -> None:
+        """A member cannot start, for its store cannot be opened."""
+
     def on_crash(self, who: str, error: BaseException) -> None:
         """Something was raised that nobody should raise."""
 
@@ -175,7 +178,12 @@ class Cluster:
         """One life of a member."""
         world, host = self.world, member.host
         generation = member.generation = host.disk.generation
-        store = DiskStore(Path(member.folder) / "store.sqlite", make=True, vfs=self.vfs, log_pages=_LOG_PAGES)
+        try:
+            store = DiskStore(Path(member.folder) / "store.sqlite", make=True, vfs=self.vfs, log_pages=_LOG_PAGES)
+        except StoreError as error:
+            self._tell("on_unreadable", member, error)
+            started.set()
+            return
         peer = Peer(store, member.identity, world.clock, world.chance("peer", member.name, member.starts))
         member.starts += 1
         member.started_at = world.now
