@@ -13,7 +13,7 @@ except that chunks are decoded and kept in memory, newest use first.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class DiskStore:
     read_only  the folder cannot be written
     vfs        SQLite's name of the file system that it is on, if not the machine's own
     log_pages  of SQLite's log, before it is written back into the file; by default LOG_PAGES_MAX
+    decode     makes a chunk's node; several stores may share what they make
     problem    why the disk failed us last; empty once a write has worked again
     """
 
@@ -52,8 +53,10 @@ class DiskStore:
         read_only: bool = False,
         vfs: str | None = None,
         log_pages: int | None = None,
+        decode: Callable[[bytes], Node] = decode_node,
     ) -> None:
         self._path = path
+        self._decode = decode
         self._log_pages = log_pages or LOG_PAGES_MAX
         self._chunks: OrderedDict[Cid, tuple[bytes, Node]] = OrderedDict()
         self._chunk_bytes = 0
@@ -141,7 +144,7 @@ class DiskStore:
         data = self.get(cid)
         if data is None:
             return None
-        held = (data, decode_node(data))
+        held = (data, self._decode(data))
         self._chunks[cid] = held
         self._chunk_bytes += len(data)
         while self._chunk_bytes > CHUNK_CACHE_BYTES:

@@ -11,6 +11,7 @@ It does not know what a scenario is about, nor what is right.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,11 @@ from rhizome_index.simulation.disks import Disk, FileSystem, Speed
 from rhizome_index.simulation.network import Host, Place, SimNetwork
 from rhizome_index.simulation.swarm import SimSwarm
 from rhizome_index.simulation.world import World
+from rhizome_index.tree.node import decode_node
 
 COLLECTION = "posts"
+_CHUNKS_SHARED = 20_000  # a thousand peers decode the same chunks, and nodes never change
+_CACHE_PAGES = 16  # of SQLite's for each peer: its file is in memory already
 _LOG_PAGES = 8  # a thousand logs are kept in memory, and one that is seldom written back is seldom torn while it is
 DECLARATION = Declaration(
     time="created",
@@ -140,6 +144,7 @@ class Cluster:
         self.members: dict[str, Member] = {}
         self.observers: list[Observer] = []
         self._files = files
+        self._decode = lru_cache(_CHUNKS_SHARED)(decode_node)
         self._nursery = nursery
 
     def add(self, name: str, place: Place, speed: Speed | None = None, strategy: Strategy | None = None) -> Member:
@@ -179,7 +184,9 @@ class Cluster:
         world, host = self.world, member.host
         generation = member.generation = host.disk.generation
         try:
-            store = DiskStore(Path(member.folder) / "store.sqlite", make=True, vfs=self.vfs, log_pages=_LOG_PAGES)
+            path = Path(member.folder) / "store.sqlite"
+            store = DiskStore(path, make=True, vfs=self.vfs, log_pages=_LOG_PAGES, decode=self._decode)
+            store.execute(f"pragma cache_size = {_CACHE_PAGES}")
         except StoreError as error:
             self._tell("on_unreadable", member, error)
             started.set()
