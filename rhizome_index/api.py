@@ -27,6 +27,7 @@ from pyrsistent import PMap
 
 from rhizome_index.errors import UsageError, first_of
 from rhizome_index.index.address import Address
+from rhizome_index.index.condition import Expr
 from rhizome_index.index.head import Head
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import SortPath, parse_index
@@ -38,7 +39,7 @@ from rhizome_index.node.register import Policy
 from rhizome_index.node.resolve import Resolution
 from rhizome_index.query.answer import Cursor
 from rhizome_index.query.explain import Explained
-from rhizome_index.query.expr import DECLARED, NEWEST, OLDEST, Expr, Query
+from rhizome_index.query.expr import DECLARED, NEWEST, OLDEST, Query
 from rhizome_index.query.mongo import from_mongo
 from rhizome_index.query.parse import parse
 

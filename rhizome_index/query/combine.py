@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from rhizome_index.errors import IntegrityError
+from rhizome_index.index.condition import SCALARS, Compare, Expr, Or, all_of
 from rhizome_index.index.schema import Collection, SortPath
 from rhizome_index.limits import PLAN_ARMS_MAX, PLAN_PAIRS_MAX
-from rhizome_index.query.expr import SCALARS, Compare, Expr, Or, Query, all_of
+from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import (
     ALL,
     ANY,

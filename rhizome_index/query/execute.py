@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any
 
+from rhizome_index.index.condition import all_of, compile_filter
 from rhizome_index.index.keys import INVERT, encode_component
 from rhizome_index.index.record import parse_path, values_at
 from rhizome_index.index.schema import Collection
 from rhizome_index.index.write import Need
 from rhizome_index.limits import ROWS_BATCH
 from rhizome_index.query.combine import Choice, Combination
-from rhizome_index.query.expr import Query, all_of, compile_filter
+from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import sort_terms
 from rhizome_index.query.rows import Row, reader
 from rhizome_index.tree.cursor import count

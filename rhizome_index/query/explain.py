@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rhizome_index.errors import UsageError
+from rhizome_index.index.condition import And, Compare, Expr, Not
 from rhizome_index.index.schema import Collection
 from rhizome_index.query.choose import Estimate, choose, estimate
 from rhizome_index.query.combine import Choice, Combination, all_candidates
-from rhizome_index.query.expr import And, Compare, Expr, Not, Query
+from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import ALL, PRIMARY, Candidate
 from rhizome_index.tree.walk import Walk
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from rhizome_index.errors import UsageError
-from rhizome_index.query.expr import And, Compare, Expr, Not, Or, all_of
+from rhizome_index.index.condition import And, Compare, Expr, Not, Or, all_of
 
 _OPERATORS = {"$eq": "=", "$ne": "!=", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 _OTHERS = ("$in", "$nin", "$all", "$exists", "$not")

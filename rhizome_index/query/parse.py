@@ -22,9 +22,10 @@ from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken, VisitError
 
 from rhizome_index.errors import QueryError, UsageError
+from rhizome_index.index.condition import Compare, Expr, Not, Or, all_of
 from rhizome_index.index.schema import SortPath
 from rhizome_index.limits import QUERY_TEXT_BYTES_MAX
-from rhizome_index.query.expr import DECLARED, NEWEST, OLDEST, Compare, Expr, Not, Or, Query, all_of
+from rhizome_index.query.expr import DECLARED, NEWEST, OLDEST, Query
 
 TAGS_PATH, AUTHOR_PATH = "tags", "author"
 

@@ -19,10 +19,11 @@ from itertools import islice, product
 from typing import Any
 
 from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.index.condition import SCALARS, Compare, Expr
 from rhizome_index.index.keys import Interval, encode_component, interval
 from rhizome_index.index.schema import Collection, Index, SortPath
 from rhizome_index.limits import CANDIDATES_MAX, PLAN_ARMS_MAX
-from rhizome_index.query.expr import DECLARED, NEWEST, SCALARS, Compare, Expr, Query
+from rhizome_index.query.expr import DECLARED, NEWEST, Query
 from rhizome_index.query.streams import Arm, RangeStream, Stream
 from rhizome_index.tree.cursor import Span
 from rhizome_index.tree.node import Tree

@@ -8,10 +8,11 @@ from typing import Any
 from pyrsistent import pmap
 
 from rhizome_index.blocks.store import MemoryStore
+from rhizome_index.index.condition import And, Compare, Expr, Not, Or
 from rhizome_index.index.record import encode_record
 from rhizome_index.index.schema import Collection, Index, SortPath, parse_index, primary_key
 from rhizome_index.index.write import apply_changes
-from rhizome_index.query.expr import And, Compare, Expr, Not, Or, Query
+from rhizome_index.query.expr import Query
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import EMPTY_TREE
 from tests.driving import MemorySource

@@ -12,6 +12,7 @@ from pyrsistent import pmap
 
 from rhizome_index.errors import UnavailableError
 from rhizome_index.index.address import Address
+from rhizome_index.index.condition import And, Compare
 from rhizome_index.index.head import Head, Identity, sign_head
 from rhizome_index.index.manifest import Manifest, encode_manifest
 from rhizome_index.index.schema import Collection
@@ -19,7 +20,7 @@ from rhizome_index.node.archive import verify_answer, write_answer
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice, all_candidates
-from rhizome_index.query.expr import And, Compare, Query
+from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import Plan
 from rhizome_index.wire import ask as ask_protocol
 from rhizome_index.wire.ask import Ask, Asking

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from rhizome_index.blocks.cid import check_block
 from rhizome_index.errors import IntegrityError
+from rhizome_index.index.condition import And, Compare
 from rhizome_index.index.schema import Collection
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.combine import Choice, all_candidates
-from rhizome_index.query.expr import And, Compare, Query
+from rhizome_index.query.expr import Query
 from tests.driving import MemorySource, answer_directly, replay
 from tests.properties import records as made
 from tests.properties.effort import quickly, thoroughly

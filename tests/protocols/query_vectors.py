@@ -9,10 +9,11 @@ from typing import Any
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import digest_of
 from rhizome_index.errors import UsageError
+from rhizome_index.index.condition import compile_filter
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.combine import Choice, Combination, all_candidates
 from rhizome_index.query.execute import Counted, Found, scan
-from rhizome_index.query.expr import Query, compile_filter, decode_query, encode_query
+from rhizome_index.query.expr import Query, decode_query, encode_query
 from rhizome_index.query.plan import Candidate, candidates, encode_plan
 from rhizome_index.query.proof import record
 from tests.properties.records import a_combined_query, a_query

@@ -6,7 +6,7 @@ import operator
 from typing import Any
 
 from rhizome_index.blocks import cbor
-from rhizome_index.query.expr import And, Compare, Expr, Not, Or
+from rhizome_index.index.condition import And, Compare, Expr, Not, Or
 
 COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.errors import UsageError
+from rhizome_index.index.condition import Compare
 from rhizome_index.limits import CURSOR_BYTES_MAX
 from rhizome_index.query.answer import Answer, Cursor
-from rhizome_index.query.expr import Compare, Query
+from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import Access, candidates
 from tests.driving import answer_directly
 from tests.properties import records as made

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from rhizome_index.errors import IntegrityError
+from rhizome_index.index.condition import Compare, all_of
 from rhizome_index.limits import PLAN_ARMS_MAX, PLAN_PAIRS_MAX
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Combination, all_candidates
-from rhizome_index.query.expr import Compare, Query, all_of
+from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import ALL, ANY, Combined, decode_plan, encode_plan
 from tests.driving import answer_directly
 from tests.query.test_plan import a_collection

@@ -13,12 +13,13 @@ from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import IntegrityError
+from rhizome_index.index.condition import Compare
 from rhizome_index.index.keys import encode_component, encode_key
 from rhizome_index.index.schema import Collection, Index, parse_index
 from rhizome_index.limits import ROWS_BATCH
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.execute import scan
-from rhizome_index.query.expr import Compare, Query
+from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import candidates
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.build import build

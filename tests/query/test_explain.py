@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from rhizome_index.index.condition import Compare, Expr, Not, Or, all_of
 from rhizome_index.index.schema import SortPath
 from rhizome_index.query.explain import explain, text_of
-from rhizome_index.query.expr import Compare, Expr, Not, Or, Query, all_of
+from rhizome_index.query.expr import Query
 from rhizome_index.query.parse import parse
 from tests.query.test_combine import POSTS, SOURCE, tagged
 

@@ -10,21 +10,10 @@ from hypothesis import strategies as st
 
 from rhizome_index.blocks import cbor
 from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.index.condition import EVERYTHING, And, Compare, Expr, Not, Or, all_of, compile_filter
 from rhizome_index.index.schema import SortPath
 from rhizome_index.limits import IN_VALUES_MAX, QUERY_BYTES_MAX, QUERY_DEPTH_MAX, QUERY_TERMS_MAX, ROWS_MAX
-from rhizome_index.query.expr import (
-    EVERYTHING,
-    And,
-    Compare,
-    Expr,
-    Not,
-    Or,
-    Query,
-    all_of,
-    compile_filter,
-    decode_query,
-    encode_query,
-)
+from rhizome_index.query.expr import Query, decode_query, encode_query
 from tests.query.oracle import meets
 
 IS_A = Compare("=", "a", 1)

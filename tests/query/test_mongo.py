@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rhizome_index.errors import UsageError
-from rhizome_index.query.expr import EVERYTHING, And, Compare, Expr, Not, Or
+from rhizome_index.index.condition import EVERYTHING, And, Compare, Expr, Not, Or
 from rhizome_index.query.mongo import from_mongo
 
 A, B = Compare("=", "a", 1), Compare("=", "b", 2)

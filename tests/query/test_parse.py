@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rhizome_index.errors import QueryError
+from rhizome_index.index.condition import And, Compare, Not, Or
 from rhizome_index.index.schema import SortPath
 from rhizome_index.limits import QUERY_DEPTH_MAX, QUERY_TERMS_MAX, QUERY_TEXT_BYTES_MAX, ROWS_MAX
-from rhizome_index.query.expr import And, Compare, Not, Or, Query, decode_query, encode_query
+from rhizome_index.query.expr import Query, decode_query, encode_query
 from rhizome_index.query.parse import parse
 
 CATS = Compare("=", "tags", "cats")

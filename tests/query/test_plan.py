@@ -9,6 +9,7 @@ from pyrsistent import pmap
 
 from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.index.condition import EVERYTHING, And, Compare, Expr, Or
 from rhizome_index.index.record import encode_record
 from rhizome_index.index.schema import Collection, Index, SortPath, parse_index, primary_key
 from rhizome_index.index.write import apply_changes
@@ -16,7 +17,7 @@ from rhizome_index.limits import CANDIDATES_MAX, SCAN_FREE_ENTRIES
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import find_candidate
-from rhizome_index.query.expr import EVERYTHING, And, Compare, Expr, Or, Query
+from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import PRIMARY, Access, candidates, decode_plan
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import EMPTY_TREE

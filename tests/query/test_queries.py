@@ -16,11 +16,12 @@ from rhizome_index.blocks.cid import cid_of
 from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.cli.samples import emoji, posts
 from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.index.condition import And, Compare, Expr, Not, Or
 from rhizome_index.index.record import encode_record
 from rhizome_index.index.schema import Collection, Index, SortPath, parse_index, primary_key
 from rhizome_index.index.write import apply_changes
 from rhizome_index.query.answer import Answer, Cursor
-from rhizome_index.query.expr import And, Compare, Expr, Not, Or, Query, decode_query, encode_query
+from rhizome_index.query.expr import Query, decode_query, encode_query
 from rhizome_index.query.plan import candidates
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import EMPTY_TREE
