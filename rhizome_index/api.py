@@ -30,7 +30,7 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.condition import Expr
 from rhizome_index.index.head import Head
 from rhizome_index.index.record import Record
-from rhizome_index.index.schema import SortPath, parse_index
+from rhizome_index.index.schema import Definition, SortPath
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.home import Home
 from rhizome_index.node.peer import Peer
@@ -41,7 +41,7 @@ from rhizome_index.query.answer import Cursor
 from rhizome_index.query.explain import Explained
 from rhizome_index.query.expr import DECLARED, NEWEST, OLDEST, Query
 from rhizome_index.query.mongo import from_mongo
-from rhizome_index.query.parse import parse
+from rhizome_index.query.parse import parse, parse_index
 
 DEFAULT_DATASET = "main"
 PROVEN = "L1"  # complete and right for that head's index
@@ -201,9 +201,12 @@ class Collection:
         order: Sequence[str] = (),
         indexes: Mapping[str, str] | None = None,
     ) -> None:
-        """Declare the collection. Raises UsageError if it is there and declared otherwise."""
-        paths = dict(parse_index(f"{name}={text}") for name, text in (indexes or {}).items())
-        declaration = Declaration(key, time, tuple(SortPath.parse(text) for text in order), paths)
+        """Declare the collection, with indexes such as `{"by_tag": "tags,-created where likes > 5"}`.
+
+        Raises UsageError if it is there and declared otherwise.
+        """
+        defined = dict(parse_index(f"{name}={text}") for name, text in (indexes or {}).items())
+        declaration = Declaration(key, time, tuple(SortPath.parse(text) for text in order), defined)
         self._publisher().put_many(self.address.name, self.name, [], declaration)
 
     async def put(self, record: Record) -> Head:
@@ -234,10 +237,23 @@ class Collection:
             if batch.puts:
                 publisher.put_many(self.address.name, self.name, batch.puts)
 
-    async def create_index(self, name: str, *paths: str) -> None:
-        """Add an index over what is there, e.g. `create_index("by_tag", "tags", "-created")`."""
-        parsed = [SortPath.parse(path) for path in paths]
-        self._publisher().add_index(self.address.name, self.name, name, parsed)
+    async def create_index(
+        self,
+        name: str,
+        *paths: str,
+        where: Mapping[str, Any] | None = None,
+        include: Sequence[str] = (),
+        unique: bool = False,
+    ) -> None:
+        """Add an index over what is there, e.g. `create_index("by_tag", "tags", "-created")`.
+
+        where    list only the records that meet a filter in MongoDB's shape
+        include  paths that its entries have a copy of, so that queries for nothing else need no records
+        unique   refuse two records with the same values
+        """
+        sort_paths = tuple(SortPath.parse(path) for path in paths)
+        definition = Definition(sort_paths, from_mongo(where or {}), tuple(include), unique)
+        self._publisher().add_index(self.address.name, self.name, name, definition)
 
     async def drop_index(self, name: str) -> None:
         self._publisher().drop_index(self.address.name, self.name, name)

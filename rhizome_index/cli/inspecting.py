@@ -15,6 +15,7 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.keys import decode_key
 from rhizome_index.index.manifest import decode_manifest
 from rhizome_index.node.disk import DiskStore, describe_missing
+from rhizome_index.query.explain import describe_index
 from rhizome_index.tree.node import decode_node
 
 
@@ -69,7 +70,7 @@ def _manifest(data: bytes) -> dict[str, Any]:
             "primary": format_cid(collection.primary.root),
             "indexes": {
                 label: {
-                    "paths": list(map(str, index.paths)),
+                    "definition": describe_index(index.definition),
                     "entries": index.tree.count,
                     "root": format_cid(index.tree.root),
                 }

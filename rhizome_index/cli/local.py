@@ -20,11 +20,14 @@ from rhizome_index.cli.show import print_rows, size, to_json
 from rhizome_index.errors import RecordError, UsageError
 from rhizome_index.index.keys import decode_key, encode_component
 from rhizome_index.index.record import Record
-from rhizome_index.index.schema import SortPath, check_paths, parse_index
+from rhizome_index.index.schema import SortPath, check_order
 from rhizome_index.limits import RECORD_TEXT_BYTES_MAX
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.publish import Declaration, Publisher
+from rhizome_index.query.explain import describe_index
+from rhizome_index.query.parse import parse_index
 
+INDEX = "NAME=PATH,... [where CONDITION] [include PATH,...] [unique]"
 DATASET = click.option("--dataset", default="main", show_default=True, help="Which dataset of yours.")
 
 
@@ -131,7 +134,7 @@ Examples:
 @click.option("--key", default="id", show_default=True, help="Path of the primary key.")
 @click.option("--time", "time_path", help="Path that newest and oldest follow.")
 @click.option("--order", help="What `first` follows, e.g. -created. Otherwise the primary key.")
-@click.option("--index", "indexes", multiple=True, metavar="NAME=PATH,...", help="An index, e.g. by_tag=tags,-created.")
+@click.option("--index", "indexes", multiple=True, metavar=INDEX, help="An index, e.g. by_tag=tags,-created.")
 @common
 def import_command(
     settings: Settings,
@@ -144,13 +147,13 @@ def import_command(
     indexes: tuple[str, ...],
 ) -> None:
     """Publish the records of a FILE (JSON lines, a JSON array or CSV; - is standard input) as one new head."""
-    paths = check_paths([SortPath.parse(path) for path in order.split(",")]) if order else ()
+    paths = check_order([SortPath.parse(path) for path in order.split(",")]) if order else ()
     declaration = Declaration(key, time_path, paths, dict(parse_index(text) for text in indexes))
     started = time.perf_counter()
     with open_publisher(settings) as publisher, open_records(file) as reader, Reading(reader) as reading:
         if collection in publisher.manifest(dataset).collections and not (order or time_path or indexes):
             known = publisher.manifest(dataset).collection(collection)
-            same = {index.name: index.paths for index in known.indexes.values()}
+            same = {index.name: index.definition for index in known.indexes.values()}
             declaration = Declaration(known.key if key == "id" else key, known.time, known.order, same)
         with _progress(settings, reading) as records:
             try:
@@ -272,17 +275,32 @@ def index_command() -> None:
     """Add, list and drop indexes."""
 
 
-@index_command.command("add", epilog="\b\nExample:\n  rhizome index add posts by_author=author,-created")
+@index_command.command(
+    "add",
+    epilog="""\b
+Examples:
+  rhizome index add posts by_author=author,-created
+  rhizome index add posts 'popular=tags,-likes where likes > 100'
+  rhizome index add posts 'titles=tags,-created include id, title'
+  rhizome index add people 'by_email=email unique'
+""",
+)
 @click.argument("collection")
-@click.argument("definition", metavar="NAME=PATH,...")
+@click.argument("definition", metavar=INDEX)
 @DATASET
 @common
 def index_add(settings: Settings, collection: str, definition: str, dataset: str) -> None:
-    """Add an index over the records that are there."""
-    name, paths = parse_index(definition)
+    """Add an index over the records that are there.
+
+    It sorts by the paths given, descending behind a minus. With `where` it lists only records that
+    meet a condition; with `include` its entries have a copy of what stands at some paths, so that
+    queries that select nothing else read no records; with `unique` no two records may have the
+    same values.
+    """
+    name, defined = parse_index(definition)
     with open_publisher(settings) as publisher:
         try:
-            head, index = publisher.add_index(dataset, collection, name, paths)
+            head, index = publisher.add_index(dataset, collection, name, defined)
         except RecordError as error:
             (key,) = decode_key(error.key)
             raise UsageError(f"the record {to_json(key)}: {error}", hint=error.hint) from None
@@ -299,7 +317,7 @@ def index_list(settings: Settings, collection: str, dataset: str) -> None:
     with open_published(settings) as publisher:
         indexes = publisher.manifest(dataset).collection(collection).indexes
     rows = [
-        {"name": index.name, "paths": [str(path) for path in index.paths], "entries": index.tree.count}
+        {"name": index.name, "definition": describe_index(index.definition), "entries": index.tree.count}
         for _, index in sorted(indexes.items())
     ]
     print_rows(rows, as_json=settings.as_json)

@@ -22,6 +22,7 @@ from rhizome_index.index.record import Path, Record, encode_record, parse_path, 
 from rhizome_index.limits import IN_VALUES_MAX, QUERY_DEPTH_MAX, QUERY_TERMS_MAX
 
 COMPARISONS = ("=", "!=", "<", "<=", ">", ">=", "in", "starts with", "exists")
+RANGES = ("<", "<=", ">", ">=", "starts with")
 SCALARS = (str, int, float, bool, bytes, type(None))
 
 

@@ -4,9 +4,10 @@ An index is a list of paths. Each record gives one entry for each distinct
 element of the one path that may hold a list, otherwise one entry. Entry key:
 the values at the paths, then the primary key, which runs in the direction of
 the last path; so an index read backwards is exactly the opposite order. Entry
-value: the record's digest.
+value: the record's digest, and behind it what the index includes, if anything.
 
-An empty list gives no entry: nothing equals any of its elements.
+An empty list gives no entry: nothing equals any of its elements. Neither does a
+record that does not meet the index's condition.
 """
 
 from __future__ import annotations
@@ -15,38 +16,56 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
+from rhizome_index.blocks import cbor
+from rhizome_index.blocks.cid import DIGEST_BYTES
 from rhizome_index.errors import RecordError
+from rhizome_index.index.condition import EVERYTHING, compile_filter
 from rhizome_index.index.keys import INVERT, encode_component
-from rhizome_index.index.record import Record, parse_path, values_at
-from rhizome_index.index.schema import SortPath
-from rhizome_index.limits import INDEX_ELEMENTS_MAX, KEY_BYTES_MAX
+from rhizome_index.index.record import Record, parse_path, projector, values_at
+from rhizome_index.index.schema import Definition
+from rhizome_index.limits import INDEX_ELEMENTS_MAX, INLINE_VALUE_BYTES_MAX, KEY_BYTES_MAX
 
-Entries = tuple[Sequence[bytes], int]  # keys, and the position of the path that holds a list, or -1
+# Keys; the position of the path that holds a list, or -1; and what their values have behind the digest.
+Entries = tuple[Sequence[bytes], int, bytes]
 EntryMaker = Callable[[Record, bytes], list[Entries]]
 
 
-def entry_maker(indexes: Sequence[tuple[str, Sequence[SortPath]]]) -> EntryMaker:
+def entry_maker(indexes: Sequence[tuple[str, Definition]]) -> EntryMaker:
     """A function from a record and its encoded primary key to its entries in each of these indexes.
 
-    indexes  names and paths
+    indexes  names and definitions
 
     It raises RecordError for a record that one of them cannot hold. A path that several indexes
     share is looked up and encoded once: this runs for every record that is written.
     """
-    columns = list(dict.fromkeys(path for _, paths in indexes for path in paths))
+    columns = list(dict.fromkeys(path for _, definition in indexes for path in definition.paths))
     lookups = [(parse_path(path.path), path.descending) for path in columns]
     wanted = []
-    for name, paths in indexes:
-        places = [columns.index(path) for path in paths]
-        tail = len(columns) + paths[-1].descending  # where the primary key stands among the parts
+    for name, definition in indexes:
+        places = [columns.index(path) for path in definition.paths]
+        tail = len(columns) + definition.paths[-1].descending  # where the primary key stands among the parts
         wanted.append((name, places, itemgetter(*places, tail)))
+    special = {place: _special(definition) for place, (_, definition) in enumerate(indexes) if _is_special(definition)}
 
     def entries(record: Record, primary: bytes) -> list[Entries]:
         parts = [_components(record, path, descending) for path, descending in lookups]
         lists = [place for place, part in enumerate(parts) if type(part) is set]
         parts += (primary, primary.translate(INVERT))
         try:
-            return [_assemble(name, pick(parts), [at for at in lists if at in places]) for name, places, pick in wanted]
+            if not special:
+                return [
+                    _assemble(name, pick(parts), [at for at in lists if at in places]) for name, places, pick in wanted
+                ]
+            made = []
+            for place, (name, places, pick) in enumerate(wanted):
+                if place in special and not special[place][0](record):
+                    made.append(_NOTHING)
+                    continue
+                found = _assemble(name, pick(parts), [at for at in lists if at in places])
+                if place in special:
+                    found = (*found[:2], _fitting(name, special[place][1](record)))
+                made.append(found)
+            return made
         except _Refused as refused:
             raise RecordError(str(refused), primary, hint="change the record, or leave that index out") from None
 
@@ -55,6 +74,30 @@ def entry_maker(indexes: Sequence[tuple[str, Sequence[SortPath]]]) -> EntryMaker
 
 class _Refused(Exception):
     """Why an index cannot hold a record."""
+
+
+_Special = tuple[Callable[[Record], bool], Callable[[Record], bytes]]
+_NOTHING: Entries = ((), -1, b"")
+
+
+def _is_special(definition: Definition) -> bool:
+    return definition.where != EVERYTHING or bool(definition.include)
+
+
+def _special(definition: Definition) -> _Special:
+    """Whether an index lists a record, and what its entries include of it."""
+    meets = compile_filter(definition.where)
+    if not definition.include:
+        return meets, lambda record: b""
+    project = projector(tuple(map(parse_path, definition.include)))
+    return meets, lambda record: cbor.encode(project(record))
+
+
+def _fitting(name: str, included: bytes) -> bytes:
+    if DIGEST_BYTES + len(included) > INLINE_VALUE_BYTES_MAX:
+        most = INLINE_VALUE_BYTES_MAX - DIGEST_BYTES
+        raise _Refused(f"{len(included):,} bytes to include in the index {name!r}; at most {most:,} fit")
+    return included
 
 
 def _components(record: Record, path: tuple[str, ...], descending: bool) -> bytes | set[bytes]:
@@ -84,4 +127,4 @@ def _assemble(name: str, parts: tuple[Any, ...], lists: Sequence[int]) -> Entrie
         keys = [before + element + behind for element in elements]
     if keys and max(map(len, keys)) > KEY_BYTES_MAX:
         raise _Refused(f"a value too long for the index {name!r}: an entry's key has at most {KEY_BYTES_MAX} bytes")
-    return keys, list_at
+    return keys, list_at, b""

@@ -149,6 +149,12 @@ class Interval:
         start, end = prefix + low, prefix + high
         return successor(start) if low_behind else start, successor(end) if high_behind else end
 
+    def holds(self, other: Interval) -> bool:
+        """Whether every value of another range lies in this one."""
+        low, high = self.bounds(b"", descending=False)
+        other_low, other_high = other.bounds(b"", descending=False)
+        return low <= other_low and other_high <= high
+
     def intersect(self, other: Interval) -> Interval:
         """The values in both ranges."""
         low = max((self.low, self.low_behind), (other.low, other.low_behind), key=_cut)

@@ -2,7 +2,8 @@
 
     {"version": 1, "rule": {"salt", "max_weight"},
      "collections": {name: {"key", "time", "order", "primary": [link, count],
-                            "indexes": {name: {"paths", "tree": [link, count], "lists"}}}}}
+                            "indexes": {name: {"paths", "tree": [link, count], "lists",
+                                        "where"?, "include"?, "unique"?}}}}}
 
 Source: protocols/manifest/1/spec.md
 """
@@ -21,8 +22,9 @@ from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import Cid, cid_of
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.address import Address
+from rhizome_index.index.condition import EVERYTHING, decode_expr, encode_expr
 from rhizome_index.index.record import parse_path
-from rhizome_index.index.schema import Collection, Index, SortPath, check_name, check_paths
+from rhizome_index.index.schema import Collection, Definition, Index, SortPath, check_name, check_order
 from rhizome_index.limits import COLLECTIONS_MAX, INDEXES_MAX, MANIFEST_BYTES_MAX
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import Tree
@@ -94,15 +96,24 @@ def _from_collection(collection: Collection) -> dict[str, Any]:
         "time": collection.time,
         "order": [str(path) for path in collection.order],
         "primary": _from_tree(collection.primary),
-        "indexes": {
-            name: {
-                "paths": [str(path) for path in index.paths],
-                "tree": _from_tree(index.tree),
-                "lists": list(index.lists),
-            }
-            for name, index in collection.indexes.items()
-        },
+        "indexes": {name: _from_index(index) for name, index in collection.indexes.items()},
     }
+
+
+def _from_index(index: Index) -> dict[str, Any]:
+    definition = index.definition
+    body: dict[str, Any] = {
+        "paths": [str(path) for path in definition.paths],
+        "tree": _from_tree(index.tree),
+        "lists": list(index.lists),
+    }
+    if definition.where != EVERYTHING:
+        body["where"] = encode_expr(definition.where)
+    if definition.include:
+        body["include"] = list(definition.include)
+    if definition.unique:
+        body["unique"] = True
+    return body
 
 
 def _to_collection(name: str, body: Any) -> Collection:
@@ -116,23 +127,35 @@ def _to_collection(name: str, body: Any) -> Collection:
         name,
         key,
         time,
-        () if order == [] else _to_paths(order),
+        check_order(_to_paths(order)),
         _to_tree(primary),
         pmap({check_name(label, "an index"): _to_index(label, item) for label, item in indexes.items()}),
     )
 
 
 def _to_index(name: str, body: Any) -> Index:
-    paths, tree, lists = _fields(body, "paths", "tree", "lists")
-    read = _to_paths(paths)
-    _expect(type(lists) is list and len(lists) == len(read))
+    _expect(isinstance(body, Mapping))
+    extra = {label: body[label] for label in ("where", "include", "unique") if label in body}
+    paths, tree, lists = _fields({label: body[label] for label in body if label not in extra}, "paths", "tree", "lists")
+    _expect(None not in extra.values())
+    definition = _to_definition(paths, **extra)
+    _expect(type(lists) is list and len(lists) == len(definition.paths))
     _expect(all(type(count) is int and 0 <= count < 2**53 for count in lists))
-    return Index(name, read, _to_tree(tree), tuple(lists))
+    return Index(name, definition, _to_tree(tree), tuple(lists))
+
+
+def _to_definition(paths: Any, where: Any = None, include: Any = None, unique: Any = None) -> Definition:
+    """Of an index that has nothing of a kind, nothing is said."""
+    condition = EVERYTHING if where is None else decode_expr(where)
+    _expect(where is None or condition != EVERYTHING)
+    _expect(include is None or (type(include) is list and bool(include) and {type(path) for path in include} == {str}))
+    _expect(unique in (None, True) and type(unique) is not int)
+    return Definition(_to_paths(paths), condition, tuple(include or ()), unique is True)
 
 
 def _to_paths(body: Any) -> tuple[SortPath, ...]:
     _expect(type(body) is list and all(type(path) is str for path in body))
-    return check_paths([SortPath.parse(path) for path in body])
+    return tuple(SortPath.parse(path) for path in body)
 
 
 def _from_tree(tree: Tree) -> list[Any]:

@@ -7,7 +7,7 @@ so a record has a CID whether it stands inside a leaf or is a block of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rhizome_index.blocks import cbor
@@ -86,6 +86,40 @@ def _values_below(value: Any, path: Path) -> tuple[list[Any], bool]:
             return found, True
         value = value.get(step) if type(value) is dict else None
     return (value, True) if type(value) is list else ([value], False)
+
+
+def projector(paths: Sequence[Path]) -> Callable[[Record], Record]:
+    """A function to what of a record stands at some paths, as a record with nothing else in it.
+
+    Of lists on the way, the maps are kept. So what stands at any of these paths, or below, is the same in both.
+    """
+    wanted: dict[str, Any] = {}
+    for path in paths:
+        below = wanted
+        for step in path[:-1]:
+            below = below.setdefault(step, {})
+            if below is _WHOLE:
+                break
+        else:
+            below[path[-1]] = _WHOLE
+    return lambda record: {
+        name: _projected(record[name], part) for name, part in wanted.items() if _leads_on(record, name, part)
+    }
+
+
+_WHOLE: dict[str, Any] = {}  # wanted with all that is in it
+
+
+def _projected(value: Any, wanted: dict[str, Any]) -> Any:
+    if wanted is _WHOLE:
+        return value
+    if type(value) is list:
+        return [_projected(item, wanted) for item in value if type(item) is dict]
+    return {name: _projected(value[name], part) for name, part in wanted.items() if _leads_on(value, name, part)}
+
+
+def _leads_on(value: dict[str, Any], name: str, wanted: dict[str, Any]) -> bool:
+    return name in value and (wanted is _WHOLE or type(value[name]) in (dict, list))
 
 
 def _problem(value: Any, depth: int) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 from pyrsistent import PMap
 
 from rhizome_index.errors import UsageError
+from rhizome_index.index.condition import EVERYTHING, Expr, check_expr
 from rhizome_index.index.keys import encode_component
 from rhizome_index.index.record import Path, Record, parse_path, values_at
 from rhizome_index.limits import INDEX_PATHS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX
-from rhizome_index.tree.node import Tree
+from rhizome_index.tree.node import EMPTY_TREE, Tree
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -50,19 +51,58 @@ class SortPath:
 
 
 @dataclass(frozen=True, slots=True)
+class Definition:
+    """What an index holds: a pure function of its collection's records.
+
+    paths    what it sorts by; the primary key follows by itself
+    where    it lists only the records that meet this
+    include  paths at which its entries have a copy of what stands there
+    unique   no two records have the same values at all of its paths; where one is null, they may
+    """
+
+    paths: tuple[SortPath, ...]
+    where: Expr = EVERYTHING
+    include: tuple[str, ...] = ()
+    unique: bool = False
+
+    def __post_init__(self) -> None:
+        names = [path.path for path in self.paths]
+        if not 1 <= len(names) <= INDEX_PATHS_MAX or len(set(names)) != len(names):
+            raise UsageError(f"an index has 1 to {INDEX_PATHS_MAX} different paths")
+        if len(self.include) > INDEX_PATHS_MAX or len(set(self.include)) != len(self.include):
+            raise UsageError(f"an index includes at most {INDEX_PATHS_MAX} different paths")
+        for path in self.include:
+            parse_path(path)
+        check_expr(self.where)
+
+    @classmethod
+    def over(cls, *paths: str) -> Definition:
+        """An index over these sort paths, and nothing more to it."""
+        return cls(tuple(map(SortPath.parse, paths)))
+
+
+@dataclass(frozen=True, slots=True)
 class Index:
     """A secondary index.
 
-    paths  what it sorts by; the primary key follows by itself
     tree   the entries
     lists  for each path, how many records hold a list there: where that is not 0, one record may
            have several entries, and the index does not give the order by that path
     """
 
     name: str
-    paths: tuple[SortPath, ...]
+    definition: Definition
     tree: Tree
     lists: tuple[int, ...]
+
+    @classmethod
+    def empty(cls, name: str, definition: Definition) -> Index:
+        """One with nothing in it yet."""
+        return cls(name, definition, EMPTY_TREE, (0,) * len(definition.paths))
+
+    @property
+    def paths(self) -> tuple[SortPath, ...]:
+        return self.definition.paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +123,10 @@ class Collection:
     indexes: PMap[str, Index]
 
 
-def parse_index(text: str) -> tuple[str, tuple[SortPath, ...]]:
-    """The name and paths of `by_tag=tags,-created`. Raises UsageError."""
-    name, equals, paths = text.partition("=")
-    if not equals or not paths:
-        raise UsageError(f"not an index: {text!r}", hint="write NAME=PATH,PATH... as in by_tag=tags,-created")
-    return check_name(name, "an index"), check_paths([SortPath.parse(path.strip()) for path in paths.split(",")])
-
-
-def check_paths(paths: Sequence[SortPath]) -> tuple[SortPath, ...]:
-    """Return the paths of an index if they make one; raise UsageError otherwise."""
-    names = [path.path for path in paths]
-    if not 1 <= len(paths) <= INDEX_PATHS_MAX or len(set(names)) != len(names):
-        raise UsageError(f"an index has 1 to {INDEX_PATHS_MAX} different paths")
+def check_order(paths: Sequence[SortPath]) -> tuple[SortPath, ...]:
+    """Return the paths of a collection's order if they make one; raise UsageError otherwise."""
+    if len(paths) > INDEX_PATHS_MAX or len({path.path for path in paths}) != len(paths):
+        raise UsageError(f"an order has at most {INDEX_PATHS_MAX} different paths")
     return tuple(paths)
 
 

@@ -8,6 +8,7 @@ the disk where there is one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -19,16 +20,17 @@ from pyrsistent import pmap
 
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import Cid, cid_of, digest_of
-from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.errors import IntegrityError, RecordError, UsageError
 from rhizome_index.index.entries import entry_maker
+from rhizome_index.index.keys import INVERT, NULL, component_end, decode_key, successor
 from rhizome_index.index.record import Record, decode_record, parse_path
-from rhizome_index.index.schema import Collection, Index, SortPath, check_name, check_paths, primary_key
+from rhizome_index.index.schema import Collection, Definition, Index, check_name, primary_key
 from rhizome_index.limits import INDEXES_MAX, INLINE_VALUE_BYTES_MAX
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.build import LevelBuilder, Sink, building
-from rhizome_index.tree.cursor import Cursor, get_many
+from rhizome_index.tree.cursor import Cursor, Span, count, get_many
 from rhizome_index.tree.edit import edit
-from rhizome_index.tree.node import EMPTY_TREE, Tree, Value
+from rhizome_index.tree.node import Tree, Value
 from rhizome_index.tree.walk import NeedNodes, Walk
 
 T = TypeVar("T")
@@ -99,9 +101,9 @@ def apply_changes(
     indexes = collection.indexes
     for item in deriving.indexes:
         if is_new:
-            tree = yield from building(rule, item.entries(), sink)
+            tree = yield from building(rule, _only_once(item.index, item.entries()), sink)
         else:
-            tree = yield from _edit_index(rule, item.index.tree, item.entries(), sink)
+            tree = yield from _edit_index(rule, item.index, item.entries(), sink)
         indexes = indexes.set(item.index.name, item.with_tree(tree))
     return replace(collection, primary=primary, indexes=indexes)
 
@@ -110,19 +112,17 @@ def add_index(
     rule: Rule,
     collection: Collection,
     name: str,
-    paths: Sequence[SortPath],
+    definition: Definition,
     sink: Sink,
     new_sorter: Callable[[], Sorter] = MemorySorter,
 ) -> RecordWalk[Collection]:
     """The collection with one more index, filled from the records that are there. Raises UsageError."""
     check_name(name, "an index")
-    check_paths(paths)
     if name in collection.indexes:
         raise UsageError(f"the collection {collection.name!r} has an index {name!r} already", hint="drop it first")
     if len(collection.indexes) >= INDEXES_MAX:
         raise UsageError(f"a collection has at most {INDEXES_MAX} indexes", hint="drop one that is not used")
-    empty = Index(name, tuple(paths), EMPTY_TREE, (0,) * len(paths))
-    (index,) = yield from _derive(rule, collection, [empty], sink, new_sorter)
+    (index,) = yield from _derive(rule, collection, [Index.empty(name, definition)], sink, new_sorter)
     return replace(collection, indexes=collection.indexes.set(name, index))
 
 
@@ -135,7 +135,7 @@ def rebuild(
     only: the primary's are there. Raises UsageError for a record that an index cannot hold.
     """
     primary = LevelBuilder(rule, 0, _discard)
-    empty = [replace(index, tree=EMPTY_TREE, lists=(0,) * len(index.paths)) for index in _indexes(collection)]
+    empty = [Index.empty(index.name, index.definition) for index in _indexes(collection)]
     derived = yield from _derive(rule, collection, empty, sink, new_sorter, primary)
     indexes = pmap({index.name: index for index in derived})
     return replace(collection, primary=primary.finish(), indexes=indexes)
@@ -171,7 +171,7 @@ def _derive(
         deriving.note_records(keys, blocks, records, +1)
     found = []
     for item in deriving.indexes:
-        found.append(item.with_tree((yield from building(rule, item.entries(), sink))))
+        found.append(item.with_tree((yield from building(rule, _only_once(item.index, item.entries()), sink))))
     return found
 
 
@@ -189,7 +189,7 @@ class _Deriving:
     """The entries of indexes, gathered while records pass by."""
 
     def __init__(self, indexes: Sequence[Index], new_sorter: Callable[[], Sorter]) -> None:
-        self._maker = entry_maker([(index.name, index.paths) for index in indexes])
+        self._maker = entry_maker([(index.name, index.definition) for index in indexes])
         self.indexes = [_Gathered(index, new_sorter()) for index in indexes]
 
     def note_many(self, keys: Sequence[bytes], blocks: Sequence[bytes], sign: int) -> None:
@@ -204,10 +204,11 @@ class _Deriving:
         maker, indexes = self._maker, self.indexes
         for key, data, record in zip(keys, blocks, records, strict=True):
             value = sha256(data).digest() if sign > 0 else _DELETE
-            for index, (entries, list_at) in zip(indexes, maker(record, key), strict=True):
+            for index, (entries, list_at, included) in zip(indexes, maker(record, key), strict=True):
                 if list_at >= 0:
                     index.lists[list_at] += sign
-                index.waiting += [(entry, value) for entry in entries]
+                own = value + included if included and sign > 0 else value
+                index.waiting += [(entry, own) for entry in entries]
         for index in indexes:
             index.hand_over()
 
@@ -274,11 +275,63 @@ def _edit_primary(
     return tree
 
 
-def _edit_index(rule: Rule, tree: Tree, entries: Iterable[tuple[bytes, bytes]], sink: Sink) -> RecordWalk[Tree]:
+def _edit_index(rule: Rule, index: Index, entries: Iterable[tuple[bytes, bytes]], sink: Sink) -> RecordWalk[Tree]:
     stream = last_of_each(entries)
+    tree = index.tree
+    put: list[bytes] = []
     while batch := list(islice(stream, _BATCH)):
         tree = yield from edit(tree, rule, [(key, value or None) for key, value in batch], sink)
+        if index.definition.unique:
+            put += [key for key, value in batch if value]
+            yield from _check_unique(index, tree, put[:-1])
+            put = put[-1:]  # what stood beside the last one may be deleted by the next batch
+    yield from _check_unique(index, tree, put)
     return tree
+
+
+def _check_unique(index: Index, tree: Tree, keys: Iterable[bytes]) -> Walk[None]:
+    """Raise RecordError if anything else in a unique index has the values of one of these keys."""
+    for key in keys:
+        values = _values_of(index, key)
+        if values is not None and (yield from count(tree, Span(values, successor(values)))) > 1:
+            raise _twice(index, key, values)
+
+
+def _only_once(index: Index, entries: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """Sorted entries as they are. Raises RecordError where a unique index would have two of the same values."""
+    if not index.definition.unique:
+        yield from entries
+        return
+    last: bytes | None = None
+    for key, value in entries:
+        values = _values_of(index, key)
+        if values is not None and values == last:
+            raise _twice(index, key, values)
+        last = values
+        yield key, value
+
+
+def _values_of(index: Index, key: bytes) -> bytes | None:
+    """What stands in an entry's key before the primary key; None if null is among it."""
+    at = 0
+    for _ in index.paths:
+        if key[at] in _NULLS:
+            return None
+        at = component_end(key, at)
+    return key[:at]
+
+
+_NULLS = bytes([NULL, 255 - NULL])
+
+
+def _twice(index: Index, key: bytes, values: bytes) -> RecordError:
+    primary = key[len(values) :]
+    shown = ", ".join(json.dumps(value, ensure_ascii=False, default=repr) for value in decode_key(values))
+    return RecordError(
+        f"the index {index.name!r} is unique, and two records have {shown} there",
+        primary.translate(INVERT) if index.paths[-1].descending else primary,
+        hint="change one of them, or leave that index out",
+    )
 
 
 def _record_bytes(primary: Tree, keys: Sequence[bytes], values: Sequence[Value]) -> RecordWalk[list[bytes]]:

@@ -23,10 +23,11 @@ from rhizome_index.index.manifest import Manifest, encode_manifest, new_manifest
 from rhizome_index.index.record import Path, Record, encode_record, parse_path
 from rhizome_index.index.schema import (
     Collection,
+    Definition,
     Index,
     SortPath,
     check_name,
-    check_paths,
+    check_order,
     encode_primary_key,
     primary_key,
 )
@@ -52,15 +53,14 @@ class Declaration:
     key: str = "id"
     time: str | None = None
     order: tuple[SortPath, ...] = ()
-    indexes: Mapping[str, tuple[SortPath, ...]] = pmap()
+    indexes: Mapping[str, Definition] = pmap()
 
     def check(self) -> None:
         """Raise UsageError unless a collection can be made like this."""
         for path in (self.key, self.time):
             if path is not None:
                 parse_path(path)
-        for paths in filter(None, (self.order, *self.indexes.values())):
-            check_paths(paths)
+        check_order(self.order)
         if len(self.indexes) > INDEXES_MAX:
             raise UsageError(f"a collection has at most {INDEXES_MAX} indexes")
 
@@ -129,7 +129,7 @@ class Publisher:
         """A record by its primary key."""
         return self._source.record(self.manifest(dataset).collection(collection), key)
 
-    def add_index(self, dataset: str, collection: str, name: str, paths: Sequence[SortPath]) -> tuple[Head, Index]:
+    def add_index(self, dataset: str, collection: str, name: str, definition: Definition) -> tuple[Head, Index]:
         """Add an index over what is there."""
         with self._store.transaction():
             manifest = self.manifest(dataset)
@@ -137,7 +137,7 @@ class Publisher:
             head, after = self._write(
                 dataset,
                 manifest,
-                lambda sink: add_index(manifest.rule, before, name, paths, sink, self._spilling(1)),
+                lambda sink: add_index(manifest.rule, before, name, definition, sink, self._spilling(1)),
             )
         return head, after.indexes[name]
 
@@ -215,9 +215,7 @@ def _with_declared(manifest: Manifest, name: str, declaration: Declaration | Non
         if len(manifest.collections) >= COLLECTIONS_MAX:
             raise UsageError(f"a dataset has at most {COLLECTIONS_MAX} collections")
         declaration.check()
-        indexes = {
-            label: Index(label, paths, EMPTY_TREE, (0,) * len(paths)) for label, paths in declaration.indexes.items()
-        }
+        indexes = {label: Index.empty(label, definition) for label, definition in declaration.indexes.items()}
         check_name(name, "a collection")
         return Collection(name, declaration.key, declaration.time, declaration.order, EMPTY_TREE, pmap(indexes))
     wanted = (declaration.key, declaration.time, declaration.order)
@@ -227,8 +225,8 @@ def _with_declared(manifest: Manifest, name: str, declaration: Declaration | Non
             f"order={','.join(map(str, found.order)) or 'none'}",
             hint="declare the same, or import into another collection",
         )
-    for label, paths in declaration.indexes.items():
-        if label not in found.indexes or found.indexes[label].paths != paths:
+    for label, definition in declaration.indexes.items():
+        if label not in found.indexes or found.indexes[label].definition != definition:
             raise UsageError(
                 f"the collection {name!r} has no such index {label!r}", hint="add it with: rhizome index add"
             )

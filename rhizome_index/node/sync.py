@@ -193,13 +193,13 @@ class _OneSync:
         def walk(sink: Any, new_sorter: Any) -> RecordWalk[Collection]:
             kept = held.indexes
             for name, index in held.indexes.items():
-                if name not in wanted.indexes or wanted.indexes[name].paths != index.paths:
+                if name not in wanted.indexes or wanted.indexes[name].definition != index.definition:
                     kept = kept.remove(name)
             made = replace(wanted, primary=held.primary, indexes=kept)
             made = yield from apply_changes(rule, made, changes, sink, new_sorter)
             for name, index in sorted(wanted.indexes.items()):
                 if name not in made.indexes:
-                    made = yield from add_index(rule, made, name, index.paths, sink, new_sorter)
+                    made = yield from add_index(rule, made, name, index.definition, sink, new_sorter)
             return made
 
         return walk

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rhizome_index.errors import UsageError
-from rhizome_index.index.condition import Compare, Expr
+from rhizome_index.index.condition import RANGES, Compare, Expr
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import SCAN_FREE_ENTRIES
 from rhizome_index.query.combine import Choice, Combination, all_candidates
 from rhizome_index.query.expr import Query
-from rhizome_index.query.plan import ALL, PRIMARY, RANGES, Candidate, is_equality, order_of
+from rhizome_index.query.plan import ALL, PRIMARY, Candidate, is_equality, order_of
 from rhizome_index.tree.cursor import count
 from rhizome_index.tree.walk import Walk
 

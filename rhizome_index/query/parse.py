@@ -5,6 +5,10 @@
     count packages where section = "games"
     first 20 packages tagged #role::program and #uitoolkit::qt order by -installed_kib after CURSOR
 
+And of indexes:
+
+    by_tag=tags,-created where likes > 5 include text unique
+
 `tagged` speaks of the path `tags`, `by` of the path `author`. An error points at
 the place in the text. Cursors pass through: what is in them is known to `plan`.
 """
@@ -22,8 +26,8 @@ from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken, VisitError
 
 from rhizome_index.errors import QueryError, UsageError
-from rhizome_index.index.condition import Compare, Expr, Not, Or, all_of
-from rhizome_index.index.schema import SortPath
+from rhizome_index.index.condition import EVERYTHING, Compare, Expr, Not, Or, all_of
+from rhizome_index.index.schema import Definition, SortPath, check_name
 from rhizome_index.limits import QUERY_TEXT_BYTES_MAX
 from rhizome_index.query.expr import DECLARED, NEWEST, OLDEST, Query
 
@@ -43,6 +47,7 @@ _SHOWN = {
     "LSQB": "[",
     "RSQB": "]",
     "COMMA": ",",
+    "EQUAL": "=",
     "$END": "the end",
 }
 _HIDDEN = {"QUOTED_PATH", "MINUS"}
@@ -55,28 +60,39 @@ def parse(text: str) -> tuple[Query, str | None]:
     return _parse(text)
 
 
+def parse_index(text: str) -> tuple[str, Definition]:
+    """The name and the definition of an index. Raises QueryError."""
+    if len(text.encode(errors="replace")) > QUERY_TEXT_BYTES_MAX:
+        raise QueryError(f"an index of more than {QUERY_TEXT_BYTES_MAX:,} bytes")
+    result: tuple[str, Definition] = _read(text, "index")
+    return result
+
+
 @lru_cache(maxsize=256)
 def _parse(text: str) -> tuple[Query, str | None]:
+    result: tuple[Query, str | None] = _read(text, "query")
+    return result
+
+
+def _read(text: str, start: str) -> Any:
     try:
-        tree = _grammar().parse(text)
-        result: tuple[Query, str | None] = _Reader(text).transform(tree)
+        return _Reader(text).transform(_grammar().parse(text, start=start))
     except UnexpectedInput as error:
-        raise _explain(error, text) from None
+        raise _explain(error, text, f"the {start}") from None
     except RecursionError:
-        raise QueryError("a query nested too deeply", text=text, end=len(text)) from None
+        raise QueryError(f"the {start} is nested too deeply", text=text, end=len(text)) from None
     except VisitError as error:
         if isinstance(error.orig_exc, QueryError):
             raise error.orig_exc from None
         if isinstance(error.orig_exc, UsageError):
             raise QueryError(str(error.orig_exc), text=text, end=len(text), hint=error.orig_exc.hint) from None
         raise
-    return result
 
 
 @lru_cache(maxsize=1)
 def _grammar() -> Lark:
     source = files("rhizome_index.query").joinpath("grammar.lark").read_text(encoding="utf-8")
-    return Lark(source, start="query", parser="lalr", propagate_positions=True)
+    return Lark(source, start=["query", "index"], parser="lalr", propagate_positions=True)
 
 
 class _Reader(Transformer[Token, Any]):
@@ -185,6 +201,16 @@ class _Reader(Transformer[Token, Any]):
     def after(self, children: list[Any]) -> tuple[str, Any]:
         return "after", children[1]
 
+    # --- indexes ---
+
+    def index(self, children: list[Any]) -> tuple[str, Definition]:
+        name = check_name(str(children[0]), "an index")
+        paths = tuple(child for child in children if isinstance(child, SortPath))
+        include = tuple(child for child in children if type(child) is str)
+        where = next((child for child in children if isinstance(child, Expr)), EVERYTHING)
+        unique = any(isinstance(child, Token) and child.type == "UNIQUE" for child in children)
+        return name, Definition(paths, where, include, unique)
+
     # --- whole queries ---
 
     def limited(self, children: list[Token]) -> tuple[str, int | None]:
@@ -227,7 +253,7 @@ class _Reader(Transformer[Token, Any]):
         return all_of(*terms), once.get("order"), None if after is None else str(after)
 
 
-def _explain(error: UnexpectedInput, text: str) -> QueryError:
+def _explain(error: UnexpectedInput, text: str, what: str) -> QueryError:
     """The library's error as one that a person can use."""
     expected: set[str] = set()
     start = end = len(text)
@@ -247,7 +273,7 @@ def _explain(error: UnexpectedInput, text: str) -> QueryError:
     keywords = sorted(name.lower() for name in expected if name not in _SHOWN and name not in _HIDDEN)
     names = [_SHOWN[name] for name in sorted(expected) if name in _SHOWN] + keywords
     hint = _suggestion(here, keywords, expected)
-    message = f"{here!r} does not belong here" if here else "the query ends too early"
+    message = f"{here!r} does not belong here" if here else f"{what} ends too early"
     return QueryError(f"{message}; expected {_either(names)}", text=text, start=start, end=end, hint=hint)
 
 
@@ -256,6 +282,8 @@ def _suggestion(here: str, keywords: list[str], expected: set[str]) -> str:
         return f"did you mean {close[0]!r}?"
     if here and "STRING" in expected and "WORD" not in expected and here.replace("_", "").isalnum():
         return f'did you mean "{here}"? text stands in double quotes'
+    if "EQUAL" in expected:
+        return "write NAME=PATH,PATH... as in by_tag=tags,-created"
     if {"FIRST", "COUNT"} <= expected:
         return "queries look like: first 32 posts tagged #cats"
     return ""

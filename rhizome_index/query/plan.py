@@ -19,19 +19,18 @@ from itertools import islice, product
 from typing import Any
 
 from rhizome_index.errors import IntegrityError, UsageError
-from rhizome_index.index.condition import SCALARS, Compare, Expr
+from rhizome_index.index.condition import RANGES, SCALARS, Compare, Expr, conjuncts_of
 from rhizome_index.index.keys import Interval, encode_component, interval
-from rhizome_index.index.schema import Collection, Index, SortPath
+from rhizome_index.index.schema import Collection, Definition, Index, SortPath
 from rhizome_index.limits import CANDIDATES_MAX, PLAN_ARMS_MAX
 from rhizome_index.query.expr import DECLARED, NEWEST, Query
+from rhizome_index.query.imply import implies
 from rhizome_index.query.streams import Arm, RangeStream, Stream
 from rhizome_index.tree.cursor import Span
 from rhizome_index.tree.node import Tree
 
 PRIMARY = ""  # the name of the primary among access paths
 ALL, ANY = "all", "any"
-
-RANGES = ("<", "<=", ">", ">=", "starts with")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,8 @@ class Candidate:
     fixed_paths  the paths at which a record has no other value than the one fixed
     ordered   its entries come in the query's order
     repeats   one record may have several entries in the range
-    residual  conditions that the range does not express
-    bound     conditions that it does
+    residual  conditions that neither the range nor the index itself makes sure of
+    bound     conditions that they do
     """
 
     access: Access
@@ -175,7 +174,7 @@ def candidates(query: Query, collection: Collection) -> list[Candidate]:
     for name in sorted(collection.indexes):
         for candidate in _of_index(query, collection, collection.indexes[name], terms):
             found.setdefault(candidate.access, candidate)
-    whole = Index(PRIMARY, (SortPath(collection.key),), collection.primary, (0,))
+    whole = Index(PRIMARY, Definition((SortPath(collection.key),)), collection.primary, (0,))
     for candidate in _of_index(query, collection, whole, terms):
         found.setdefault(candidate.access, candidate)
     return list(found.values())[:CANDIDATES_MAX]
@@ -183,6 +182,8 @@ def candidates(query: Query, collection: Collection) -> list[Candidate]:
 
 def _of_index(query: Query, collection: Collection, index: Index, terms: Sequence[SortPath]) -> list[Candidate]:
     """The candidates over one index: one for each choice of conditions where several bind one path."""
+    if not implies(query.conjuncts(), index.definition.where):
+        return []
     conjuncts = [term for term in query.conjuncts() if isinstance(term, Compare)]
     choices: list[list[Compare | None]] = []
     for path in index.paths:
@@ -215,6 +216,7 @@ def _candidate(
     conjuncts: Sequence[Compare],
 ) -> Candidate | None:
     depth = len(bound)
+    bound = list(bound)
     span = Interval(prefix, False, prefix, True).bounds(b"", descending=False) if prefix else (b"", None)
     open_from = depth
     repeats = False
@@ -240,6 +242,8 @@ def _candidate(
     if repeats:
         ordered = False
     access = Access(index.name, span[0], span[1], reverse and ordered)
+    listed = conjuncts_of(index.definition.where)
+    bound += [term for term in query.conjuncts() if term in listed and term not in bound]
     residual = tuple(term for term in query.conjuncts() if term not in bound)
     prefix = b"" if is_primary else prefix
     return Candidate(access, index.tree, prefix, fixed, tail, ordered, repeats, residual, tuple(bound))

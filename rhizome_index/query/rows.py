@@ -19,7 +19,7 @@ from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.entries import entry_maker
 from rhizome_index.index.keys import INVERT, component_end
 from rhizome_index.index.record import Record, decode_record, parse_path
-from rhizome_index.index.schema import Collection, Index, SortPath, primary_key
+from rhizome_index.index.schema import Collection, Definition, Index, primary_key
 from rhizome_index.index.write import Need, NeedRecords
 from rhizome_index.limits import RECORDS_REMEMBERED_MAX
 from rhizome_index.query.combine import Choice
@@ -55,7 +55,7 @@ def _primary_reader(collection: Collection) -> Reader:
 
     def read(found: Sequence[Hit]) -> Reading:
         keys = [next(key for key in item.keys if key is not None) for item in found]
-        data = [item.value for item in found]
+        data = [next(value for value in item.values if value is not None) for item in found]
         linked = [place for place, value in enumerate(data) if type(value) is cbor.Link]
         if linked:
             digests = tuple(digest_of(data[place]) for place in linked)
@@ -77,26 +77,42 @@ def _primary_reader(collection: Collection) -> Reader:
 def index_reader(collection: Collection, *names: str) -> Reader:
     """A reader of entries of these indexes, one for each arm. It raises IntegrityError."""
     indexes = [collection.indexes[name] for name in names]
-    given = [_given_by(collection.key, (index.name, index.paths)) for index in indexes]
+    given = [_given_by(collection.key, (index.name, index.definition)) for index in indexes]
 
     def read(found: Sequence[Hit]) -> Reading:
-        values = [item.value for item in found]
-        if set(map(len, values)) != {DIGEST_BYTES} or cbor.Link in set(map(type, values)):
-            raise IntegrityError(f"the index {names[0]!r} has an entry without a record's digest")
+        digests = _digests(found, names)
         primary_keys = _primary_keys(found, indexes)
-        records = yield NeedRecords(collection.primary, tuple(primary_keys), tuple(values))
+        records = yield NeedRecords(collection.primary, tuple(primary_keys), digests)
         rows = []
         for entry, key, data in zip(found, primary_keys, records, strict=False):
             for place, at in enumerate(entry.keys):
                 if at is None:
                     continue
-                own_key, entries = given[place](data)
-                if own_key != key or at not in entries:
+                own_key, entries, included = given[place](data)
+                if own_key != key or at not in entries or (entry.values[place] or b"")[DIGEST_BYTES:] != included:
                     raise IntegrityError(f"the index {names[place]!r} has an entry that its record does not give")
             rows.append(Row(entry.position, key, cbor.decode_own(data)))
         return rows
 
     return read
+
+
+def _digests(found: Sequence[Hit], names: Sequence[str]) -> tuple[bytes, ...]:
+    """The digests of the records of entries."""
+    if len(names) == 1:
+        values = tuple(item.values[0] for item in found)
+        if set(map(type, values)) == {bytes} and set(map(len, values)) == {DIGEST_BYTES}:  # type: ignore[arg-type]
+            return values  # type: ignore[return-value]
+    return tuple(_digest(item, names) for item in found)
+
+
+def _digest(entry: Hit, names: Sequence[str]) -> bytes:
+    """The record's digest, with which the values of an entry begin in every index."""
+    held = [value for value in entry.values if value is not None]
+    digests = {value if type(value) is cbor.Link else value[:DIGEST_BYTES] for value in held}
+    if len(digests) != 1 or [(type(item), len(item)) for item in digests] != [(bytes, DIGEST_BYTES)]:
+        raise IntegrityError(f"the index {' or '.join(map(repr, names))} has an entry without its record's digest")
+    return digests.pop()
 
 
 def _primary_keys(found: Sequence[Hit], indexes: Sequence[Index]) -> list[bytes]:
@@ -128,9 +144,11 @@ def _tails(keys: Sequence[bytes], components: int) -> list[bytes]:
 
 @lru_cache(maxsize=16)
 def _given_by(
-    key: str, index: tuple[str, tuple[SortPath, ...]] | None
-) -> Callable[[bytes], tuple[bytes, AbstractSet[bytes]]]:
+    key: str, index: tuple[str, Definition] | None
+) -> Callable[[bytes], tuple[bytes, AbstractSet[bytes], bytes]]:
     """A function from a record's bytes to its primary key and its entries in an index, if there is one.
+
+    The entries as their keys, and what their values include.
 
     It checks the record in every way there is, and raises IntegrityError. What it found is
     remembered, as equal bytes always give the same: popular records are read again and again.
@@ -139,13 +157,13 @@ def _given_by(
     maker = entry_maker([index] if index else [])
 
     @lru_cache(maxsize=RECORDS_REMEMBERED_MAX)
-    def given(data: bytes) -> tuple[bytes, AbstractSet[bytes]]:
+    def given(data: bytes) -> tuple[bytes, AbstractSet[bytes], bytes]:
         record = decode_record(data)
         try:
             own_key = primary_key(record, path)
             made = maker(record, own_key)
         except UsageError as error:
             raise IntegrityError(f"a record that this index or collection cannot hold: {error}") from None
-        return own_key, frozenset(made[0][0] if made else ())
+        return own_key, frozenset(made[0][0] if made else ()), made[0][2] if made else b""
 
     return given

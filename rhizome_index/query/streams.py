@@ -1,8 +1,8 @@
 """Entries in order from one range of an index, from several at once that agree, or from any of several.
 
-A stream gives batches of entries. An entry is (position, keys, value): where it
-stands in the stream, so that another stream can be begun behind it; its key in each
-of the arms that gave it; and its value, which names the record.
+A stream gives batches of entries. An entry is (position, keys, values): where it
+stands in the stream, so that another stream can be begun behind it; and its key and
+its value, which names the record, in each of the arms.
 
 Arms are ranges of indexes whose keys have the same shape behind their fixed
 beginnings: what is left there, the tail, ends with the primary key, and sorts the
@@ -25,11 +25,11 @@ from rhizome_index.tree.walk import Walk
 
 
 class Hit(NamedTuple):
-    """One entry of a stream. `keys` has None for arms that did not give it."""
+    """One entry of a stream. `keys` and `values` have None for arms that did not give it."""
 
     position: bytes
     keys: tuple[bytes | None, ...]
-    value: Value
+    values: tuple[Value | None, ...]
 
 
 class Stream(Protocol):
@@ -77,8 +77,10 @@ class _Hits(Sequence[Hit]):
 
     def __getitem__(self, place: int | slice) -> Hit | list[Hit]:
         if isinstance(place, slice):
-            return [Hit(key, (key,), value) for key, value in zip(self._keys[place], self._values[place], strict=True)]
-        return Hit(self._keys[place], (self._keys[place],), self._values[place])
+            return [
+                Hit(key, (key,), (value,)) for key, value in zip(self._keys[place], self._values[place], strict=True)
+            ]
+        return Hit(self._keys[place], (self._keys[place],), (self._values[place],))
 
 
 class AllStream:
@@ -105,7 +107,7 @@ class AllStream:
             self._is_over = True
             return None
         tail, (key, value) = first
-        keys = [key]
+        keys, values = [key], [value]
         for jumps in self._jumps[1:]:
             there = yield from jumps.jump(tail, behind=False)
             if there is None:
@@ -115,8 +117,9 @@ class AllStream:
                 self._from, self._behind = there[0], False
                 return None
             keys.append(there[1][0])
+            values.append(there[1][1])
         self._from, self._behind = tail, True
-        return Hit(tail, tuple(keys), value)
+        return Hit(tail, tuple(keys), tuple(values))
 
 
 class AnyStream:
@@ -143,14 +146,16 @@ class AnyStream:
                 break
             tail = max(tails) if self._reverse else min(tails)
             keys: list[bytes | None] = []
-            value: Value = b""
+            values: list[Value | None] = []
             for held in self._held:
                 if held and held[-1][0] == tail:
                     _, key, value = held.pop()
                     keys.append(key)
+                    values.append(value)
                 else:
                     keys.append(None)
-            found.append(Hit(tail, tuple(keys), value))
+                    values.append(None)
+            found.append(Hit(tail, tuple(keys), tuple(values)))
         return found or None
 
     def _fill(self, place: int) -> Walk[None]:

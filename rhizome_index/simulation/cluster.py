@@ -21,11 +21,12 @@ from rhizome_index.api import DEFAULT_DATASET, Node, Page
 from rhizome_index.errors import RhizomeError, StoreError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, Identity
-from rhizome_index.index.schema import SortPath, parse_index
+from rhizome_index.index.schema import SortPath
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.peer import Peer
 from rhizome_index.node.publish import Declaration
 from rhizome_index.node.swarm import Swarm
+from rhizome_index.query.parse import parse_index
 from rhizome_index.simulation.disks import Disk, FileSystem, Speed
 from rhizome_index.simulation.network import Host, Place, SimNetwork
 from rhizome_index.simulation.swarm import SimSwarm

@@ -13,9 +13,10 @@ from pathlib import Path
 import msgspec
 
 from rhizome_index.cli.samples import posts
-from rhizome_index.index.schema import SortPath, parse_index
+from rhizome_index.index.schema import SortPath
 from rhizome_index.node.home import Home
 from rhizome_index.node.publish import Declaration, Publisher
+from rhizome_index.query.parse import parse_index
 
 DECLARED = Declaration(
     time="created",

@@ -44,7 +44,7 @@ WORDS = [
     (["query", "first 1 posts", "--from", "nonsense"], "not an address"),
     (["query", "first 1 posts", "--offline", "--peer", "x"], "contradict"),
     (["node", "--listen", "nonsense"], "cannot listen on 'nonsense'"),
-    (["import", "posts", "-", "--index", "x"], "not an index: 'x'"),
+    (["import", "posts", "-", "--index", "x"], "the index ends too early; expected ="),
     (["import", "new", "-", "--key", "a..b"], "not a path: 'a..b'"),
     (["import", "posts", "-", "--time", "other"], "was declared with key=id time=created"),
     (["import", "posts", "/no/such/file"], "cannot read /no/such/file"),

@@ -13,10 +13,10 @@ import apsw
 from rhizome_index.blocks.cid import check_block, cid_of
 from rhizome_index.errors import StoreError
 from rhizome_index.index.head import Head, Identity
-from rhizome_index.index.schema import parse_index
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.reach import Place, dataset_blocks
+from rhizome_index.query.parse import parse_index
 
 IDENTITY = Identity(b"d" * 32)
 DECLARED = Declaration(time="created", indexes=dict(map(parse_index, ["by_tag=tags,-created", "by_author=author"])))

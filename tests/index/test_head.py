@@ -13,8 +13,9 @@ from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.address import Address, peer_id_of, public_key_of
 from rhizome_index.index.head import Identity, open_head, sign_head
 from rhizome_index.index.manifest import decode_manifest, encode_manifest, new_manifest
-from rhizome_index.index.schema import Collection, Index, SortPath, parse_index
+from rhizome_index.index.schema import Collection, Index, SortPath
 from rhizome_index.limits import HEAD_BYTES_MAX
+from rhizome_index.query.parse import parse_index
 from rhizome_index.tree.node import EMPTY_TREE
 
 IDENTITY = Identity(b"seed" * 8)
@@ -67,8 +68,8 @@ def test_addresses() -> None:
 
 
 def a_manifest() -> bytes:
-    name, paths = parse_index("by_tag=tags,-created")
-    index = Index(name, paths, EMPTY_TREE, (1, 0))
+    name, definition = parse_index("by_tag=tags,-created")
+    index = Index(name, definition, EMPTY_TREE, (1, 0))
     posts = Collection("posts", "id", "created", (SortPath("created", True),), EMPTY_TREE, pmap({name: index}))
     manifest = new_manifest(HEAD.address).with_collection(posts)
     cid, data = encode_manifest(manifest)

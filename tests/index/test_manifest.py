@@ -10,7 +10,7 @@ from pyrsistent import pmap
 from rhizome_index.blocks import cbor
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.manifest import Manifest, decode_manifest, encode_manifest
-from rhizome_index.index.schema import Collection, Index, SortPath
+from rhizome_index.index.schema import Collection, Definition, Index, SortPath
 from rhizome_index.limits import COLLECTIONS_MAX, INDEXES_MAX, MANIFEST_BYTES_MAX
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import EMPTY_TREE
@@ -19,7 +19,7 @@ EMPTY = Collection("c", "id", None, (), EMPTY_TREE, pmap())
 
 
 def manifest_of(collections: int = 1, indexes: int = 0, key: str = "id") -> Manifest:
-    made = {f"i{number}": Index(f"i{number}", (SortPath("n"),), EMPTY_TREE, (0,)) for number in range(indexes)}
+    made = {f"i{number}": Index.empty(f"i{number}", Definition.over("n")) for number in range(indexes)}
     named = {
         f"c{number}": replace(EMPTY, name=f"c{number}", key=key, indexes=pmap(made)) for number in range(collections)
     }

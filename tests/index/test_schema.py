@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rhizome_index.errors import UsageError
-from rhizome_index.index.schema import SortPath, check_name, check_paths, parse_index, primary_key
+from rhizome_index.index.schema import Definition, SortPath, check_name, primary_key
 from rhizome_index.limits import INDEX_PATHS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX
+from rhizome_index.query.parse import parse_index
 
 
 def test_a_name_at_the_limit_and_one_past_it() -> None:
@@ -15,13 +16,12 @@ def test_a_name_at_the_limit_and_one_past_it() -> None:
         check_name("n" * (NAME_BYTES_MAX + 1), "a dataset")
 
 
-def test_paths_at_the_limit_and_one_past_it() -> None:
+def test_an_index_has_so_many_paths_and_no_more() -> None:
     paths = [SortPath(f"p{number}") for number in range(INDEX_PATHS_MAX + 1)]
-    assert check_paths(paths[:-1]) == tuple(paths[:-1])
-    assert parse_index("name=" + ",".join(map(str, paths[:-1])))[1] == tuple(paths[:-1])
+    assert parse_index("name=" + ",".join(map(str, paths[:-1])))[1] == Definition(tuple(paths[:-1]))
     for wrong in (paths, [], [paths[0], paths[0]], [paths[0], paths[0].flipped()]):
         with pytest.raises(UsageError, match=f"1 to {INDEX_PATHS_MAX} different paths"):
-            check_paths(wrong)
+            Definition(tuple(wrong))
 
 
 @pytest.mark.parametrize("kind", [str, str.encode])

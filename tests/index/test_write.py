@@ -12,7 +12,7 @@ from rhizome_index.blocks.cid import cid_of
 from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import UsageError
 from rhizome_index.index.record import encode_record
-from rhizome_index.index.schema import Collection, SortPath
+from rhizome_index.index.schema import Collection, Definition
 from rhizome_index.index.write import add_index, apply_changes
 from rhizome_index.limits import INDEXES_MAX, INLINE_VALUE_BYTES_MAX
 from rhizome_index.tree.boundary import Rule
@@ -45,9 +45,9 @@ def test_indexes_at_the_limit_and_one_past_it() -> None:
     keep(cid_of(EMPTY_CHUNK), EMPTY_CHUNK)
     collection = EMPTY
     for number in range(INDEXES_MAX):
-        collection = source.run(add_index(RULE, collection, f"i{number}", [SortPath("n")], keep))
+        collection = source.run(add_index(RULE, collection, f"i{number}", Definition.over("n"), keep))
     assert len(collection.indexes) == INDEXES_MAX
     with pytest.raises(UsageError, match=f"at most {INDEXES_MAX} indexes"):
-        source.run(add_index(RULE, collection, "one-more", [SortPath("n")], keep))
+        source.run(add_index(RULE, collection, "one-more", Definition.over("n"), keep))
     fewer = replace(collection, indexes=collection.indexes.remove("i3"))
-    assert len(source.run(add_index(RULE, fewer, "one-more", [SortPath("n")], keep)).indexes) == INDEXES_MAX
+    assert len(source.run(add_index(RULE, fewer, "one-more", Definition.over("n"), keep)).indexes) == INDEXES_MAX

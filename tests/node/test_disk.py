@@ -16,7 +16,6 @@ from rhizome_index.blocks.cid import cid_of
 from rhizome_index.cli.samples import posts
 from rhizome_index.errors import StoreError, UsageError
 from rhizome_index.index.head import sign_head
-from rhizome_index.index.schema import parse_index
 from rhizome_index.index.write import rebuild
 from rhizome_index.node import disk
 from rhizome_index.node.disk import DiskStore
@@ -24,6 +23,7 @@ from rhizome_index.node.home import Home
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.spill import SpillingSorter
+from rhizome_index.query.parse import parse_index
 from rhizome_index.tree.node import EMPTY_CHUNK, encode_leaf
 
 DECLARED = Declaration(time="created", indexes=dict(map(parse_index, ["by_tag=tags,-created", "by_author=author"])))
@@ -198,8 +198,8 @@ def test_indexes_come_and_go(tmp_path: Path) -> None:
     with home.open_store() as store:
         publisher = a_publisher(home, store)
         first, _ = publisher.put_many("main", "posts", list(posts(50, 1)), DECLARED)
-        name, paths = parse_index("by_likes=-likes")
-        second, index = publisher.add_index("main", "posts", name, paths)
+        name, definition = parse_index("by_likes=-likes")
+        second, index = publisher.add_index("main", "posts", name, definition)
         assert index.tree.count == 50
         third = publisher.drop_index("main", "posts", name)
         assert (first.sequence, second.sequence, third.sequence) == (1, 2, 3) and third.manifest == first.manifest

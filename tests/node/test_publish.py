@@ -9,12 +9,13 @@ import pytest
 
 from rhizome_index.errors import UsageError
 from rhizome_index.index.record import Record
-from rhizome_index.index.schema import SortPath, parse_index
+from rhizome_index.index.schema import Definition, SortPath
 from rhizome_index.limits import COLLECTIONS_MAX, INDEX_PATHS_MAX, INDEXES_MAX, SORT_BYTES_MAX
 from rhizome_index.node import publish
 from rhizome_index.node.home import Home
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.spill import SpillingSorter
+from rhizome_index.query.parse import parse_index
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_declared_indexes_at_the_limit_and_one_past_it(publisher: Publisher) -> 
     publisher.put_many("main", "c", [{"id": 1}], indexes(INDEXES_MAX))
     assert len(publisher.manifest("main").collection("c").indexes) == INDEXES_MAX
     with pytest.raises(UsageError, match=f"at most {INDEXES_MAX} indexes"):
-        publisher.add_index("main", "c", "one-more", [SortPath("n")])
+        publisher.add_index("main", "c", "one-more", Definition.over("n"))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,6 @@ def test_declared_indexes_at_the_limit_and_one_past_it(publisher: Publisher) -> 
         Declaration(time="-a"),
         Declaration(order=(SortPath("a"), SortPath("a", True))),
         Declaration(order=tuple(SortPath(f"p{number}") for number in range(INDEX_PATHS_MAX + 1))),
-        Declaration(indexes={"i": tuple(SortPath(f"p{number}") for number in range(INDEX_PATHS_MAX + 1))}),
     ],
 )
 def test_a_declaration_that_nobody_could_read(publisher: Publisher, wrong: Declaration) -> None:

@@ -10,9 +10,10 @@ from pyrsistent import pmap
 from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.index.condition import And, Compare, Expr, Not, Or
 from rhizome_index.index.record import encode_record
-from rhizome_index.index.schema import Collection, Index, SortPath, parse_index, primary_key
+from rhizome_index.index.schema import Collection, Index, SortPath, primary_key
 from rhizome_index.index.write import apply_changes
 from rhizome_index.query.expr import Query
+from rhizome_index.query.parse import parse_index
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import EMPTY_TREE
 from tests.driving import MemorySource
@@ -36,6 +37,21 @@ INDEXES = [
     "by_deep_n=n,-a.b",
     "by_key=n,-id",
     "by_m=m,n",
+    "some=tags,-n where n > 0",
+    "ones=-m,tags where n = 1 or n = 2.5 include n, a.b, id",
+    "with=n,m include tags, a, n",
+    "those=tags where a exists include m",
+]
+# What the partial indexes above list, and more and less than that.
+PARTS = [
+    Compare(">", "n", 0),
+    Compare(">", "n", 1),
+    Compare(">=", "n", -1),
+    Compare("=", "n", 1),
+    Compare("in", "n", (1, 2.5)),
+    Or((Compare("=", "n", 1), Compare("=", "n", 2.5))),
+    Compare("exists", "a", True),
+    Compare("=", "a", 3),
 ]
 PATHS = ["tags", "n", "m", "a.b", "a", "id", "a.b.c"]
 
@@ -73,7 +89,7 @@ def some_records(random_: random.Random, count: int) -> Records:
 
 def an_empty_collection(random_: random.Random, index_count: int | None = None) -> Collection:
     chosen = random_.sample(INDEXES, random_.randrange(len(INDEXES)) if index_count is None else index_count)
-    indexes = {name: Index(name, paths, EMPTY_TREE, (0,) * len(paths)) for name, paths in map(parse_index, chosen)}
+    indexes = {name: Index.empty(name, definition) for name, definition in map(parse_index, chosen)}
     order = random_.choice([(), (SortPath("n"),), (SortPath("n", True), SortPath("tags"))])
     return Collection("things", "id", "n", order, EMPTY_TREE, pmap(indexes))
 
@@ -114,6 +130,8 @@ def a_combined_query(random_: random.Random) -> Query:
     parts: list[Expr] = random_.choice([equal[:2], equal, [some], [either], [equal[2], some], [equal[2], either]])
     if random_.random() < 0.3:
         parts.append(a_condition(random_))
+    if random_.random() < 0.3:
+        parts.append(random_.choice(PARTS))
     if random_.random() < 0.2:
         return Query("things", And(tuple(parts)), count=True)
     order: Any = random_.choice(["newest", "oldest", (SortPath("id"),), (SortPath("n", True),)])
@@ -121,7 +139,8 @@ def a_combined_query(random_: random.Random) -> Query:
 
 
 def a_query(random_: random.Random) -> Query:
-    where = And(tuple(a_condition(random_) for _ in range(random_.choice([0, 1, 1, 2, 3]))))
+    parts = [a_condition(random_) for _ in range(random_.choice([0, 1, 1, 2, 3]))]
+    where = And((*parts, *random_.sample(PARTS, random_.choice([0, 0, 0, 1, 2]))))
     if random_.random() < 0.2:
         return Query("things", where, count=True)
     order: Any = random_.choice(["declared", "newest", "oldest", None, None, None])

@@ -10,10 +10,11 @@ from pyrsistent import pmap
 
 from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.index.record import encode_record
-from rhizome_index.index.schema import Collection, parse_index
+from rhizome_index.index.schema import Collection
 from rhizome_index.index.write import add_index, rebuild
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.expr import Query
+from rhizome_index.query.parse import parse_index
 from rhizome_index.query.plan import candidates
 from rhizome_index.tree.cursor import Cursor
 from tests.driving import MemorySource, answer_directly, gather
@@ -63,8 +64,8 @@ def check_late_indexes(seed: int) -> None:
     bare = Collection(whole.name, whole.key, whole.time, whole.order, whole.primary, pmap())
     collection = made.changed(source, bare, dict(records))
     for text in made.INDEXES:
-        name, paths = parse_index(text)
-        collection = source.run(add_index(made.RULE, collection, name, paths, source.store.blocks.__setitem__))
+        name, definition = parse_index(text)
+        collection = source.run(add_index(made.RULE, collection, name, definition, source.store.blocks.__setitem__))
     assert collection == grown
 
 

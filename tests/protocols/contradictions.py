@@ -13,7 +13,7 @@ from rhizome_index.index.head import Head, sign_head
 from rhizome_index.index.keys import encode_component
 from rhizome_index.index.manifest import Manifest, encode_manifest
 from rhizome_index.index.record import encode_record
-from rhizome_index.index.schema import Collection, Index, SortPath
+from rhizome_index.index.schema import Collection, Definition, Index
 from rhizome_index.tree.node import Tree, encode_leaf
 from tests.properties.records import RULE
 from tests.protocols.dataset import HEAD, IDENTITY
@@ -59,7 +59,7 @@ def contradictions() -> Iterator[Contradiction]:
         ("a record under another primary key", ALL, ALL_PLAN, wrong_key, by_tag, [wrong_key], 1),
     ]
     for name, query, plan, records, entries, blocks, count in cases:
-        index = Index("by_tag", (SortPath("tags"),), Tree(cid_of(entries), count), (1,))
+        index = Index("by_tag", Definition.over("tags"), Tree(cid_of(entries), count), (1,))
         collection = Collection("things", "id", None, (), Tree(cid_of(records), 1), pmap({"by_tag": index}))
         cid, data = encode_manifest(Manifest(RULE, pmap({"things": collection})))
         yield Contradiction(name, query, sign_head(IDENTITY, "vectors", 4, cid, HEAD.time_ms), data, plan, blocks)

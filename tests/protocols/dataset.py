@@ -9,7 +9,8 @@ from pyrsistent import pmap
 from rhizome_index.blocks.cid import Cid
 from rhizome_index.index.head import Identity, sign_head
 from rhizome_index.index.manifest import Manifest, encode_manifest
-from rhizome_index.index.schema import Collection, Index, SortPath, parse_index
+from rhizome_index.index.schema import Collection, Index, SortPath
+from rhizome_index.query.parse import parse_index
 from rhizome_index.tree.node import EMPTY_TREE
 from tests.driving import MemorySource
 from tests.properties.records import INDEXES, RULE, Record, built, some_records
@@ -17,7 +18,7 @@ from tests.properties.records import INDEXES, RULE, Record, built, some_records
 
 def _make() -> tuple[list[Record], MemorySource, Collection]:
     records = some_records(random.Random(7), 120)
-    indexes = {name: Index(name, paths, EMPTY_TREE, (0,) * len(paths)) for name, paths in map(parse_index, INDEXES)}
+    indexes = {name: Index.empty(name, definition) for name, definition in map(parse_index, INDEXES)}
     order = (SortPath("n", True), SortPath("tags"))
     source, collection = built(Collection("things", "id", "n", order, EMPTY_TREE, pmap(indexes)), records)
     return [records[key] for key in sorted(records)], source, collection

@@ -16,7 +16,7 @@ from rhizome_index.index.head import Identity, sign_head
 from rhizome_index.index.keys import encode_component, encode_key, interval, successor
 from rhizome_index.index.manifest import Manifest, encode_manifest
 from rhizome_index.index.record import encode_record, parse_path, values_at
-from rhizome_index.index.schema import SortPath, primary_key
+from rhizome_index.index.schema import Definition, primary_key
 from rhizome_index.tree.boundary import Rule, find_cuts
 from rhizome_index.tree.build import build
 from rhizome_index.tree.cursor import Cursor, Span, count, get_many
@@ -450,10 +450,9 @@ def entries_cases() -> list[Vectors]:
     found = []
     for record in records:
         for paths in (["tags", "-n"], ["-tags"], ["n", "tags"], ["n"]):
-            sort_paths = [SortPath.parse(path) for path in paths]
             case = {"record": to_dag_json(record), "key": "id", "paths": paths}
             try:
-                ((keys, _),) = entry_maker([("x", sort_paths)])(record, primary_key(record, ("id",)))
+                ((keys, _, _),) = entry_maker([("x", Definition.over(*paths))])(record, primary_key(record, ("id",)))
                 entries = sorted(keys)
                 if len(entries) > 1000:
                     digest = sha256(b"".join(entries)).hexdigest()
@@ -518,7 +517,17 @@ def not_manifests() -> list[Vectors]:
         "an index with one path twice": changed(*things, "indexes", "by_n", "paths", to=["n", "-n"]),
         "an index with fewer lists than paths": changed(*things, "indexes", "by_n", "lists", to=[]),
         "an index with a list's count that is negative": changed(*things, "indexes", "by_n", "lists", to=[-1]),
-        "an index with an unknown field": changed(*things, "indexes", "by_n", "unique", to=True),
+        "an index with an unknown field": changed(*things, "indexes", "by_n", "more", to=True),
+        "an index that is said not to be unique": changed(*things, "indexes", "by_n", "unique", to=False),
+        "an index that is unique by a number": changed(*things, "indexes", "by_n", "unique", to=1),
+        "an index that includes nothing": changed(*things, "indexes", "by_n", "include", to=[]),
+        "an index that includes one path twice": changed(*things, "indexes", "by_n", "include", to=["a", "a"]),
+        "an index that includes what is no path": changed(*things, "indexes", "by_n", "include", to=["a..b"]),
+        "an index of everything, with a condition": changed(*things, "indexes", "by_n", "where", to=["and"]),
+        "an index with a condition that is none": changed(*things, "indexes", "by_n", "where", to=["=", "n"]),
+        "an index that includes null": changed(*things, "indexes", "by_n", "include", to=None),
+        "an index with a condition that is null": changed(*things, "indexes", "by_n", "where", to=None),
+        "an index that is unique by null": changed(*things, "indexes", "by_n", "unique", to=None),
         "bytes behind the manifest": data + b"\0",
     }  # fmt: skip
     return [{"name": name, "data": block.hex()} for name, block in cases.items()]

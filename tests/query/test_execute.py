@@ -15,11 +15,12 @@ from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import IntegrityError
 from rhizome_index.index.condition import Compare
 from rhizome_index.index.keys import encode_component, encode_key
-from rhizome_index.index.schema import Collection, Index, parse_index
+from rhizome_index.index.schema import Collection, Index
 from rhizome_index.limits import ROWS_BATCH
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.execute import scan
 from rhizome_index.query.expr import Query
+from rhizome_index.query.parse import parse_index
 from rhizome_index.query.plan import candidates
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.build import build
@@ -39,9 +40,9 @@ def answered(primary: dict[bytes, bytes], entries: dict[bytes, bytes], blocks: t
     keep = source.store.blocks.__setitem__
     for data in blocks:
         keep(cid_of(data), data)
-    name, paths = parse_index("by_tag=tags")
+    name, definition = parse_index("by_tag=tags")
     tree = build(Rule(b""), sorted(entries.items()), keep)
-    index = Index(name, paths, tree, (1,))
+    index = Index(name, definition, tree, (1,))
     posts = Collection("posts", "id", None, (), build(Rule(b""), sorted(primary.items()), keep), pmap({name: index}))
     candidate = next(item for item in candidates(QUERY, posts) if item.access.index == (name if entries else ""))
     return [row.record for row in answer_directly(Answer(QUERY, posts, candidate), source)[0]]

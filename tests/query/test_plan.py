@@ -11,13 +11,14 @@ from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.condition import EVERYTHING, And, Compare, Expr, Or
 from rhizome_index.index.record import encode_record
-from rhizome_index.index.schema import Collection, Index, SortPath, parse_index, primary_key
+from rhizome_index.index.schema import Collection, Index, SortPath, primary_key
 from rhizome_index.index.write import apply_changes
 from rhizome_index.limits import CANDIDATES_MAX, SCAN_FREE_ENTRIES
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import find_candidate
 from rhizome_index.query.expr import Query
+from rhizome_index.query.parse import parse_index
 from rhizome_index.query.plan import PRIMARY, Access, candidates, decode_plan
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import EMPTY_TREE
@@ -29,7 +30,7 @@ CATS = Compare("=", "tags", "cats")
 def a_collection(
     records: list[dict[str, Any]], *indexes: str, time: str | None = "created"
 ) -> tuple[MemorySource, Collection]:
-    made = {name: Index(name, paths, EMPTY_TREE, (0,) * len(paths)) for name, paths in map(parse_index, indexes)}
+    made = {name: Index.empty(name, definition) for name, definition in map(parse_index, indexes)}
     empty = Collection("posts", "id", time, (), EMPTY_TREE, pmap(made))
     changes = sorted((primary_key(record, ("id",)), encode_record(record)) for record in records)
     source = MemorySource(MemoryStore())

@@ -18,10 +18,11 @@ from rhizome_index.cli.samples import emoji, posts
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.condition import And, Compare, Expr, Not, Or
 from rhizome_index.index.record import encode_record
-from rhizome_index.index.schema import Collection, Index, SortPath, parse_index, primary_key
+from rhizome_index.index.schema import Collection, Index, SortPath, primary_key
 from rhizome_index.index.write import apply_changes
 from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.expr import Query, decode_query, encode_query
+from rhizome_index.query.parse import parse_index
 from rhizome_index.query.plan import candidates
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import EMPTY_TREE
@@ -38,6 +39,7 @@ INDEXES = {
         "by_version=version,order",
         "by_text=text",
         "by_both=group,tags",
+        "new=tags,order where version >= 13",
     ],
     "posts": [
         "by_tag=tags,-created",
@@ -45,6 +47,7 @@ INDEXES = {
         "by_likes=-likes",
         "by_time=created",
         "by_only=tags",
+        "liked=tags,-created where likes > 50 include id, text",
     ],
     "packages": ["by_tag=tags", "by_section=section,-installed_kib", "by_size=-installed_kib", "by_home=homepage"],
 }
@@ -71,9 +74,7 @@ def records_of(name: str) -> Records:
 @lru_cache
 def collection_of(name: str) -> tuple[MemorySource, Collection]:
     source = MemorySource(MemoryStore())
-    indexes = {
-        label: Index(label, paths, EMPTY_TREE, (0,) * len(paths)) for label, paths in map(parse_index, INDEXES[name])
-    }
+    indexes = {label: Index.empty(label, definition) for label, definition in map(parse_index, INDEXES[name])}
     time = "created" if name == "posts" else None
     order = (SortPath("created", True),) if name == "posts" else ()
     collection = Collection(name, "id", time, order, EMPTY_TREE, pmap(indexes))
@@ -103,7 +104,7 @@ def a_condition(random_: random.Random, records: Records, paths: Sequence[str], 
 def a_query(random_: random.Random, name: str) -> Query:
     records = records_of(name)
     paths = sorted({path for record in records[:50] for path in record} - {"depends"})
-    likely = [index.split("=")[1].split(",")[0].lstrip("-") for index in INDEXES[name]]
+    likely = [parse_index(text)[1].paths[0].path for text in INDEXES[name]]
     terms = tuple(
         a_condition(random_, records, paths + likely * 3, 2) for _ in range(random_.choice([0, 1, 1, 2, 2, 3]))
     )
