@@ -39,7 +39,7 @@ from rhizome_index.node.register import Policy
 from rhizome_index.node.resolve import Resolution
 from rhizome_index.query.answer import Cursor
 from rhizome_index.query.explain import Explained
-from rhizome_index.query.expr import DECLARED, NEWEST, OLDEST, Query
+from rhizome_index.query.expr import COUNT, DECLARED, NEWEST, OLDEST, Query
 from rhizome_index.query.mongo import from_mongo
 from rhizome_index.query.parse import parse, parse_index
 
@@ -264,7 +264,7 @@ class Collection:
 
     async def count(self, filter_: Mapping[str, Any] | None = None) -> int:
         """How many records meet a filter."""
-        query = Query(self.name, from_mongo(filter_ or {}), count=True)
+        query = Query(self.name, from_mongo(filter_ or {}), kind=COUNT)
         return (await Results(self.node, self.address, query, None).page()).count
 
     def _publisher(self) -> Publisher:
@@ -389,7 +389,7 @@ class Results:
         cursor = self.resolution.cursor()
         return Page(
             rows,
-            answer.count if answer.query.count else len(rows),
+            answer.count if answer.query.kind == COUNT else len(rows),
             PROVEN,
             None if cursor is None else str(cursor),
             opening.head,

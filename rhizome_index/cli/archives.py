@@ -17,6 +17,7 @@ from rhizome_index.cli.show import print_rows, size, to_json
 from rhizome_index.errors import IntegrityError, StoreError, UnavailableError, UsageError
 from rhizome_index.index.address import Address, public_key_of
 from rhizome_index.node.archive import read_dataset, verify_answer, write_dataset
+from rhizome_index.query.expr import COUNT
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -62,7 +63,7 @@ def verify_command(settings: Settings, file: Path, publisher: str | None) -> Non
         found = verify_answer(stream)
     if publisher is not None and found.head.address.publisher != publisher:
         raise IntegrityError(f"this was published by {found.head.address.publisher}, not by {publisher}")
-    if found.query.count:
+    if found.query.kind == COUNT:
         print(to_json({"count": found.answer.count}))
     else:
         print_rows([row.record for row in found.rows], as_json=settings.as_json)

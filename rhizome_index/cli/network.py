@@ -22,6 +22,7 @@ from rhizome_index.limits import STORE_WATCH_SECONDS
 from rhizome_index.node.archive import write_answer
 from rhizome_index.node.cost import Cost
 from rhizome_index.query.answer import Cursor
+from rhizome_index.query.expr import COUNT
 from rhizome_index.query.parse import parse
 
 PEERS = click.option("--peer", "peers", multiple=True, metavar="MULTIADDR", help="A peer to connect to.")
@@ -73,7 +74,7 @@ def query_command(
                     if len(batch) >= 1000:
                         print_rows(batch, as_json=settings.as_json)
                         batch = []
-                if query.count and results.resolution.answer is not None:
+                if query.kind == COUNT and results.resolution.answer is not None:
                     print(to_json({"count": results.resolution.answer.count}))
                 else:
                     print_rows(batch, as_json=settings.as_json)

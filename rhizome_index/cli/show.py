@@ -12,6 +12,7 @@ from rhizome_index.api import PROVEN, Results
 from rhizome_index.blocks.cbor import Link
 from rhizome_index.blocks.cid import format_cid
 from rhizome_index.errors import QueryError, RhizomeError
+from rhizome_index.query.expr import COUNT
 
 _CELL_LETTERS = 48
 _COLUMNS = 8
@@ -95,7 +96,7 @@ def summary(results: Results, rows: int, now: float) -> dict[str, Any]:
         "seconds": round(cost.seconds, 6),
         "cursor": None if cursor is None else str(cursor),
     }
-    if resolution.query.count and resolution.answer is not None:
+    if resolution.query.kind == COUNT and resolution.answer is not None:
         found["count"] = resolution.answer.count
     return found
 

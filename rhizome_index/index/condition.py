@@ -82,6 +82,14 @@ def conjuncts_of(expr: Expr) -> tuple[Expr, ...]:
     return (expr,)
 
 
+def paths_of(expr: Expr) -> set[str]:
+    """The paths that conditions look at."""
+    if isinstance(expr, Compare):
+        return {expr.path}
+    terms = (expr.term,) if isinstance(expr, Not) else expr.terms
+    return {path for term in terms for path in paths_of(term)}
+
+
 def check_expr(expr: Expr) -> None:
     """Raise UsageError unless the conditions make sense and are within their bounds."""
     if _check(expr, 0) > QUERY_TERMS_MAX:

@@ -166,6 +166,9 @@ def _cut(bound: tuple[bytes, bool]) -> bytes:
     return successor(bound[0]) if bound[1] else bound[0]
 
 
+NOT_NULL = Interval(bytes([FALSE]), False, bytes([OTHER]), True)
+
+
 def interval(operator: str, value: Any) -> Interval:
     """The values that meet `operator value`, for = < <= > >= and `starts with`. Other types never do."""
     data = encode_component(value)

@@ -9,17 +9,20 @@ know where blocks come from: see `proof` and the node's resolver.
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.index.keys import decode_key, encode_component
+from rhizome_index.index.record import parse_path, projector, values_at
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import CURSOR_BYTES_MAX
 from rhizome_index.query.combine import Choice
 from rhizome_index.query.execute import Counted, Found, Scan, scan, smallest, sort_key
-from rhizome_index.query.expr import Query
+from rhizome_index.query.expr import COUNT_BY, ROWS, Query
+from rhizome_index.query.groups import Group, first_groups
 from rhizome_index.query.plan import Plan, decode_plan, encode_plan
 from rhizome_index.query.rows import Row
 
@@ -82,9 +85,13 @@ class Answer:
         self._position = after if candidate.ordered else None
         self._seen: set[bytes] = set()
         self._rows: list[Row] = []
+        self._groups: dict[bytes, int] = {}
+        self._project = None
+        if query.kind == ROWS and query.paths:
+            self._project = projector(tuple(map(parse_path, query.paths)))
         self._given = 0
         self._key: Callable[[Row], bytes] | None = None
-        if not candidate.ordered and not query.count:
+        if not candidate.ordered and query.kind == ROWS:
             self._key = sort_key(query, collection)
 
     @property
@@ -107,12 +114,13 @@ class Answer:
         """What a walk has found."""
         self.entries += found.entries
         self._position = found.position
-        rows: Iterable[Row] = found.rows
+        rows: Sequence[Row] = found.rows
         if self.candidate.repeats:
             rows = [row for row in rows if row.key not in self._seen]
             self._seen.update(row.key for row in rows)
-        if self.query.count:
-            self.count += len(list(rows))
+        if self.query.kind != ROWS:
+            self.count += len(rows)
+            self._note_groups(rows, found.groups)
             return
         if self._key is None:
             self._rows.extend(rows)
@@ -129,20 +137,47 @@ class Answer:
         self.is_complete = True
         if result is not None:
             self.count = result.count
+            self._note_groups((), result.groups)
+        if self.query.is_grouped:
+            self._rows = list(self._grouped())
         if self._key is not None:
             self._rows = smallest(self._rows, self._key, self.query.limit)
 
     def rows(self) -> Iterator[Row]:
-        """Rows that are known to be next, each given once. Sorted answers give none before they are complete."""
+        """Rows that are known to be next, each given once. Sorted answers give none before they are complete.
+
+        Their positions are those of cursors: sort keys, where they were sorted.
+        """
         if self._key is not None and not self.is_complete:
+            return iter(())
+        if self.query.is_grouped and not self.is_complete:
             return iter(())
         rows, self._rows = self._rows, []
         self._given += len(rows)
+        if self._key is not None:
+            rows = [row._replace(position=self._key(row)) for row in rows]
+        if self._project is not None:
+            rows = [row._replace(record=self._project(row.record)) for row in rows]
         return iter(rows)
+
+    def _note_groups(self, rows: Sequence[Row], groups: Sequence[Group]) -> None:
+        for part, count in groups:
+            self._groups[part] = self._groups.get(part, 0) + count
+        if self.query.is_grouped:
+            path = parse_path(self.query.paths[0])
+            for row in rows:
+                for part in set(map(encode_component, values_at(row.record, path)[0])):
+                    self._groups[part] = self._groups.get(part, 0) + 1
+
+    def _grouped(self) -> Iterator[Row]:
+        """The groups as rows."""
+        by_count = self.query.kind == COUNT_BY
+        for part, count in first_groups(self._groups, self.query.limit, by_count=by_count):
+            (value,) = decode_key(part)
+            yield Row(part, part, {"value": value, "count": count} if by_count else {"value": value})
 
     def cursor(self, manifest: Cid, last: Row | None) -> Cursor | None:
         """The cursor behind the last row given, or None if nothing can follow."""
-        if last is None or self.query.count or self.query.limit is None or self._given < self.query.limit:
+        if last is None or self.query.kind != ROWS or self.query.limit is None or self._given < self.query.limit:
             return None
-        position = last.position if self._key is None else self._key(last)
-        return Cursor(self.query.digest, manifest, self.candidate.plan, self.candidate.ordered, position)
+        return Cursor(self.query.digest, manifest, self.candidate.plan, self.candidate.ordered, last.position)

@@ -16,12 +16,13 @@ from rhizome_index.index.condition import RANGES, Compare, Expr
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import SCAN_FREE_ENTRIES
 from rhizome_index.query.combine import Choice, Combination, all_candidates
-from rhizome_index.query.expr import Query
+from rhizome_index.query.expr import COUNT, ROWS, Query
 from rhizome_index.query.plan import ALL, PRIMARY, Candidate, is_equality, order_of
 from rhizome_index.tree.cursor import count
 from rhizome_index.tree.walk import Walk
 
 _RECORD_ENTRIES = 4.0  # a record elsewhere costs about as much as so many entries in a row
+_LEAF_ENTRIES = 64.0  # in a leaf, about
 _JUMP_ENTRIES = 2.0  # and a jump as so many
 
 
@@ -69,12 +70,16 @@ def estimate(query: Query, collection: Collection, found: Sequence[Choice]) -> W
 
 
 def _of_one(query: Query, candidate: Candidate, in_range: int, passing: float) -> Estimate:
-    if query.count and candidate.counts_alone:
+    if query.kind == COUNT and candidate.counts_alone:
         return Estimate(candidate, in_range, 0, 0)
+    if candidate.grouped:  # the leaves where one group ends and the next begins
+        return Estimate(candidate, in_range, min(in_range, _LEAF_ENTRIES * in_range**0.5), 0)
     entries = float(in_range)
-    if candidate.ordered and query.limit is not None and not query.count:
+    if candidate.ordered and query.limit is not None and query.kind == ROWS:
         entries = min(entries, query.limit / max(passing, 1e-9))
-    fetches = candidate.access.index != PRIMARY and (not query.count or candidate.residual)
+    fetches = candidate.access.index != PRIMARY and (query.kind != COUNT or candidate.residual)
+    if candidate.covered:
+        return Estimate(candidate, in_range, entries, 0)
     return Estimate(candidate, in_range, entries, entries if fetches else entries / 4)
 
 
@@ -86,10 +91,11 @@ def _of_several(query: Query, candidate: Combination, sizes: Sequence[int], pass
         in_range, entries = min(sizes), min(sizes) * len(sizes) * _JUMP_ENTRIES
     else:
         in_range, entries, met = sum(sizes), float(sum(sizes)), float(sum(sizes))
-    if candidate.ordered and query.limit is not None and not query.count:
+    if candidate.ordered and query.limit is not None and query.kind == ROWS:
         part = min(1.0, query.limit / max(passing * met, 1e-9))
         entries, met = entries * part, met * part
-    records = met if not query.count or candidate.residual else 0.0
+    needs_records = not candidate.covered and (query.kind != COUNT or candidate.residual)
+    records = met if needs_records else 0.0
     return Estimate(candidate, in_range, max(entries, 1.0), records)
 
 
@@ -108,8 +114,10 @@ def choose(query: Query, collection: Collection, *, allow_scan: bool) -> Walk[Es
 def _is_scan(query: Query, item: Estimate) -> bool:
     """Whether a candidate reads much of everything only to drop most of it."""
     candidate = item.candidate
-    if not candidate.is_full or item.entries <= SCAN_FREE_ENTRIES:
+    if not candidate.is_full or item.entries <= SCAN_FREE_ENTRIES or candidate.grouped:
         return False
+    if query.is_grouped:
+        return True
     if candidate.ordered and candidate.parts[0].access.index != PRIMARY and query.limit is not None:
         return False
     return bool(candidate.residual) or (not candidate.ordered and query.limit is not None)
@@ -119,7 +127,7 @@ def _advice(query: Query, collection: Collection) -> str:
     """An index that would help, as a command."""
     equal = [term for term in query.conjuncts() if isinstance(term, Compare) and is_equality(term)]
     paths = list(dict.fromkeys(term.path for term in equal))[:1]
-    if not query.count:
+    if query.kind == ROWS:
         paths += [str(path) for path in order_of(query, collection) if path.path not in paths]
     if not paths:
         ranged = [term.path for term in query.conjuncts() if isinstance(term, Compare) and term.operator in RANGES]

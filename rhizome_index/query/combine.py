@@ -30,6 +30,7 @@ from rhizome_index.query.plan import (
     Plan,
     candidates,
     direction,
+    is_covered,
     sort_terms,
 )
 from rhizome_index.query.streams import AllStream, AnyStream, Stream
@@ -43,8 +44,13 @@ class Combination:
     parts: tuple[Candidate, ...]
     ordered: bool
     reverse: bool
+    covered: bool
     residual: tuple[Expr, ...]
     bound: tuple[Expr, ...]
+
+    @property
+    def grouped(self) -> bool:
+        return False
 
     @property
     def repeats(self) -> bool:
@@ -204,6 +210,9 @@ def _combination(
     residual: tuple[Expr, ...],
     bound: tuple[Expr, ...],
 ) -> Combination:
-    terms: Sequence[SortPath] = () if query.count else sort_terms(query, collection)
+    terms = sort_terms(query, collection)
     ordered, reverse = direction(parts[0].tail, terms, fixed, collection.key)
-    return Combination(plan, tuple(parts), ordered, ordered and reverse, residual, bound)
+    names = [part.access.index for part in parts]
+    definitions = [collection.indexes[name].definition for name in names if name != PRIMARY]
+    covered = PRIMARY not in names and is_covered(query, definitions, residual, terms, ordered=ordered)
+    return Combination(plan, tuple(parts), ordered, ordered and reverse, covered, residual, bound)

@@ -21,10 +21,13 @@ from rhizome_index.index.schema import Collection
 from rhizome_index.index.write import Need
 from rhizome_index.limits import ROWS_BATCH
 from rhizome_index.query.combine import Choice, Combination
-from rhizome_index.query.expr import Query
+from rhizome_index.query.expr import COUNT, ROWS, Query
+from rhizome_index.query.groups import Group, walk_groups
 from rhizome_index.query.plan import sort_terms
 from rhizome_index.query.rows import Row, reader
+from rhizome_index.query.streams import behind
 from rhizome_index.tree.cursor import count
+from rhizome_index.tree.walk import NeedNodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +37,15 @@ class Found:
     rows: Sequence[Row]
     entries: int
     position: bytes
+    groups: Sequence[Group] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The result of a count that needed no entries."""
+    """The result of a count that needed no entries, or of groups: what came behind the last of them found."""
 
     count: int
+    groups: Sequence[Group] = ()
 
 
 Scan = Generator[Need | Found, Any, "Counted | None"]
@@ -52,16 +57,18 @@ def scan(query: Query, collection: Collection, candidate: Choice, after: bytes |
     The limit counts only where rows come in the query's order. Rows of a candidate that `repeats`
     may repeat records of earlier walks, never of the same one.
     """
-    if query.count and candidate.counts_alone:
+    if candidate.grouped:
+        return (yield from _scan_groups(candidate, after))
+    if query.kind == COUNT and candidate.counts_alone:
         (only,) = candidate.parts
         return Counted((yield from count(only.tree, only.access.span)))
-    if not candidate.ordered or query.count:
+    if not candidate.ordered or query.kind != ROWS:
         limit = None
     if limit == 0:
         return None
     # What the range expresses holds for every record that gives an entry in it, which is checked.
     meets = compile_filter(all_of(*candidate.residual)) if candidate.residual else None
-    keys_alone = query.count and isinstance(candidate, Combination) and meets is None
+    keys_alone = query.kind == COUNT and isinstance(candidate, Combination) and meets is None
     stream = candidate.stream(after)
     read = reader(collection, candidate)
     seen: set[bytes] = set()
@@ -87,6 +94,22 @@ def scan(query: Query, collection: Collection, candidate: Choice, after: bytes |
             if left == 0 or len(records) < len(part):
                 return None
     return None
+
+
+def _scan_groups(candidate: Choice, after: bytes | None) -> Scan:
+    (only,) = candidate.parts
+    walk = walk_groups(only.tree, behind(only.access.span, after, reverse=False), only.group_at)
+    reply: Any = None
+    while True:
+        try:
+            step = walk.send(reply)
+        except StopIteration as stop:
+            return Counted(0, stop.value)
+        if isinstance(step, NeedNodes):
+            reply = yield step
+        else:
+            position, entries, groups = step
+            reply = yield Found((), entries, position, groups)
 
 
 def sort_key(query: Query, collection: Collection) -> Callable[[Row], bytes]:

@@ -29,7 +29,7 @@ from rhizome_index.errors import QueryError, UsageError
 from rhizome_index.index.condition import EVERYTHING, Compare, Expr, Not, Or, all_of
 from rhizome_index.index.schema import Definition, SortPath, check_name
 from rhizome_index.limits import QUERY_TEXT_BYTES_MAX
-from rhizome_index.query.expr import DECLARED, NEWEST, OLDEST, Query
+from rhizome_index.query.expr import COUNT, DECLARED, NEWEST, OLDEST, Query
 
 TAGS_PATH, AUTHOR_PATH = "tags", "author"
 
@@ -236,7 +236,7 @@ class _Reader(Transformer[Token, Any]):
             raise self._fail("a count has no order", paths[1])
         if after:
             raise QueryError("a count has no cursor", text=self._text, end=len(self._text))
-        return Query(str(collection), where, DECLARED, None, count=True), None
+        return Query(str(collection), where, DECLARED, None, kind=COUNT), None
 
     def _gather(self, clauses: Iterable[tuple[str, Any]]) -> tuple[Expr, Any, str | None]:
         terms: list[Expr] = []

@@ -19,11 +19,12 @@ from itertools import islice, product
 from typing import Any
 
 from rhizome_index.errors import IntegrityError, UsageError
-from rhizome_index.index.condition import RANGES, SCALARS, Compare, Expr, conjuncts_of
-from rhizome_index.index.keys import Interval, encode_component, interval
+from rhizome_index.index.condition import RANGES, SCALARS, Compare, Expr, conjuncts_of, paths_of
+from rhizome_index.index.keys import NOT_NULL, Interval, encode_component, interval
+from rhizome_index.index.record import parse_path
 from rhizome_index.index.schema import Collection, Definition, Index, SortPath
 from rhizome_index.limits import CANDIDATES_MAX, PLAN_ARMS_MAX
-from rhizome_index.query.expr import DECLARED, NEWEST, Query
+from rhizome_index.query.expr import DECLARED, NEWEST, ROWS, Query
 from rhizome_index.query.imply import implies
 from rhizome_index.query.streams import Arm, RangeStream, Stream
 from rhizome_index.tree.cursor import Span
@@ -74,6 +75,8 @@ class Candidate:
     fixed_paths  the paths at which a record has no other value than the one fixed
     ordered   its entries come in the query's order
     repeats   one record may have several entries in the range
+    covered   its entries include all that the query wants, so no records are needed
+    grouped   each group of the query is one run of its entries
     residual  conditions that neither the range nor the index itself makes sure of
     bound     conditions that they do
     """
@@ -85,6 +88,8 @@ class Candidate:
     tail: tuple[SortPath, ...]
     ordered: bool
     repeats: bool
+    covered: bool
+    grouped: bool
     residual: tuple[Expr, ...]
     bound: tuple[Expr, ...]
 
@@ -99,6 +104,11 @@ class Candidate:
     @property
     def arm(self) -> Arm:
         return Arm(self.tree, self.fixed, self.access.span)
+
+    @property
+    def group_at(self) -> int:
+        """Where in its keys the value begins that is behind what equalities fix."""
+        return len(self.fixed)
 
     @property
     def counts_alone(self) -> bool:
@@ -158,7 +168,9 @@ def order_of(query: Query, collection: Collection) -> tuple[SortPath, ...]:
 
 
 def sort_terms(query: Query, collection: Collection) -> tuple[SortPath, ...]:
-    """The full order: the paths asked for, then the primary key unless it is one of them."""
+    """The full order: the paths asked for, then the primary key unless it is one of them. None if none is wanted."""
+    if query.kind != ROWS:
+        return ()
     terms: list[SortPath] = []
     for path in order_of(query, collection):
         terms.append(path)
@@ -169,7 +181,7 @@ def sort_terms(query: Query, collection: Collection) -> tuple[SortPath, ...]:
 
 def candidates(query: Query, collection: Collection) -> list[Candidate]:
     """Every access path that covers a query, the primary last. Raises UsageError for an impossible order."""
-    terms = () if query.count else sort_terms(query, collection)
+    terms = sort_terms(query, collection)
     found: dict[Access, Candidate] = {}
     for name in sorted(collection.indexes):
         for candidate in _of_index(query, collection, collection.indexes[name], terms):
@@ -219,34 +231,52 @@ def _candidate(
     bound = list(bound)
     span = Interval(prefix, False, prefix, True).bounds(b"", descending=False) if prefix else (b"", None)
     open_from = depth
-    repeats = False
+    repeats = grouped = False
     if depth < len(index.paths):
         path = index.paths[depth]
-        ranges = [term for term in conjuncts if term.path == path.path and term.operator in RANGES]
+        ranges = [term for term in conjuncts if term.path == path.path and is_range(term)]
         if index.lists[depth]:
-            ranges = ranges[:1]  # different elements may meet different conditions
+            ranges = [term for term in ranges if term.operator != "!="][:1]  # elements may meet different conditions
             repeats = bool(ranges)
         if ranges:
-            met = interval(ranges[0].operator, ranges[0].value)
+            met = _interval(ranges[0])
             for term in ranges[1:]:
-                met = met.intersect(interval(term.operator, term.value))
+                met = met.intersect(_interval(term))
             span = met.bounds(prefix, descending=path.descending)
             bound = [*bound, *ranges]
+            open_from = depth + 1
+        if query.is_grouped and path.path == query.paths[0] and not repeats:
+            grouped = True
+            repeats = index.lists[depth] > 0  # who has an empty list is in no group
             open_from = depth + 1
     if any(index.lists[open_from:]):
         return None
     is_primary = index.name == PRIMARY
     tail = index.paths if is_primary else (*index.paths[depth:], SortPath(collection.key, index.paths[-1].descending))
     fixed = tuple(index.paths[place].path for place in range(depth) if not index.lists[place])
-    ordered, reverse = direction(tail, terms, set(fixed), collection.key)
-    if repeats:
-        ordered = False
-    access = Access(index.name, span[0], span[1], reverse and ordered)
     listed = conjuncts_of(index.definition.where)
     bound += [term for term in query.conjuncts() if term in listed and term not in bound]
     residual = tuple(term for term in query.conjuncts() if term not in bound)
-    prefix = b"" if is_primary else prefix
-    return Candidate(access, index.tree, prefix, fixed, tail, ordered, repeats, residual, tuple(bound))
+    ordered, reverse = direction(tail, terms, set(fixed), collection.key)
+    if repeats:
+        ordered = False
+    if grouped and (residual or (repeats and any(term.path == query.paths[0] for term in conjuncts))):
+        grouped = False
+    covered = is_covered(query, [index.definition], residual, terms, ordered=ordered)
+    access = Access(index.name, span[0], span[1], reverse and ordered)
+    return Candidate(
+        access,
+        index.tree,
+        b"" if is_primary else prefix,
+        fixed,
+        tail,
+        ordered,
+        repeats,
+        covered,
+        grouped,
+        residual,
+        tuple(bound),
+    )
 
 
 def direction(
@@ -258,6 +288,41 @@ def direction(
     if key in fixed or not wanted or given == wanted:
         return True, False
     return [path.flipped() for path in given] == wanted, True
+
+
+def is_covered(
+    query: Query,
+    definitions: Sequence[Definition],
+    residual: Sequence[Expr],
+    terms: Sequence[SortPath],
+    *,
+    ordered: bool,
+) -> bool:
+    """Whether the entries of all these indexes include what the query looks at: what it wants, checks and sorts by."""
+    if (query.kind == ROWS and not query.paths) or not all(definition.include for definition in definitions):
+        return False
+    wanted = {*query.paths, *(path for term in residual for path in paths_of(term))}
+    if not ordered:
+        wanted |= {term.path for term in terms}
+    return all(
+        all(any(leads_to(included, path) for included in definition.include) for path in wanted)
+        for definition in definitions
+    )
+
+
+def leads_to(path: str, other: str) -> bool:
+    """Whether what stands at a path holds what stands at the other one."""
+    steps = parse_path(path)
+    return parse_path(other)[: len(steps)] == steps
+
+
+def is_range(term: Compare) -> bool:
+    """Whether a condition is met by one range of scalar values."""
+    return term.operator in RANGES or (term.operator == "!=" and term.value is None)
+
+
+def _interval(term: Compare) -> Interval:
+    return NOT_NULL if term.operator == "!=" else interval(term.operator, term.value)
 
 
 def is_equality(term: Compare) -> bool:

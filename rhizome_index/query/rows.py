@@ -18,7 +18,7 @@ from rhizome_index.blocks.cid import DIGEST_BYTES, digest_of
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.entries import entry_maker
 from rhizome_index.index.keys import INVERT, component_end
-from rhizome_index.index.record import Record, decode_record, parse_path
+from rhizome_index.index.record import Record, decode_record, parse_path, projector
 from rhizome_index.index.schema import Collection, Definition, Index, primary_key
 from rhizome_index.index.write import Need, NeedRecords
 from rhizome_index.limits import RECORDS_REMEMBERED_MAX
@@ -45,6 +45,8 @@ def reader(collection: Collection, candidate: Choice) -> Reader:
     It gives a row for each entry, or only for the first of them if it gets no more records.
     """
     names = [part.access.index for part in candidate.parts]
+    if candidate.covered:
+        return _covered_reader(collection, *names)
     if names[0] == PRIMARY:
         return _primary_reader(collection)
     return index_reader(collection, *names)
@@ -92,6 +94,26 @@ def index_reader(collection: Collection, *names: str) -> Reader:
                 if own_key != key or at not in entries or (entry.values[place] or b"")[DIGEST_BYTES:] != included:
                     raise IntegrityError(f"the index {names[place]!r} has an entry that its record does not give")
             rows.append(Row(entry.position, key, cbor.decode_own(data)))
+        return rows
+
+    return read
+
+
+def _covered_reader(collection: Collection, *names: str) -> Reader:
+    """A reader of what entries include: no records are needed, and none is given back."""
+    indexes = [collection.indexes[name] for name in names]
+    project = [projector(tuple(map(parse_path, index.definition.include))) for index in indexes]
+
+    def read(found: Sequence[Hit]) -> Reading:
+        yield from ()
+        rows = []
+        for entry, key in zip(found, _primary_keys(found, indexes), strict=True):
+            place, value = next((place, value) for place, value in enumerate(entry.values) if value is not None)
+            _digest(entry, names)
+            included = decode_record(value[DIGEST_BYTES:])
+            if project[place](included) != included:
+                raise IntegrityError(f"the index {names[place]!r} includes what it does not say")
+            rows.append(Row(entry.position, key, included))
         return rows
 
     return read

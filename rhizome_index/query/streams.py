@@ -52,7 +52,7 @@ class RangeStream:
     """The entries of one range, a leaf's at a time. Positions are keys."""
 
     def __init__(self, tree: Tree, span: Span, *, reverse: bool, after: bytes | None) -> None:
-        self._cursor = Cursor(tree, _behind(span, after, reverse=reverse), reverse=reverse)
+        self._cursor = Cursor(tree, behind(span, after, reverse=reverse), reverse=reverse)
 
     def next_entries(self) -> Walk[Sequence[Hit] | None]:
         found = yield from self._cursor.next_entries()
@@ -131,7 +131,7 @@ class AnyStream:
         self._cursors = []
         for arm in arms:
             key = None if after is None else arm.fixed + after
-            self._cursors.append(Cursor(arm.tree, _behind(arm.span, key, reverse=reverse), reverse=reverse))
+            self._cursors.append(Cursor(arm.tree, behind(arm.span, key, reverse=reverse), reverse=reverse))
         self._held: list[list[tuple[bytes, bytes, Value]]] = [[] for _ in arms]
         self._ended = [False] * len(arms)
 
@@ -195,7 +195,7 @@ class _Jumps:
         return entry[0][len(self._arm.fixed) :], entry
 
 
-def _behind(span: Span, after: bytes | None, *, reverse: bool) -> Span:
+def behind(span: Span, after: bytes | None, *, reverse: bool) -> Span:
     """The part of a range behind a key, in its direction."""
     if after is None:
         return span

@@ -26,6 +26,7 @@ from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.peer import Peer
 from rhizome_index.node.publish import Declaration
 from rhizome_index.node.swarm import Swarm
+from rhizome_index.query.expr import COUNT
 from rhizome_index.query.parse import parse_index
 from rhizome_index.simulation.disks import Disk, FileSystem, Speed
 from rhizome_index.simulation.network import Host, Place, SimNetwork
@@ -297,7 +298,7 @@ class Cluster:
             if results.resolution.opening is not None:
                 self._tell("on_rows", member, question, results.resolution.opening.head, rows)
             raise
-        count = answer.count if answer.query.count else len(rows)
+        count = answer.count if answer.query.kind == COUNT else len(rows)
         page = Page(rows, count, "", None, opening.head, results.resolution.cost)
         self.world.trace.note("answer", member.name, f"{question.text}: {count} of head {page.head.sequence}")
         self._tell("on_answer", member, question, page)

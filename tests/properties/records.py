@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from pyrsistent import pmap
@@ -12,7 +13,7 @@ from rhizome_index.index.condition import And, Compare, Expr, Not, Or
 from rhizome_index.index.record import encode_record
 from rhizome_index.index.schema import Collection, Index, SortPath, primary_key
 from rhizome_index.index.write import apply_changes
-from rhizome_index.query.expr import Query
+from rhizome_index.query.expr import COUNT, COUNT_BY, DISTINCT, Query
 from rhizome_index.query.parse import parse_index
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import EMPTY_TREE
@@ -37,6 +38,8 @@ INDEXES = [
     "by_deep_n=n,-a.b",
     "by_key=n,-id",
     "by_m=m,n",
+]
+SPECIAL = [
     "some=tags,-n where n > 0",
     "ones=-m,tags where n = 1 or n = 2.5 include n, a.b, id",
     "with=n,m include tags, a, n",
@@ -87,8 +90,10 @@ def some_records(random_: random.Random, count: int) -> Records:
     return {primary_key(record, ("id",)): record for record in made}
 
 
-def an_empty_collection(random_: random.Random, index_count: int | None = None) -> Collection:
-    chosen = random_.sample(INDEXES, random_.randrange(len(INDEXES)) if index_count is None else index_count)
+def an_empty_collection(
+    random_: random.Random, index_count: int | None = None, among: Sequence[str] = (*INDEXES, *SPECIAL)
+) -> Collection:
+    chosen = random_.sample(among, random_.randrange(len(among)) if index_count is None else index_count)
     indexes = {name: Index.empty(name, definition) for name, definition in map(parse_index, chosen)}
     order = random_.choice([(), (SortPath("n"),), (SortPath("n", True), SortPath("tags"))])
     return Collection("things", "id", "n", order, EMPTY_TREE, pmap(indexes))
@@ -133,7 +138,7 @@ def a_combined_query(random_: random.Random) -> Query:
     if random_.random() < 0.3:
         parts.append(random_.choice(PARTS))
     if random_.random() < 0.2:
-        return Query("things", And(tuple(parts)), count=True)
+        return Query("things", And(tuple(parts)), kind=COUNT)
     order: Any = random_.choice(["newest", "oldest", (SortPath("id"),), (SortPath("n", True),)])
     return Query("things", And(tuple(parts)), order, random_.choice([None, 1, 3]))
 
@@ -142,9 +147,13 @@ def a_query(random_: random.Random) -> Query:
     parts = [a_condition(random_) for _ in range(random_.choice([0, 1, 1, 2, 3]))]
     where = And((*parts, *random_.sample(PARTS, random_.choice([0, 0, 0, 1, 2]))))
     if random_.random() < 0.2:
-        return Query("things", where, count=True)
+        return Query("things", where, kind=COUNT)
+    if random_.random() < 0.2:
+        kind, path = random_.choice([COUNT_BY, DISTINCT]), random_.choice(PATHS)
+        return Query("things", where, limit=random_.choice([None, None, 2]), kind=kind, paths=(path,))
     order: Any = random_.choice(["declared", "newest", "oldest", None, None, None])
     if order is None:
         paths = random_.sample(PATHS, random_.choice([1, 1, 2, 3]))
         order = tuple(SortPath(path, random_.random() < 0.5) for path in paths)
-    return Query("things", where, order, random_.choice([None, 1, 2, 5, 100]))
+    select = tuple(random_.sample(PATHS, random_.choice([1, 2, 3]))) if random_.random() < 0.4 else ()
+    return Query("things", where, order, random_.choice([None, 1, 2, 5, 100]), paths=select)

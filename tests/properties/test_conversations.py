@@ -20,7 +20,7 @@ from rhizome_index.node.archive import verify_answer, write_answer
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice, all_candidates
-from rhizome_index.query.expr import Query
+from rhizome_index.query.expr import COUNT, Query
 from rhizome_index.query.plan import Plan
 from rhizome_index.wire import ask as ask_protocol
 from rhizome_index.wire.ask import Ask, Asking
@@ -28,6 +28,7 @@ from tests.driving import MemorySource, answer_directly, replies
 from tests.properties import records as made
 from tests.properties.effort import quickly, thoroughly
 from tests.properties.test_answers import wanted_rows
+from tests.query.oracle import result
 
 IDENTITY = Identity(b"p" * 32)
 ADDRESS = Address(IDENTITY.peer_id, "main")
@@ -101,10 +102,10 @@ def check_plan(query: Query, peer: Peer, plan: Plan | None, budget: int, wanted:
     rows, asking, blocks = answer_in_parts(query, peer, plan, budget)
     answer, opening = asking.answer, asking.opening
     assert answer is not None and opening is not None
-    if query.count:
+    if query.kind == COUNT:
         assert answer.count == len(wanted) and not rows
     else:
-        assert rows == wanted[: query.limit], (query, plan)
+        assert rows == result(query, wanted)[: query.limit], (query, plan)
     file = io.BytesIO()
     try:
         write_answer(file, opening, answer, None, blocks)

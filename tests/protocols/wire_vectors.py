@@ -14,6 +14,7 @@ from rhizome_index.index.keys import encode_component
 from rhizome_index.index.manifest import Manifest
 from rhizome_index.index.record import encode_record
 from rhizome_index.index.schema import primary_key
+from rhizome_index.query.expr import COUNT as COUNT_KIND
 from rhizome_index.query.expr import Query, decode_query
 from rhizome_index.query.plan import Candidate, candidates
 from rhizome_index.tree.cursor import get
@@ -171,7 +172,7 @@ def outcome(request: Ask, replies: list[bytes]) -> Vectors:
     assert asking.answer is not None and asking.is_over
     position = asking.answer.position
     rows = [to_dag_json(row.record["id"]) for row in asking.answer.rows()]
-    counted = asking.answer.count if request.query.count and asking.answer.is_complete else None
+    counted = asking.answer.count if request.query.kind == COUNT_KIND and asking.answer.is_complete else None
     return {
         "complete": asking.answer.is_complete,
         "rows": rows,

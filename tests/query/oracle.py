@@ -7,6 +7,7 @@ from typing import Any
 
 from rhizome_index.blocks import cbor
 from rhizome_index.index.condition import And, Compare, Expr, Not, Or
+from rhizome_index.query.expr import DISTINCT, ROWS, Query
 
 COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
@@ -110,3 +111,50 @@ def in_order(records: list[dict[str, Any]], paths: list[tuple[str, bool]], key: 
 
         ordered.sort(key=sort_value, reverse=descending)
     return ordered
+
+
+def picked(value: Any, paths: list[list[str]]) -> Any:
+    """What of a value stands at some paths, given as steps: a path without steps is all of it."""
+    if [] in paths:
+        return value
+    if isinstance(value, list):
+        return [picked(item, paths) for item in value if isinstance(item, dict)]
+    found = {}
+    for name in {path[0] for path in paths}:
+        below = [path[1:] for path in paths if path[0] == name]
+        if name in value and ([] in below or isinstance(value[name], dict | list)):
+            found[name] = picked(value[name], below)
+    return found
+
+
+def grouped(records: list[dict[str, Any]], path: str) -> list[tuple[Any, int]]:
+    """The values at a path, by their order, each with the number of records that have it."""
+    groups: list[tuple[Any, set[int]]] = []
+    for place, record in enumerate(records):
+        for value in elements(record, path):
+            for other, places in groups:
+                if equal(value, other):
+                    places.add(place)
+                    break
+            else:
+                groups.append((value, {place}))
+    return sorted(((value, len(places)) for value, places in groups), key=lambda group: sortable(group[0]))
+
+
+def result(query: Query, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a query whose records are these, in order; a value in its canonical form."""
+    if query.kind == ROWS:
+        paths = [path.split(".") for path in query.paths] or [[]]
+        return [picked(record, paths) for record in wanted]
+    groups = grouped(wanted, query.paths[0])
+    if query.kind == DISTINCT:
+        return [{"value": whole(value)} for value, _ in groups][: query.limit]
+    groups.sort(key=lambda group: -group[1])
+    return [{"value": whole(value), "count": count} for value, count in groups][: query.limit]
+
+
+def whole(value: Any) -> Any:
+    """A number that is whole, as an integer where one can be."""
+    if isinstance(value, float) and value == int(value) and -(2.0**63) <= value < 2.0**63:
+        return int(value)
+    return value

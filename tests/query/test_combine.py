@@ -12,7 +12,7 @@ from rhizome_index.limits import PLAN_ARMS_MAX, PLAN_PAIRS_MAX
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Combination, all_candidates
-from rhizome_index.query.expr import Query
+from rhizome_index.query.expr import COUNT, Query
 from rhizome_index.query.plan import ALL, ANY, Combined, decode_plan, encode_plan
 from tests.driving import answer_directly
 from tests.query.test_plan import a_collection
@@ -58,7 +58,7 @@ def test_any_of_several_tags_comes_in_order_and_once() -> None:
 
 
 def test_a_count_over_an_intersection_needs_no_records() -> None:
-    query = Query("posts", tagged("a3", "b5").where, count=True)
+    query = Query("posts", tagged("a3", "b5").where, kind=COUNT)
     (both,) = of_kind(query, POSTS, ALL)
     answer = Answer(query, POSTS, both)
     _, blocks = answer_directly(answer, SOURCE)

@@ -12,7 +12,7 @@ from rhizome_index.errors import QueryError
 from rhizome_index.index.condition import And, Compare, Not, Or
 from rhizome_index.index.schema import SortPath
 from rhizome_index.limits import QUERY_DEPTH_MAX, QUERY_TERMS_MAX, QUERY_TEXT_BYTES_MAX, ROWS_MAX
-from rhizome_index.query.expr import Query, decode_query, encode_query
+from rhizome_index.query.expr import COUNT, Query, decode_query, encode_query
 from rhizome_index.query.parse import parse
 
 CATS = Compare("=", "tags", "cats")
@@ -23,7 +23,7 @@ CATS = Compare("=", "tags", "cats")
     [
         ("first 32 posts", Query("posts", limit=32)),
         ("all posts", Query("posts")),
-        ("count posts", Query("posts", count=True)),
+        ("count posts", Query("posts", kind=COUNT)),
         ("newest 1 posts", Query("posts", order="newest", limit=1)),
         ("oldest 1 posts", Query("posts", order="oldest", limit=1)),
         ("FIRST 2 posts TAGGED #cats", Query("posts", CATS, limit=2)),

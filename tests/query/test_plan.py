@@ -17,7 +17,7 @@ from rhizome_index.limits import CANDIDATES_MAX, SCAN_FREE_ENTRIES
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import find_candidate
-from rhizome_index.query.expr import Query
+from rhizome_index.query.expr import COUNT, ROWS, Query
 from rhizome_index.query.parse import parse_index
 from rhizome_index.query.plan import PRIMARY, Access, candidates, decode_plan
 from rhizome_index.tree.boundary import Rule
@@ -99,7 +99,7 @@ def test_only_one_range_binds_a_path_with_lists() -> None:
 
 
 def test_each_equal_condition_on_one_path_is_a_candidate_of_its_own() -> None:
-    query = Query("posts", And((CATS, Compare("=", "tags", "t1"))), count=True)
+    query = Query("posts", And((CATS, Compare("=", "tags", "t1"))), kind=COUNT)
     paths = found(query)["by_tag"]
     assert {candidate.bound[0].value for candidate in paths} == {"cats", "t1"}
     assert all(len(candidate.residual) == 1 for candidate in paths)
@@ -109,12 +109,12 @@ def test_conditions_that_python_takes_for_equal_stay_apart() -> None:
     """1 == True in Python: a residual condition must not vanish for that."""
     records = [{"id": 1, "tags": [1]}, {"id": 2, "tags": [1, True]}, {"id": 3, "tags": [True]}]
     source, collection = a_collection(records, "by_tag=tags")
-    for count in (False, True):
-        query = Query("posts", And((Compare("=", "tags", 1), Compare("=", "tags", True))), count=count)
+    for kind in (ROWS, COUNT):
+        query = Query("posts", And((Compare("=", "tags", 1), Compare("=", "tags", True))), kind=kind)
         for candidate in candidates(query, collection):
             answer = Answer(query, collection, candidate)
             rows, _ = answer_directly(answer, source)
-            assert answer.count == 1 if count else [row.record["id"] for row in rows] == [2]
+            assert answer.count == 1 if kind == COUNT else [row.record["id"] for row in rows] == [2]
 
 
 @pytest.mark.parametrize("value", [["cats", "t1"], {"b": 1}, [], {}])
@@ -173,7 +173,7 @@ def test_the_cheapest_is_chosen() -> None:
     assert chosen(Compare("=", "id", 7)) == PRIMARY
     assert chosen(Compare("=", "author", "a3")) == "by_author"
     assert chosen(And((CATS, Compare("=", "author", "a3")))) == "by_author"
-    assert chosen(CATS, count=True) == "by_tag"
+    assert chosen(CATS, kind=COUNT) == "by_tag"
     assert chosen(And(()), order="newest", limit=3) == PRIMARY
 
 

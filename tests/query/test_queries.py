@@ -21,14 +21,14 @@ from rhizome_index.index.record import encode_record
 from rhizome_index.index.schema import Collection, Index, SortPath, primary_key
 from rhizome_index.index.write import apply_changes
 from rhizome_index.query.answer import Answer, Cursor
-from rhizome_index.query.expr import Query, decode_query, encode_query
+from rhizome_index.query.expr import COUNT, COUNT_BY, DISTINCT, Query, decode_query, encode_query
 from rhizome_index.query.parse import parse_index
 from rhizome_index.query.plan import candidates
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import EMPTY_TREE
 from tests.conftest import debian_packages
 from tests.driving import MemorySource, answer_directly, replay
-from tests.query.oracle import in_order, meets
+from tests.query.oracle import in_order, meets, result
 
 RULE = Rule(b"queries", 4096)
 MANIFEST = cid_of(b"a manifest")
@@ -109,14 +109,19 @@ def a_query(random_: random.Random, name: str) -> Query:
         a_condition(random_, records, paths + likely * 3, 2) for _ in range(random_.choice([0, 1, 1, 2, 2, 3]))
     )
     if random_.random() < 0.15:
-        return Query(name, And(terms), count=True)
+        return Query(name, And(terms), kind=COUNT)
+    if random_.random() < 0.1:
+        path = random_.choice(paths + likely)
+        kind = random_.choice([COUNT_BY, DISTINCT])
+        return Query(name, And(terms), limit=random_.choice([None, 3]), kind=kind, paths=(path,))
     order: Any = "declared"
     if name == "posts" and random_.random() < 0.3:
         order = random_.choice(["newest", "oldest"])
     elif random_.random() < 0.5:
         chosen = random_.sample(paths, random_.choice([1, 2]))
         order = tuple(SortPath(path, random_.random() < 0.5) for path in chosen)
-    return Query(name, And(terms), order, random_.choice([None, 1, 3, 32]))
+    select = tuple(random_.sample(paths, random_.choice([1, 2, 3]))) if random_.random() < 0.3 else ()
+    return Query(name, And(terms), order, random_.choice([None, 1, 3, 32]), paths=select)
 
 
 def wanted_rows(query: Query) -> Records:
@@ -135,13 +140,14 @@ def check_query(query: Query, random_: random.Random) -> None:
     assert decode_query(encode_query(query)) == query
     source, collection = collection_of(query.collection)
     wanted = wanted_rows(query)
+    expected = [] if query.kind == COUNT else result(query, wanted)
     for candidate in candidates(query, collection):
         answer = Answer(query, collection, candidate)
         rows, blocks = answer_directly(answer, source)
-        if query.count:
+        if query.kind == COUNT:
             assert answer.count == len(wanted), (query, candidate.access)
         else:
-            assert [row.record for row in rows] == wanted[: query.limit], (query, candidate.access)
+            assert [row.record for row in rows] == expected[: query.limit], (query, candidate.access)
         again = Answer(query, collection, candidate)
         assert replay(again, [data for _, data in blocks]) == rows and again.count == answer.count
         cursor = answer.cursor(MANIFEST, rows[-1] if rows else None)
@@ -150,7 +156,7 @@ def check_query(query: Query, random_: random.Random) -> None:
             assert read == cursor
             following, _ = answer_directly(Answer(query, collection, candidate, read), source)
             limit = query.limit or 0
-            assert [row.record for row in following] == wanted[limit : 2 * limit], (query, candidate.access)
+            assert [row.record for row in following] == expected[limit : 2 * limit], (query, candidate.access)
 
 
 def names() -> list[str]:
@@ -179,7 +185,7 @@ def test_many_answers_are_the_oracles(seed: int) -> None:
 PROVEN = [
     Query("posts", Compare("=", "tags", "cats"), limit=32),
     Query("posts", And((Compare("=", "tags", "cats"), Compare(">", "likes", 5))), limit=4),
-    Query("posts", Compare("=", "tags", "cats"), count=True),
+    Query("posts", Compare("=", "tags", "cats"), kind=COUNT),
     Query("posts", Compare("=", "author", "alice"), "oldest", 3),
     Query("emoji", Compare(">", "tags", "z")),
 ]
@@ -211,9 +217,9 @@ def test_a_proof_is_good_for_one_query_and_plan_only() -> None:
     proofs = []
     for query in PROVEN[:4]:
         source, collection = collection_of(query.collection)
-        for candidate in candidates(query, collection):
-            blocks = [data for _, data in answer_directly(Answer(query, collection, candidate), source)[1]]
-            proofs.append((query, candidate, blocks))
+    for candidate in candidates(query, collection):
+        blocks = [data for _, data in answer_directly(Answer(query, collection, candidate), source)[1]]
+        proofs.append((query, candidate, blocks))
     for query, candidate, own in proofs:
         _, collection = collection_of(query.collection)
         for _, _, blocks in proofs:
