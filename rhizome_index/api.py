@@ -167,7 +167,7 @@ class Node:
     ) -> Results:
         """Ask a query, in the text language or as a Query, of a dataset (by default this node's own)."""
         if isinstance(query, str):
-            query, text_after = parse(query)
+            query, text_after = parse(query, int(self.peer.clock() * 1000))
             after = after or text_after
         place = address or self.peer.publisher.address(DEFAULT_DATASET)
         cursor = Cursor.parse(after, query) if after else None
@@ -178,7 +178,7 @@ class Node:
     ) -> list[Explained]:
         """Every way to answer a query, what each would read, and why it lost; the chosen one first."""
         if isinstance(query, str):
-            query, _ = parse(query)
+            query, _ = parse(query, int(self.peer.clock() * 1000))
         place = address or self.peer.publisher.address(DEFAULT_DATASET)
         is_ours = place.publisher == self.peer_id or self.peer.membership is None
         find_peers = None if is_ours else self.peer.providers

@@ -23,6 +23,7 @@ COLLECTIONS_MAX = 256  # so that a manifest stays within its bytes
 INDEXES_MAX = 64  # per collection; each costs every write
 INDEX_PATHS_MAX = 8  # a longer key exceeds KEY_BYTES_MAX sooner than it helps
 INDEX_ELEMENTS_MAX = 1024  # entries that one record may put into one index
+WORD_LETTERS_MAX = 64  # of a word, in an index of words: longer ones are no language's
 NAME_BYTES_MAX = 64  # dataset, collection and index names
 PATH_BYTES_MAX = 256  # a dotted path
 HEAD_BYTES_MAX = 1024  # a signed envelope with its head inside

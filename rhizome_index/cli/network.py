@@ -24,6 +24,7 @@ from rhizome_index.node.cost import Cost
 from rhizome_index.query.answer import Cursor
 from rhizome_index.query.expr import COUNT
 from rhizome_index.query.parse import parse
+from rhizome_index.query.phrases import is_extreme
 
 PEERS = click.option("--peer", "peers", multiple=True, metavar="MULTIADDR", help="A peer to connect to.")
 
@@ -54,7 +55,7 @@ def query_command(
     proof: Path | None,
 ) -> None:
     """Ask a query. Rows go to stdout; what was proven, and at what cost, to stderr."""
-    query, after = parse(text)
+    query, after = parse(text, int(time.time() * 1000))
     cursor = Cursor.parse(after, query) if after else None
     address = Address.parse(source) if source else None
     if offline and peers:
@@ -108,7 +109,7 @@ def explain_command(
     settings: Settings, text: str, source: str | None, peers: tuple[str, ...], scan: bool, execute: bool
 ) -> None:
     """Show every way to answer a query, what each would read, and why it lost."""
-    query, _ = parse(text)
+    query, _ = parse(text, int(time.time() * 1000))
     address = Address.parse(source) if source else None
 
     async def explain() -> None:
@@ -131,7 +132,7 @@ def _say_summary(settings: Settings, results: Results, rows: int) -> None:
         print(to_json(found), file=sys.stderr)
         return
     print(summary_line(found), file=sys.stderr)
-    if found["cursor"]:
+    if found["cursor"] and not is_extreme(results.resolution.query):
         print(f"more: after {found['cursor']}", file=sys.stderr)
 
 

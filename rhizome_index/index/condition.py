@@ -18,7 +18,7 @@ from typing import Any
 from rhizome_index.blocks import cbor
 from rhizome_index.errors import UsageError
 from rhizome_index.index.keys import encode_component, interval
-from rhizome_index.index.record import Path, Record, encode_record, parse_path, values_at
+from rhizome_index.index.record import TIME, WORDS, Path, Record, encode_record, parse_path, values_at
 from rhizome_index.limits import IN_VALUES_MAX, QUERY_DEPTH_MAX, QUERY_TERMS_MAX
 
 COMPARISONS = ("=", "!=", "<", "<=", ">", ">=", "in", "starts with", "exists")
@@ -100,7 +100,8 @@ def _check(expr: Expr, depth: int) -> int:
     if depth > QUERY_DEPTH_MAX:
         raise UsageError(f"conditions are nested at most {QUERY_DEPTH_MAX} deep")
     if isinstance(expr, Compare):
-        parse_path(expr.path)
+        if expr.path != TIME:
+            parse_path(expr.path)
         _check_value(expr)
         return 1
     terms = (expr.term,) if isinstance(expr, Not) else expr.terms
@@ -177,6 +178,8 @@ def _has_list(value: Any, path: Path, wanted: set[bytes]) -> bool:
 
 
 def _exists(value: Any, path: Path) -> bool:
+    if path[-1] is WORDS:
+        path = path[:-1]
     for depth, step in enumerate(path):
         if type(value) is list:
             return any(type(item) is dict and _exists(item, path[depth:]) for item in value)

@@ -12,10 +12,12 @@ from typing import Any
 
 from rhizome_index.blocks import cbor
 from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.index.words import words_of
 from rhizome_index.limits import PATH_BYTES_MAX, RECORD_BYTES_MAX, RECORD_DEPTH_MAX
 
 Record = dict[str, Any]
 Path = tuple[str, ...]  # the steps of a dotted path
+TIME = "time()"  # what a query says for its collection's time; a record has nothing of that name
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 _PLAIN = {str, float, bool, bytes, type(None)}
@@ -51,16 +53,26 @@ def decode_record(data: bytes) -> Record:
     return record
 
 
+class _Words(str):
+    """The last step of `words(path)`: from what stands at the path to the words in it."""
+
+    __slots__ = ()
+
+
+WORDS = _Words("words()")
+
+
 def parse_path(text: str) -> Path:
-    """The steps of a dotted path. Raises UsageError for an empty step or an overlong path."""
-    steps = tuple(text.split("."))
+    """The steps of a dotted path, or of `words(path)`. Raises UsageError for an empty step or an overlong path."""
+    is_words = text.startswith("words(") and text.endswith(")")
+    steps = tuple((text[len("words(") : -1] if is_words else text).split("."))
     try:
         path_bytes = len(text.encode())
     except UnicodeEncodeError:  # half of a character, from a shell perhaps
         path_bytes = PATH_BYTES_MAX + 1
-    if not all(steps) or path_bytes > PATH_BYTES_MAX or text.startswith("-"):
-        raise UsageError(f"not a path: {text!r}", hint="paths look like tags or author.name")
-    return steps
+    if not all(steps) or path_bytes > PATH_BYTES_MAX or steps[0].startswith(("-", "words(")) or text == TIME:
+        raise UsageError(f"not a path: {text!r}", hint="paths look like tags, author.name or words(text)")
+    return (*steps, WORDS) if is_words else steps
 
 
 def values_at(record: Record, path: Path) -> tuple[list[Any], bool]:
@@ -68,7 +80,8 @@ def values_at(record: Record, path: Path) -> tuple[list[Any], bool]:
 
     A missing value counts as null. The elements of a list count one by one, and a
     path leads through a list into the maps in it, as MongoDB has it; elements of
-    the list that are no maps have nothing at such a path.
+    the list that are no maps have nothing at such a path. The words at a path are
+    those of the texts there, and count as a list of them.
     """
     if len(path) == 1:
         value = record.get(path[0])
@@ -78,6 +91,9 @@ def values_at(record: Record, path: Path) -> tuple[list[Any], bool]:
 
 def _values_below(value: Any, path: Path) -> tuple[list[Any], bool]:
     for depth, step in enumerate(path):
+        if step is WORDS:
+            texts = [item for item in (value if type(value) is list else [value]) if type(item) is str]
+            return sorted({word for text in texts for word in words_of(text)}), True
         if type(value) is list:
             found: list[Any] = []
             for item in value:

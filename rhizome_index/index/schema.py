@@ -10,9 +10,9 @@ from typing import Any
 from pyrsistent import PMap
 
 from rhizome_index.errors import UsageError
-from rhizome_index.index.condition import EVERYTHING, Expr, check_expr
+from rhizome_index.index.condition import EVERYTHING, Expr, check_expr, paths_of
 from rhizome_index.index.keys import encode_component
-from rhizome_index.index.record import Path, Record, parse_path, values_at
+from rhizome_index.index.record import TIME, WORDS, Path, Record, parse_path, values_at
 from rhizome_index.limits import INDEX_PATHS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX
 from rhizome_index.tree.node import EMPTY_TREE, Tree
 
@@ -71,9 +71,11 @@ class Definition:
             raise UsageError(f"an index has 1 to {INDEX_PATHS_MAX} different paths")
         if len(self.include) > INDEX_PATHS_MAX or len(set(self.include)) != len(self.include):
             raise UsageError(f"an index includes at most {INDEX_PATHS_MAX} different paths")
-        for path in self.include:
-            parse_path(path)
+        if any(parse_path(path)[-1] is WORDS for path in self.include):
+            raise UsageError("words are not included in an index", hint="include the path itself")
         check_expr(self.where)
+        if TIME in paths_of(self.where):
+            raise UsageError("an index does not know of its collection's time", hint="name the path")
 
     @classmethod
     def over(cls, *paths: str) -> Definition:

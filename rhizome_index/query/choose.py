@@ -17,7 +17,7 @@ from rhizome_index.index.schema import Collection
 from rhizome_index.limits import SCAN_FREE_ENTRIES
 from rhizome_index.query.combine import Choice, Combination, all_candidates
 from rhizome_index.query.expr import COUNT, ROWS, Query
-from rhizome_index.query.plan import ALL, PRIMARY, Candidate, is_equality, order_of
+from rhizome_index.query.plan import ALL, PRIMARY, Candidate, is_equality, order_of, settled
 from rhizome_index.tree.cursor import count
 from rhizome_index.tree.walk import Walk
 
@@ -48,6 +48,7 @@ class Estimate:
 
 def estimate(query: Query, collection: Collection, found: Sequence[Choice]) -> Walk[list[Estimate]]:
     """What each candidate would read."""
+    query = settled(query, collection)
     counts: dict[object, int] = {}
     for part in dict.fromkeys(part for candidate in found for part in candidate.parts):
         counts[part.access] = yield from count(part.tree, part.access.span)

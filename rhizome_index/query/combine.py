@@ -31,6 +31,7 @@ from rhizome_index.query.plan import (
     candidates,
     direction,
     is_covered,
+    settled,
     sort_terms,
 )
 from rhizome_index.query.streams import AllStream, AnyStream, Stream
@@ -77,6 +78,7 @@ Choice = Candidate | Combination
 
 def find_candidate(query: Query, collection: Collection, plan: Plan) -> Choice:
     """What a plan does for a query. Raises IntegrityError if it is no plan of that query."""
+    query = settled(query, collection)
     found: Choice | None
     if isinstance(plan, Access):
         found = _single(query, collection, plan)
@@ -91,6 +93,7 @@ def find_candidate(query: Query, collection: Collection, plan: Plan) -> Choice:
 
 def all_candidates(query: Query, collection: Collection) -> list[Choice]:
     """Every single candidate of a query, and the combinations that are worth a thought."""
+    query = settled(query, collection)
     singles = candidates(query, collection)
     plans = dict.fromkeys([*_intersections(singles), *_unions(query, collection)])
     return [*singles, *(find_candidate(query, collection, plan) for plan in plans)]

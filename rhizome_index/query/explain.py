@@ -88,6 +88,10 @@ def describe(candidate: Choice) -> str:
         text = _describe_one(candidate)
     if candidate.residual:
         text += " then " + _joined(candidate.residual)
+    if candidate.grouped:
+        text += ", counted by its groups"
+    elif candidate.covered:
+        text += ", without the records"
     return text
 
 
@@ -127,6 +131,8 @@ def text_of(expr: Expr) -> str:
 
 
 def _path(path: str) -> str:
+    if path.startswith("words("):
+        return f"words({_path(path[len('words(') : -1])})"
     return path if _PLAIN_PATH.fullmatch(path) else f"`{path}`"
 
 

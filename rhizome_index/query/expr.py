@@ -13,7 +13,7 @@ from typing import Any
 from rhizome_index.blocks import cbor
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.condition import EVERYTHING, Expr, check_expr, conjuncts_of, decode_expr, encode_expr
-from rhizome_index.index.record import parse_path
+from rhizome_index.index.record import WORDS, parse_path
 from rhizome_index.index.schema import SortPath, check_name
 from rhizome_index.limits import QUERY_BYTES_MAX, QUERY_TERMS_MAX, ROWS_MAX
 
@@ -51,7 +51,8 @@ class Query:
         if len(self.paths) > QUERY_TERMS_MAX or len(set(self.paths)) != len(self.paths):
             raise UsageError(f"a query selects at most {QUERY_TERMS_MAX} different paths")
         for path in self.paths:
-            parse_path(path)
+            if parse_path(path)[-1] is WORDS and self.kind == ROWS:
+                raise UsageError("words are not selected", hint="select the path itself")
         check_expr(self.where)
 
     @property

@@ -1,4 +1,7 @@
-"""Filters in MongoDB's shape, as conditions: `{"tags": "cats", "likes": {"$gt": 5}}`."""
+"""Filters in MongoDB's shape, as conditions: `{"tags": "cats", "likes": {"$gt": 5}}`.
+
+Two operators are ours: `$startsWith`, and `$matches` for the words of a text.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from typing import Any
 
 from rhizome_index.errors import UsageError
 from rhizome_index.index.condition import And, Compare, Expr, Not, Or, all_of
+from rhizome_index.query.phrases import matching
 
 _OPERATORS = {"$eq": "=", "$ne": "!=", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
-_OTHERS = ("$in", "$nin", "$all", "$exists", "$not")
+_OTHERS = ("$in", "$nin", "$all", "$exists", "$not", "$startsWith", "$matches")
 _COMBINE = ("$and", "$or", "$nor")
 
 
@@ -46,6 +50,10 @@ def _at_path(path: str, value: Any) -> Expr:
             terms += [Compare("=", path, item) for item in operand]
         elif name == "$exists" and isinstance(operand, bool):
             terms.append(Compare("exists", path, operand))
+        elif name == "$startsWith":
+            terms.append(Compare("starts with", path, operand))
+        elif name == "$matches" and isinstance(operand, str):
+            terms.append(matching(path, operand))
         elif name == "$not":
             terms.append(Not(_at_path(path, operand)))
         else:

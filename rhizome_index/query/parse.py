@@ -4,13 +4,19 @@
     newest 10 posts by alice where likes > 5 and not tags has "ads"
     count packages where section = "games"
     first 20 packages tagged #role::program and #uitoolkit::qt order by -installed_kib after CURSOR
+    newest 10 posts since 7d where text matches "cute cats" select id, text
+    count by section of packages tagged #role::program limit 10
+    distinct author of posts
+    max likes of posts tagged #cats
 
 And of indexes:
 
     by_tag=tags,-created where likes > 5 include text unique
 
-`tagged` speaks of the path `tags`, `by` of the path `author`. An error points at
-the place in the text. Cursors pass through: what is in them is known to `plan`.
+`tagged` speaks of the path `tags`, `by` of the path `author`, `since` of the collection's
+time, in milliseconds since 1970. The least and the greatest value are those of the record
+that comes first by that path, among the records that have something there. An error points
+at the place in the text. Cursors pass through: what is in them is known to `plan`.
 """
 
 from __future__ import annotations
@@ -29,7 +35,9 @@ from rhizome_index.errors import QueryError, UsageError
 from rhizome_index.index.condition import EVERYTHING, Compare, Expr, Not, Or, all_of
 from rhizome_index.index.schema import Definition, SortPath, check_name
 from rhizome_index.limits import QUERY_TEXT_BYTES_MAX
-from rhizome_index.query.expr import COUNT, DECLARED, NEWEST, OLDEST, Query
+from rhizome_index.query.expr import COUNT, COUNT_BY, DECLARED, DISTINCT, NEWEST, OLDEST, Query
+from rhizome_index.query.json_form import parse_json
+from rhizome_index.query.phrases import extreme, matching, since
 
 TAGS_PATH, AUTHOR_PATH = "tags", "author"
 
@@ -41,6 +49,9 @@ _SHOWN = {
     "TAG": "#tag",
     "WORD": "a name",
     "CURSOR": "a cursor",
+    "DURATION": "a time such as 7d, 12h or 30m",
+    "DATE": "a day such as 2024-05-01",
+    "WORDS": "words(...)",
     "OPERATOR": "= != < <= > >=",
     "LPAR": "(",
     "RPAR": ")",
@@ -53,11 +64,16 @@ _SHOWN = {
 _HIDDEN = {"QUOTED_PATH", "MINUS"}
 
 
-def parse(text: str) -> tuple[Query, str | None]:
-    """The query of a text, and the cursor after which it goes on, if it names one. Raises QueryError."""
+def parse(text: str, now_ms: int | None = None) -> tuple[Query, str | None]:
+    """The query of a text, and the cursor after which it goes on, if it names one. Raises QueryError.
+
+    now_ms  what `since 7d` is reckoned from, in milliseconds since 1970; without it that is refused
+    """
     if len(text.encode(errors="replace")) > QUERY_TEXT_BYTES_MAX:
         raise QueryError(f"a query of more than {QUERY_TEXT_BYTES_MAX:,} bytes")
-    return _parse(text)
+    if text.lstrip().startswith("{"):
+        return parse_json(text, now_ms)
+    return _parse(text, now_ms if "since" in text.lower() else None)
 
 
 def parse_index(text: str) -> tuple[str, Definition]:
@@ -69,14 +85,14 @@ def parse_index(text: str) -> tuple[str, Definition]:
 
 
 @lru_cache(maxsize=256)
-def _parse(text: str) -> tuple[Query, str | None]:
-    result: tuple[Query, str | None] = _read(text, "query")
+def _parse(text: str, now_ms: int | None) -> tuple[Query, str | None]:
+    result: tuple[Query, str | None] = _read(text, "query", now_ms)
     return result
 
 
-def _read(text: str, start: str) -> Any:
+def _read(text: str, start: str, now_ms: int | None = None) -> Any:
     try:
-        return _Reader(text).transform(_grammar().parse(text, start=start))
+        return _Reader(text, now_ms).transform(_grammar().parse(text, start=start))
     except UnexpectedInput as error:
         raise _explain(error, text, f"the {start}") from None
     except RecursionError:
@@ -98,9 +114,10 @@ def _grammar() -> Lark:
 class _Reader(Transformer[Token, Any]):
     """Turns the parse tree into a query."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, now_ms: int | None) -> None:
         super().__init__()
         self._text = text
+        self._now_ms = now_ms
 
     def _fail(self, message: str, token: Token, hint: str = "") -> QueryError:
         start, end = token.start_pos or 0, token.end_pos or 0
@@ -122,6 +139,9 @@ class _Reader(Transformer[Token, Any]):
 
     def path(self, children: list[Token]) -> str:
         return str(children[0]).strip("`")
+
+    def words(self, children: list[Token]) -> str:
+        return f"words({str(children[1]).strip('`')})"
 
     def _literal(self, token: Token) -> Any:
         if token.type in ("TRUE", "FALSE", "NULL"):
@@ -160,6 +180,16 @@ class _Reader(Transformer[Token, Any]):
     def starts(self, children: list[Any]) -> Expr:
         return Compare("starts with", children[0], self._literal(children[3]))
 
+    def matches(self, children: list[Any]) -> Expr:
+        path, _, token = children
+        text = self._literal(token)
+        if '"' in text:
+            raise self._fail("phrases cannot be searched for, only words", token, hint="leave the inner quotes out")
+        try:
+            return matching(path, text)
+        except UsageError as error:
+            raise self._fail(str(error), token) from None
+
     def exists(self, children: list[Any]) -> Expr:
         return Compare("exists", children[0], True)
 
@@ -192,6 +222,21 @@ class _Reader(Transformer[Token, Any]):
             raise self._fail("a direction given twice: write -path, or path desc", token)
         return SortPath(path, kinds in (["MINUS"], ["DESC"]))
 
+    def since(self, children: list[Token]) -> tuple[str, Any]:
+        try:
+            return "where", since(str(children[1]), self._now_ms)
+        except UsageError as error:
+            raise self._fail(str(error), children[1]) from None
+
+    def select(self, children: list[Any]) -> tuple[str, Any]:
+        paths = tuple(child for child in children[1:])
+        if len(set(paths)) != len(paths):
+            raise self._fail("a path selected twice", children[0])
+        return "select", (paths, children[0])
+
+    def limit(self, children: list[Token]) -> tuple[str, Any]:
+        return "limit", (self._positive(children[1]), children[0])
+
     def order(self, children: list[Any]) -> tuple[str, Any]:
         paths = tuple(child for child in children if isinstance(child, SortPath))
         if len({path.path for path in paths}) != len(paths):
@@ -199,7 +244,7 @@ class _Reader(Transformer[Token, Any]):
         return "order", (paths, children[0])
 
     def after(self, children: list[Any]) -> tuple[str, Any]:
-        return "after", children[1]
+        return "after", (str(children[1]), children[1])
 
     # --- indexes ---
 
@@ -214,43 +259,69 @@ class _Reader(Transformer[Token, Any]):
     # --- whole queries ---
 
     def limited(self, children: list[Token]) -> tuple[str, int | None]:
-        number = self._literal(children[1])
-        if number < 1:
-            raise self._fail("ask for at least 1", children[1])
+        number = self._positive(children[1])
         return {"FIRST": DECLARED, "NEWEST": NEWEST, "OLDEST": OLDEST}[children[0].type], number
+
+    def _positive(self, token: Token) -> int:
+        number: int = self._literal(token)
+        if number < 1:
+            raise self._fail("ask for at least 1", token)
+        return number
 
     def unlimited(self, children: list[Token]) -> tuple[str, int | None]:
         return DECLARED, None
 
     def find(self, children: list[Any]) -> tuple[Query, str | None]:
         (order, limit), collection, *clauses = children
-        where, paths, after = self._gather(clauses)
+        found = self._gather(clauses, "order", "select", "after")
+        paths, place = found.get("order", ((), None))
         if paths and order != DECLARED:
-            raise self._fail(f"`{order}` is an order already", paths[1], hint="write: first N ... order by ...")
-        return Query(str(collection), where, paths[0] if paths else order, limit), after
+            raise self._fail(f"`{order}` is an order already", place, hint="write: first N ... order by ...")
+        select, _ = found.get("select", ((), None))
+        after, _ = found.get("after", (None, None))
+        return Query(str(collection), found["where"], paths or order, limit, paths=select), after
 
     def count(self, children: list[Any]) -> tuple[Query, str | None]:
         _, collection, *clauses = children
-        where, paths, after = self._gather(clauses)
-        if paths:
-            raise self._fail("a count has no order", paths[1])
-        if after:
-            raise QueryError("a count has no cursor", text=self._text, end=len(self._text))
-        return Query(str(collection), where, DECLARED, None, kind=COUNT), None
+        return Query(str(collection), self._gather(clauses)["where"], kind=COUNT), None
 
-    def _gather(self, clauses: Iterable[tuple[str, Any]]) -> tuple[Expr, Any, str | None]:
+    def grouped(self, children: list[Any]) -> tuple[Query, str | None]:
+        path, collection, clauses = self._taken_apart(children)
+        found = self._gather(clauses, "limit")
+        limit, _ = found.get("limit", (None, None))
+        kind = COUNT_BY if children[0].type == "COUNT" else DISTINCT
+        return Query(collection, found["where"], limit=limit, kind=kind, paths=(path,)), None
+
+    def extreme(self, children: list[Any]) -> tuple[Query, str | None]:
+        path, collection, clauses = self._taken_apart(children)
+        return extreme(collection, self._gather(clauses)["where"], path, greatest=children[0].type == "MAX"), None
+
+    def _taken_apart(self, children: list[Any]) -> tuple[str, str, list[Any]]:
+        """The path, the collection and the clauses of `... path of collection clause...`."""
+        at = next(place for place, child in enumerate(children) if isinstance(child, Token) and child.type == "OF")
+        return children[at - 1], str(children[at + 1]), children[at + 2 :]
+
+    def _gather(self, clauses: Iterable[tuple[str, Any]], *allowed: str) -> dict[str, Any]:
+        """The clauses by their kind, each but the conditions once. Those that do not belong here are refused."""
         terms: list[Expr] = []
-        once: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         for kind, content in clauses:
             if kind == "where":
                 terms.append(content)
                 continue
-            if kind in once:
-                token = content if isinstance(content, Token) else content[1]
-                raise self._fail(f"`{'order by' if kind == 'order' else kind}` stands here twice", token)
-            once[kind] = content
-        after = once.get("after")
-        return all_of(*terms), once.get("order"), None if after is None else str(after)
+            shown = "order by" if kind == "order" else kind
+            if kind not in allowed:
+                raise self._fail(f"`{shown}` does not go with this query", content[1], hint=_INSTEAD.get(kind, ""))
+            if kind in found:
+                raise self._fail(f"`{shown}` stands here twice", content[1])
+            found[kind] = content
+        return {**found, "where": all_of(*terms)}
+
+
+_INSTEAD = {
+    "limit": "so many records are asked for with: first N, newest N or oldest N",
+    "select": "only records have paths to select",
+}
 
 
 def _explain(error: UnexpectedInput, text: str, what: str) -> QueryError:

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import Any
 
 from rhizome_index.errors import IntegrityError, UsageError
-from rhizome_index.index.condition import RANGES, SCALARS, Compare, Expr, conjuncts_of, paths_of
+from rhizome_index.index.condition import RANGES, SCALARS, Compare, Expr, Not, conjuncts_of, paths_of
 from rhizome_index.index.keys import NOT_NULL, Interval, encode_component, interval
-from rhizome_index.index.record import parse_path
+from rhizome_index.index.record import TIME, parse_path
 from rhizome_index.index.schema import Collection, Definition, Index, SortPath
 from rhizome_index.limits import CANDIDATES_MAX, PLAN_ARMS_MAX
 from rhizome_index.query.expr import DECLARED, NEWEST, ROWS, Query
@@ -181,6 +181,7 @@ def sort_terms(query: Query, collection: Collection) -> tuple[SortPath, ...]:
 
 def candidates(query: Query, collection: Collection) -> list[Candidate]:
     """Every access path that covers a query, the primary last. Raises UsageError for an impossible order."""
+    query = settled(query, collection)
     terms = sort_terms(query, collection)
     found: dict[Access, Candidate] = {}
     for name in sorted(collection.indexes):
@@ -308,6 +309,26 @@ def is_covered(
         all(any(leads_to(included, path) for included in definition.include) for path in wanted)
         for definition in definitions
     )
+
+
+def settled(query: Query, collection: Collection) -> Query:
+    """The query with the collection's own path where it speaks of its time. Raises UsageError if there is none."""
+    if TIME not in paths_of(query.where):
+        return query
+    if collection.time is None:
+        raise UsageError(
+            f"the collection {collection.name!r} has no time, so nothing in it is since anything",
+            hint="compare a path of its own, or declare its time with --time when importing",
+        )
+    return replace(query, where=_with_time(query.where, collection.time))
+
+
+def _with_time(expr: Expr, path: str) -> Expr:
+    if isinstance(expr, Compare):
+        return replace(expr, path=path) if expr.path == TIME else expr
+    if isinstance(expr, Not):
+        return Not(_with_time(expr.term, path))
+    return replace(expr, terms=tuple(_with_time(term, path) for term in expr.terms))
 
 
 def leads_to(path: str, other: str) -> bool:

@@ -12,10 +12,11 @@ from rhizome_index.errors import QueryError
 from rhizome_index.index.condition import And, Compare, Not, Or
 from rhizome_index.index.schema import SortPath
 from rhizome_index.limits import QUERY_DEPTH_MAX, QUERY_TERMS_MAX, QUERY_TEXT_BYTES_MAX, ROWS_MAX
-from rhizome_index.query.expr import COUNT, Query, decode_query, encode_query
+from rhizome_index.query.expr import COUNT, COUNT_BY, DISTINCT, Query, decode_query, encode_query
 from rhizome_index.query.parse import parse
 
 CATS = Compare("=", "tags", "cats")
+NOW_MS = 1_800_000_000_123
 
 
 @pytest.mark.parametrize(
@@ -48,10 +49,26 @@ CATS = Compare("=", "tags", "cats")
             SortPath("a"), SortPath("b", True), SortPath("c", True), SortPath("d")))),
         ('all posts where a = "\\u00e9\\n"', Query("posts", Compare("=", "a", "é\n"))),
         ("all posts where a = 9223372036854775807", Query("posts", Compare("=", "a", 2**63 - 1))),
+        ("first 2 posts select id, a.b", Query("posts", limit=2, paths=("id", "a.b"))),
+        ("count by section of packages", Query("packages", kind=COUNT_BY, paths=("section",))),
+        ("count by tags of posts by alice limit 5", Query("posts", Compare("=", "author", "alice"), limit=5,
+            kind=COUNT_BY, paths=("tags",))),
+        ("distinct words(text) of posts tagged #cats", Query("posts", CATS, kind=DISTINCT, paths=("words(text)",))),
+        ("max a.b of posts", Query("posts", Compare("!=", "a.b", None), (SortPath("a.b", True),), 1, paths=("a.b",))),
+        ("min n of posts tagged #cats", Query("posts", And((CATS, Compare("!=", "n", None))), (SortPath("n"),), 1,
+            paths=("n",))),
+        ('all posts where text matches "Cute, cats!"', Query("posts", And((
+            Compare("=", "words(text)", "cats"), Compare("=", "words(text)", "cute"))))),
+        ('all posts where words( `a b` ) = "x"', Query("posts", Compare("=", "words(a b)", "x"))),
+        ("all posts since 7d", Query("posts", Compare(">=", "time()", NOW_MS - 7 * 86_400_000))),
+        ("all posts since 90m tagged #cats", Query("posts", And((
+            Compare(">=", "time()", NOW_MS - 5_400_000), CATS)))),
+        ("all posts since 2024-05-01", Query("posts", Compare(">=", "time()", 1_714_521_600_000))),
+        ("all posts since 2024-05-01T12:00:00.5+02:00", Query("posts", Compare(">=", "time()", 1_714_557_600_500))),
     ],
 )  # fmt: skip
 def test_what_a_text_means(text: str, query: Query) -> None:
-    assert parse(text) == (query, None)
+    assert parse(text, NOW_MS) == (query, None)
     assert decode_query(encode_query(query)) == query
 
 
@@ -76,6 +93,18 @@ def test_a_cursor_passes_through() -> None:
         ("newest 3 posts order by a", "order", "first N"),
         ("count posts order by a", "order", ""),
         ("first 3 posts after AbCdEfGh after AbCdEfGi", "AbCdEfGi", ""),
+        ("first 3 posts limit 3", "limit", "first N"),
+        ("count posts select a", "select", ""),
+        ("count by a of posts order by a", "order", ""),
+        ("count by a of posts limit 0", "0", ""),
+        ("first 3 posts select a, b, a", "select", ""),
+        ("first 3 posts since yesterday", "yesterday", ""),
+        ("first 3 posts since 2024-13-01", "2024-13-01", ""),
+        ("first 3 posts since 7d", "7d", ""),
+        ('first 3 posts where a matches "..."', '"..."', ""),
+        ('first 3 posts where a matches "x \\"y z\\""', '"x \\"y z\\""', "inner quotes"),
+        ("count by a posts", "posts", ""),
+        ("min a", "", ""),
         ("first 3 posts where (a = 1", "", ""),
         ("first 3 posts where", "", ""),
         ("", "", "queries look like"),
@@ -107,6 +136,8 @@ def test_an_error_points_at_its_place(text: str, place: str, hint: str) -> None:
         "first 3 posts where `\udcff` = 1",
         "first 3 posts tagged #\udcff",
         "count posts after AbCdEfGh",
+        "first 3 posts where words(a = 1",
+        "first 3 posts select words(a)",
         "first 3 posts where " + "not " * 3900 + "a = 1",
         "first 3 posts where " + "(" * 8000,
         "first " + "9" * 6000 + " posts",
