@@ -40,7 +40,7 @@ class SimStream:
         self.twin: SimStream | None = None
         self._swarm = swarm
         self._peer_id, self._sender = connection.other(host).peer_id, connection.other(host).name
-        self._active_at = trio.current_time()
+        self._active_at = swarm.world.now
         self.problem = ""  # why it can no longer be used at all
         self._changed = trio.lowlevel.ParkingLot()
         # sending
@@ -68,7 +68,7 @@ class SimStream:
         if not data:
             return
         self.host.counts.messages_sent += 1
-        self._active_at = trio.current_time()
+        self._active_at = self._swarm.world.now
         self._queue.append(data)
         self._queued += len(data)
         end = self._queued
@@ -131,7 +131,7 @@ class SimStream:
         silent_from = self._active_at + IDLE_TIMEOUT_SECONDS
         if self.problem or (self._is_closed and self._has_ended):
             return
-        if trio.current_time() < silent_from:
+        if self._swarm.world.now < silent_from:
             self._swarm.world.at(silent_from, self._watch_silence)
         else:
             self._abandon(f"nothing was said for {IDLE_TIMEOUT_SECONDS:g} s")
@@ -187,7 +187,7 @@ class SimStream:
         self.host.counts.bytes_received += len(data)
         self._swarm.note_received(self._peer_id, len(data))
         self._swarm.world.trace.note("data", self.host.name, f"{self._sender} {self.protocol} {checksum(data)}")
-        self._active_at = trio.current_time()
+        self._active_at = self._swarm.world.now
         self._received.append(data)
         self._changed.unpark_all()
 

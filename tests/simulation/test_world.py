@@ -75,6 +75,32 @@ def test_a_trio_that_cannot_be_seeded_is_refused(monkeypatch: pytest.MonkeyPatch
         World(1).run(main)
 
 
+def test_a_run_in_which_nothing_can_happen_any_more_fails() -> None:
+    async def main() -> None:
+        await trio.sleep(5)
+        await trio.sleep_forever()
+
+    world = World(1)
+    with pytest.raises(RhizomeError, match="nothing is to come"):
+        world.run(main)
+    assert world.now == 5
+
+
+def test_what_an_action_raises_comes_through() -> None:
+    world = World(1)
+
+    def fail() -> None:
+        raise KeyError("x")
+
+    async def main() -> None:
+        world.at(3.0, fail)
+        await trio.sleep(10)
+
+    with pytest.raises(KeyError):
+        world.run(main)
+    assert world.now == 3
+
+
 def test_what_main_raises_comes_through() -> None:
     async def main() -> None:
         raise KeyError("x")
