@@ -10,6 +10,7 @@ Source: https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import base58
 
@@ -54,6 +55,7 @@ class Address:
     name: str
 
     @classmethod
+    @lru_cache(1024)  # most come again and again, and base58 is slow
     def parse(cls, text: str) -> Address:
         """From `rhizome:<peer id>/<name>`. Raises UsageError."""
         body = text.removeprefix("rhizome:")

@@ -272,8 +272,10 @@ class DiskStore:
 
     def execute(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement of those who keep other things here. Raises StoreError."""
-        with self._translated():
+        try:  # as `_translated` does, which would take longer than most statements
             return list(self._db.execute(statement, values))
+        except (apsw.Error, UnicodeDecodeError) as error:
+            raise self._explain(error) from None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -330,13 +332,13 @@ class DiskStore:
         """The database's errors as ours."""
         try:
             yield
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise self._explain(error) from None
-        except UnicodeDecodeError as error:
-            raise self._explain(apsw.CorruptError(f"text that is none: {error.reason}")) from None
 
-    def _explain(self, error: apsw.Error) -> StoreError:
+    def _explain(self, error: apsw.Error | UnicodeDecodeError) -> StoreError:
         """What is wrong, in our words; noted if it is the disk's fault."""
+        if isinstance(error, UnicodeDecodeError):
+            error = apsw.CorruptError(f"text that is none: {error.reason}")
         found = explain(error, self._path)
         if not isinstance(error, (apsw.BusyError, apsw.LockedError)):
             self.problem = str(found)

@@ -72,6 +72,7 @@ class Register:
 
     def __init__(self, store: DiskStore) -> None:
         self._store = store
+        self._room: dict[str, int] = {}  # rows that may come into a table before it has to be counted
 
     # --- follows ---
 
@@ -147,7 +148,10 @@ class Register:
             self._store.execute(statement, values)
 
     def _forget(self, table: str, rows_max: int) -> None:
-        """Keep the newest only."""
+        """Keep the newest only, now that a row has come."""
+        self._room[table] = self._room.get(table, 0) - 1
+        if self._room[table] >= 0:
+            return
         with suppress(StoreError):
             (count,) = self._store.execute(f"select count(*) from {table}")[0]
             if count > rows_max:
@@ -156,3 +160,4 @@ class Register:
                     f"(select seen_seconds from {table} order by seen_seconds desc limit 1 offset ?)",
                     (rows_max * 3 // 4,),
                 )
+            self._room[table] = max(0, rows_max - count)

@@ -19,11 +19,13 @@ the time that a run takes.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import heapq
 import random
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from math import inf
 from typing import Any, TextIO, TypeVar
@@ -35,6 +37,8 @@ from rhizome_index.errors import RhizomeError
 
 EPOCH_SECONDS = 1_767_225_600.0  # 2026-01-01T00:00:00Z: the wall time at which every world begins
 _ASKED_IN_VAIN_MAX = 10  # times in a row
+_STEPS_PER_COLLECTION = 2_000
+_STEPS_PER_FULL_COLLECTION = 200_000  # a thousand peers are millions of objects
 
 T = TypeVar("T")
 
@@ -73,6 +77,7 @@ class _Agenda(trio.abc.Clock):
         self.fail: Callable[[Exception], None] | None = None
         self._entries: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
+        self._steps = 0
         self._asked_in_vain = 0
 
     def add(self, when: float, action: Callable[..., None], args: tuple[Any, ...]) -> None:
@@ -89,6 +94,9 @@ class _Agenda(trio.abc.Clock):
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """No task can run before `deadline`: go on to that, or to what happens earlier."""
+        self._steps += 1
+        if not self._steps % _STEPS_PER_COLLECTION:
+            gc.collect(2 if not self._steps % _STEPS_PER_FULL_COLLECTION else 1)
         entries = self._entries
         due = min(entries[0][0], deadline) if entries else deadline
         try:
@@ -141,7 +149,8 @@ class World:
                     failures.append(error)
             self._agenda.fail = None
 
-        trio.run(live, clock=self._agenda)
+        with _collecting_by_steps():
+            trio.run(live, clock=self._agenda)
         if failures:
             raise failures[0]
         return outcome[0]
@@ -170,6 +179,19 @@ class World:
     def after(self, seconds: float, action: Callable[..., None], *args: Any) -> None:
         """Do something that many seconds from now."""
         self._agenda.add(self._agenda.now + seconds, action, args)
+
+
+@contextmanager
+def _collecting_by_steps() -> Iterator[None]:
+    """Collect garbage only where the agenda says so: else it would depend on what ran in this process before."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _seed_scheduler(seed: int) -> None:

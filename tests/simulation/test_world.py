@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 
 import pytest
 import trio
 
 from rhizome_index.errors import RhizomeError
+from rhizome_index.simulation import world as world_module
 from rhizome_index.simulation.world import EPOCH_SECONDS, World
 
 
@@ -107,3 +110,27 @@ def test_what_main_raises_comes_through() -> None:
 
     with pytest.raises(KeyError):
         World(1).run(main)
+
+
+def test_garbage_is_collected_after_so_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What collecting finalizes may be seen: it must not depend on what ran in this process before."""
+    monkeypatch.setattr(world_module, "_STEPS_PER_COLLECTION", 3)
+    monkeypatch.setattr(world_module, "_STEPS_PER_FULL_COLLECTION", 6)
+    gone: list[float] = []
+
+    async def main() -> None:
+        for _ in range(20):
+            cycle: list[object] = []
+            cycle.append(cycle)
+            weakref.finalize(Holder(cycle), lambda: gone.append(world.now))
+            assert len([[] for _ in range(5000)]) == 5000  # enough for Python to collect by itself
+            await trio.sleep(1)
+
+    class Holder:
+        def __init__(self, cycle: list[object]) -> None:
+            cycle.append(self)
+
+    world = World(1)
+    world.run(main)
+    assert gone and set(gone) <= {float(second) for second in range(2, 21, 3)}
+    assert gc.isenabled()
