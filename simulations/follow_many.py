@@ -21,7 +21,7 @@ async def follow_many(sim: Simulation) -> None:
         chosen = list(dict.fromkeys(draw(sim.chance, publishers) for _ in range(sim["follows"])))
         follower = await sim.peer(f"follower-{number}", met=publishers, follows=chosen)
         for _ in range(sim["asks"]):
-            await sim.sleep(20 + sim.chance.random() * 60 * (sim.minutes - 1))
+            await sim.sleep(20 + sim.chance.random() * max(0, 60 * sim.minutes - 60))
             await sim.ask(follower, draw(sim.chance, chosen))
 
     async def go_on(publisher: Member) -> None:

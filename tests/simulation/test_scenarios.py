@@ -11,8 +11,37 @@ from typing import Any
 import pytest
 
 from rhizome_index.simulation.scenario import known
+from tests.simulation.traces import UNORDERED
 
 SMALL = {"cold_start": ["--peers", "5"]}
+
+
+@pytest.fixture(scope="module")
+def traces() -> tuple[dict[str, str], dict[str, str]]:
+    """The traces of all scenarios, from two processes with different hash seeds, one of which runs them backwards."""
+    commands = (
+        (["-m", "tests.simulation.traces"], "1"),
+        (["-m", "tests.simulation.traces", "backwards"], "2"),
+    )
+    running = [
+        subprocess.Popen(
+            [sys.executable, *words], env=os.environ | {"PYTHONHASHSEED": hash_seed}, stdout=subprocess.PIPE, text=True
+        )
+        for words, hash_seed in commands
+    ]
+    one, other = (json.loads(process.communicate()[0]) for process in running)
+    return one, other
+
+
+@pytest.mark.parametrize("name", known())
+def test_one_seed_is_one_trace(name: str, traces: tuple[dict[str, str], dict[str, str]]) -> None:
+    one, other = traces
+    assert one[name] == other[name]
+
+
+def test_a_trace_shows_what_depends_on_the_process(traces: tuple[dict[str, str], dict[str, str]]) -> None:
+    one, other = traces
+    assert one[UNORDERED] != other[UNORDERED] and len(set(one.values())) == len(one)
 
 
 def simulate(name: str, hash_seed: int, *more: str) -> dict[str, Any]:
