@@ -12,6 +12,7 @@ from typing import Any
 from rhizome_index.errors import UsageError
 from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest
+from rhizome_index.index.write import RecordWalk
 from rhizome_index.limits import WANTS_MAX
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.disk import DiskStore
@@ -25,7 +26,6 @@ from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
 from rhizome_index.query.execute import Found
 from rhizome_index.query.parse import parse
-from rhizome_index.query.proof import record
 from rhizome_index.query.rows import index_reader
 from rhizome_index.query.streams import Hit, RangeStream
 from rhizome_index.tree.cursor import EVERYTHING
@@ -43,40 +43,45 @@ class PartKeeper:
         gatherer = Gatherer(self._store, Fetcher(self._links, peers, cost))
         progress.phase = "fetching"
         _, manifest = await gatherer.manifest(head.manifest)
-        if policy.kind == INDEX:
-            await gatherer.run(read_index(manifest, policy, progress))
-        else:
-            await self._keep_answer(manifest, policy, gatherer)
+        await gatherer.run(read_part(manifest, policy, progress))
         progress.bytes_received = cost.bytes_received
         self._store.set_held(head)
         progress.phase = "done"
         return head
 
-    async def _keep_answer(self, manifest: Manifest, policy: Policy, gatherer: Gatherer) -> None:
-        query, _ = parse(policy.query)
-        collection = manifest.collection(query.collection)
-        candidate = (await gatherer.run(choose(query, collection, allow_scan=False))).candidate
-        answer = Answer(query, collection, candidate)
-        answer.finish(await gatherer.run(answer.next_walk(), answer.take))
-
 
 def check_part(store: DiskStore, head: Head, policy: Policy) -> None:
     """Raise UnavailableError unless the part of a dataset that a policy names is all here, as of a head."""
     source = LocalSource(store)
-    manifest = source.manifest(head.manifest)
-    if policy.kind == INDEX:
-        source.run(read_index(manifest, policy, Progress()))
-        return
+    source.run(read_part(source.manifest(head.manifest), policy, Progress()))
+
+
+def read_part(manifest: Manifest, policy: Policy, progress: Progress) -> RecordWalk[None]:
+    """A walk over all that a policy keeps of a dataset. Raises UsageError if there is no such part."""
+    return _read_index(manifest, policy, progress) if policy.kind == INDEX else _read_answer(manifest, policy)
+
+
+def _read_answer(manifest: Manifest, policy: Policy) -> RecordWalk[None]:
+    """What a query needs, and what choosing how to answer it needs."""
     query, _ = parse(policy.query)
     collection = manifest.collection(query.collection)
-    answer = Answer(query, collection, source.run(choose(query, collection, allow_scan=False)).candidate)
-    for step in record(answer.next_walk(), source):
+    answer = Answer(query, collection, (yield from choose(query, collection, allow_scan=False)).candidate)
+    walk = answer.next_walk()
+    reply: Any = None
+    while True:
+        try:
+            step = walk.send(reply)
+        except StopIteration:
+            return
+        reply = None
         if isinstance(step, Found):
             answer.take(step)
+        else:
+            reply = yield step
 
 
-def read_index(manifest: Manifest, policy: Policy, progress: Progress) -> Any:
-    """A walk over all entries of an index and the records they name, each checked."""
+def _read_index(manifest: Manifest, policy: Policy, progress: Progress) -> RecordWalk[None]:
+    """All entries of an index and the records they name, each checked."""
     collection = manifest.collection(policy.collection)
     index = collection.indexes.get(policy.name)
     if index is None:
