@@ -16,13 +16,21 @@ from rhizome_index.errors import UnavailableError
 from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.node.disk import DiskStore, describe_missing
-from rhizome_index.tree.node import Tree, decode_node
+from rhizome_index.tree.node import decode_node
 
-MANIFEST, CHUNK, RECORD = "manifest", "chunk", "record"
+MANIFEST, CHUNK, INDEX, ENTRIES, RECORD = "manifest", "chunk", "index", "entries", "record"
+LEADS_NOWHERE = (ENTRIES, RECORD)
 
 
 class Place(NamedTuple):
-    """A block that something leads to, and what it is: only manifests and chunks lead on."""
+    """A block that something leads to, and what it is.
+
+    MANIFEST  leads to the roots of all trees
+    CHUNK     of a tree of records, which may link to records
+    INDEX     a chunk of an index: its entries name records by digest, but link to nothing
+    ENTRIES   a leaf of an index below an inner node, and
+    RECORD    lead nowhere
+    """
 
     cid: Cid
     kind: str
@@ -39,7 +47,7 @@ def reach(store: DiskStore, places: Iterable[Place], seen: set[Place]) -> Iterat
         data = store.get(place.cid)
         yield place, data
         if data is not None:
-            stack += _children(place, data)[::-1]
+            stack += children(place, data)[::-1]
 
 
 def dataset_blocks(store: DiskStore, head: Head, seen: set[Place]) -> Iterator[tuple[Cid, bytes]]:
@@ -50,22 +58,22 @@ def dataset_blocks(store: DiskStore, head: Head, seen: set[Place]) -> Iterator[t
         yield place.cid, data
 
 
-def trees_of(manifest: Manifest) -> list[Tree]:
-    """Every tree of a dataset."""
-    trees = []
-    for name in sorted(manifest.collections):
-        collection = manifest.collections[name]
-        trees.append(collection.primary)
-        trees += [collection.indexes[label].tree for label in sorted(collection.indexes)]
-    return trees
-
-
-def _children(place: Place, data: bytes) -> list[Place]:
-    if place.kind == MANIFEST:
-        return [Place(tree.root, CHUNK) for tree in trees_of(decode_manifest(data))]
-    if place.kind == RECORD:
+def children(place: Place, data: bytes) -> list[Place]:
+    """What a block leads to, in order."""
+    if place.kind in LEADS_NOWHERE:
         return []
+    if place.kind == MANIFEST:
+        return _roots(decode_manifest(data))
     node = decode_node(data)
     if node.level:
-        return [Place(cid, CHUNK) for cid in node.values]
+        kind = ENTRIES if place.kind == INDEX and node.level == 1 else place.kind
+        return [Place(cid, kind) for cid in node.values]
     return [Place(bytes(value), RECORD) for value in node.values if type(value) is cbor.Link]
+
+
+def _roots(manifest: Manifest) -> list[Place]:
+    places = []
+    for _, collection in sorted(manifest.collections.items()):
+        places.append(Place(collection.primary.root, CHUNK))
+        places += [Place(index.tree.root, INDEX) for _, index in sorted(collection.indexes.items())]
+    return places

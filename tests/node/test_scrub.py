@@ -14,7 +14,7 @@ from rhizome_index.index.address import Address
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.mend import missing_blocks
-from rhizome_index.node.reach import MANIFEST, Place, reach
+from rhizome_index.node.reach import INDEX, MANIFEST, Place, reach
 from rhizome_index.node.register import INDEX, WHERE, Policy
 from rhizome_index.node.scrub import Scrubbed, mend, scrub
 from tests.node.test_asking import publish
@@ -36,7 +36,7 @@ def blocks_of(node: Node, address: Address) -> list[Cid]:
 def index_blocks(node: Node, address: Address) -> list[Cid]:
     store = node.peer.store
     collection = LocalSource(store).manifest(node.catalog[address].manifest).collections["posts"]
-    places = [Place(collection.indexes["by_tag"].tree.root, "chunk")]
+    places = [Place(collection.indexes["by_tag"].tree.root, INDEX)]
     return [place.cid for place, _ in reach(store, places, set())]
 
 
