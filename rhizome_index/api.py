@@ -17,15 +17,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import trio
 from pyrsistent import PMap
 
-from rhizome_index.errors import UsageError, first_of
+from rhizome_index.errors import UnavailableError, UsageError, first_of
 from rhizome_index.index.address import Address
 from rhizome_index.index.condition import Expr
 from rhizome_index.index.head import Head
@@ -33,10 +34,14 @@ from rhizome_index.index.record import Record
 from rhizome_index.index.schema import Definition, SortPath
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.home import Home
+from rhizome_index.node.lender import Lender
+from rhizome_index.node.lent_swarm import LentSwarm, borrow_swarm
 from rhizome_index.node.peer import Peer
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.register import Policy
 from rhizome_index.node.resolve import Resolution
+from rhizome_index.node.swarm import Swarm
+from rhizome_index.node.unix_socket import listening
 from rhizome_index.query.answer import Cursor
 from rhizome_index.query.explain import Explained
 from rhizome_index.query.expr import COUNT, DECLARED, NEWEST, OLDEST, Query
@@ -62,7 +67,10 @@ async def open_node(
     peers   full multiaddrs of peers to connect to; those that cannot be reached are left out
     join    join the swarm even where there are neither: peers met before are remembered
 
-    Raises UsageError for an address that is none, StoreError for a home that cannot be used.
+    Who only asks does so over the connections of a node that runs from this home in another process, if there is one.
+
+    Raises UsageError for an address that is none, and for one to listen on where a node of this home runs already;
+    StoreError for a home that cannot be used.
     """
     place = home if isinstance(home, Home) else Home.at(home)
     place.create()
@@ -81,30 +89,60 @@ async def _open(
         store = stack.enter_context(place.open_store())
         node = Node(Peer(store, place.identity, clock, random.SystemRandom()))
         if join:
-            from rhizome_index.node.libp2p_swarm import open_swarm
-
             started = trio.current_time()
-            swarm = await stack.enter_async_context(open_swarm(place.identity.seed, listen))
+            swarm = await stack.enter_async_context(_join(place, listen))
+            meeting = stack.enter_context(_meeting(place)) if listen else None
             nursery = await stack.enter_async_context(trio.open_nursery())
             stack.callback(nursery.cancel_scope.cancel)
             node.peer.join(swarm, nursery)
+            node.is_lent = isinstance(swarm, LentSwarm)
             if listen:
                 node.peer.serve()
                 nursery.start_soon(node.peer.stay)
+            if meeting is not None:
+                nursery.start_soon(Lender(swarm).serve, meeting)
             await node.peer.connect(peers)
             node.connect_seconds = trio.current_time() - started
         yield node
+
+
+@asynccontextmanager
+async def _join(place: Home, listen: Sequence[str]) -> AsyncIterator[Swarm]:
+    """A place in the swarm: lent by the running node, unless we are to be that ourselves, or of our own."""
+    async with AsyncExitStack() as stack:
+        swarm: Swarm | None = None
+        if listen:
+            stack.enter_context(place.claim())
+        else:
+            swarm = await stack.enter_async_context(borrow_swarm(place.socket_path, place.identity.peer_id))
+        if swarm is None:
+            from rhizome_index.node.libp2p_swarm import open_swarm
+
+            swarm = await stack.enter_async_context(open_swarm(place.identity.seed, listen))
+        yield swarm
+
+
+@contextmanager
+def _meeting(place: Home) -> Iterator[socket | None]:
+    """Where other processes of this home meet its node; None if there can be no such place."""
+    with ExitStack() as stack:
+        found = None
+        with suppress(UnavailableError):  # in a home that cannot be written, say
+            found = stack.enter_context(listening(place.socket_path))
+        yield found
 
 
 class Node:
     """A node, to ask and to write to.
 
     peer             what it is made of
+    is_lent          whether its place in the swarm is lent by a node that runs in another process
     connect_seconds  what joining the swarm and dialling took
     """
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
+        self.is_lent = False
         self.connect_seconds = 0.0
 
     @property

@@ -109,3 +109,11 @@ IDENTIFY_DELAY_SECONDS = 2.0  # identify tells us nothing that the first questio
 PEERS_REMEMBERED_MAX = 1000  # addresses kept for the next start; then the oldest quarter is forgotten
 PROVIDERS_REMEMBERED_MAX = 10_000  # peers said to serve a dataset; likewise
 PEERS_COUNTED_MAX = 4096  # peers whose received bytes are remembered; then the oldest is forgotten
+
+# --- the socket of a running node ---
+SOCKET_PATH_BYTES_MAX = 103  # what every system takes for a Unix socket's name; Linux has four more
+CONTROL_CONNECTIONS_MAX = 128  # each may hold a stream and 256 KiB on its way; a query needs a few
+CONTROL_ANSWER_BYTES_MAX = 4 * 1024 * 1024  # all that a node tells of itself, with its lists cut
+CONTROL_WAIT_MS_MAX = 300_000  # nobody waits longer for a peer
+CONTROL_TIMEOUT_SECONDS = 2.0  # a node that does not answer its own user by then hangs: do without
+PEERS_WATCH_SECONDS = 0.5  # between looks at who is connected, for those who want to know

@@ -62,7 +62,7 @@ def query_command(
         raise UsageError("--offline and --peer contradict each other")
 
     async def ask() -> None:
-        async with open_node(settings.home, peers=peers) as node:
+        async with open_node(settings.home, peers=peers, join=not offline and settings.home.is_running) as node:
             check_reached(node)
             place = address or await _only_dataset(node, query.collection)
             results = Results(node, place, query, cursor, scan=scan, proof=proof is not None)
@@ -113,7 +113,7 @@ def explain_command(
     address = Address.parse(source) if source else None
 
     async def explain() -> None:
-        async with open_node(settings.home, peers=peers) as node:
+        async with open_node(settings.home, peers=peers, join=settings.home.is_running) as node:
             check_reached(node)
             place = address or await _only_dataset(node, query.collection)
             found = await node.explain(query, place, scan=scan)

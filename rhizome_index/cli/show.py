@@ -93,6 +93,7 @@ def summary(results: Results, rows: int, now: float) -> dict[str, Any]:
         "round_trips": cost.round_trips,
         "peers": cost.peers,
         "connect_seconds": round(cost.connect_seconds, 6),
+        "over_running_node": results.node.is_lent and bool(cost.peers),
         "seconds": round(cost.seconds, 6),
         "cursor": None if cursor is None else str(cursor),
     }
@@ -114,7 +115,9 @@ def summary_line(found: dict[str, Any]) -> str:
     if found["peers"]:
         parts.append(f"{size(found['bytes_received'])} in {many(found['round_trips'], 'round trip')}")
         parts.append(f"from {', '.join(peer[:8] + '…' + peer[-4:] for peer in found['peers'])}")
-        parts.append(f"connected in {found['connect_seconds'] * 1000:.0f} ms")
+        milliseconds = found["connect_seconds"] * 1000
+        over = "over the running node's connections" if found["over_running_node"] else "connected"
+        parts.append(f"{over} in {milliseconds:.0f} ms")
     parts.append(f"{found['seconds'] * 1000:.1f} ms")
     return " · ".join(parts)
 

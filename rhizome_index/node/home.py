@@ -2,20 +2,23 @@
 
 identity.key   the private key in libp2p's protobuf form, for the owner's eyes only
 store.sqlite   blocks and heads; made before the key, so where there is a key, an empty store means a loss
+node.sock      while a node runs: where other processes of this home meet it
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
 from rhizome_index.errors import StoreError, UsageError
 from rhizome_index.index.head import Identity
 from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.unix_socket import connect
 
 _KEY_HEADER = bytes.fromhex("08011240")  # protobuf: type Ed25519, 64 bytes: seed and public key
 
@@ -38,6 +41,43 @@ class Home:
     @property
     def store_path(self) -> Path:
         return self.path / "store.sqlite"
+
+    @property
+    def socket_path(self) -> Path:
+        return self.path / "node.sock"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a node of this home runs in some process."""
+        connection = connect(self.socket_path)
+        if connection is not None:
+            connection.close()
+        return connection is not None
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Be the one node that runs from this home. Raises UsageError if another process is.
+
+        The lock is the folder's own: it needs no right to write, and goes with the process that has it.
+        """
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_taken = False
+            except BlockingIOError:
+                is_taken = True
+            except OSError:  # a file system that has no locks
+                is_taken = self.is_running
+            if is_taken:
+                raise UsageError(
+                    f"a node of {self.path} is running already", hint="stop that one, or choose another --home"
+                )
+            yield
+        finally:
+            with suppress(OSError):
+                fcntl.flock(folder, fcntl.LOCK_UN)  # a child may have the folder open, too
+            os.close(folder)
 
     @property
     def exists(self) -> bool:

@@ -84,11 +84,11 @@ class Terminal:
         check_error(err, says)
 
     @contextmanager
-    def serving(self, prepare: Callable[[], None] = nothing) -> Iterator[str]:
+    def serving(self, prepare: Callable[[], None] = nothing, *words: str) -> Iterator[str]:
         """A child that is a node of this home; its address."""
         read, write = os.pipe()
         with TemporaryFile() as err:
-            child = self._fork(("node", "--json"), prepare, b"", write, err.fileno())
+            child = self._fork(("node", "--json", *words), prepare, b"", write, err.fileno())
             os.close(write)
             with os.fdopen(read, encoding="utf-8") as lines:
                 line = lines.readline()

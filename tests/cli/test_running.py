@@ -1,0 +1,148 @@
+"""The command line beside a running node of the same home: it uses the node's connections, and does without them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import rhizome_index.node.libp2p_swarm  # noqa: F401  here once, not in every child
+from rhizome_index.node.lender import Lender
+from tests.cli.faulty_disk import give_up_rights, need_rights_that_can_be_given_up
+from tests.cli.terminal import DECLARED, POSTS, Terminal
+
+QUERY = "first 2 posts tagged #cats"
+
+
+@pytest.fixture
+def published(rhizome: Terminal) -> Terminal:
+    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
+    return rhizome
+
+
+@pytest.fixture
+def reader(rhizome: Terminal, tmp_path: Path) -> Terminal:
+    found = Terminal(tmp_path / "reader", rhizome.monkeypatch, rhizome.capsys)
+    found("init")
+    return found
+
+
+@contextmanager
+def both_running(published: Terminal, reader: Terminal) -> Iterator[tuple[str, str]]:
+    """A publisher, and a reader's node that is connected to it; the address of the one, and its dataset."""
+    with published.serving() as address:
+        dataset = f"rhizome:{address.rpartition('/')[2]}/main"
+        with reader.serving(lambda: None, "--peer", address):
+            yield address, dataset
+
+
+def without_libp2p() -> None:
+    """Importing it fails from now on."""
+    sys.modules["rhizome_index.node.libp2p_swarm"] = None  # type: ignore[assignment]
+
+
+def ids(rows: str) -> list[str]:
+    return [json.loads(row)["id"] for row in rows.splitlines()]
+
+
+def test_queries_over_the_connections_of_the_running_node(published: Terminal, reader: Terminal) -> None:
+    with both_running(published, reader) as (address, dataset):
+        for words in ([], ["--peer", address]):
+            code, out, err = reader.in_a_child("query", QUERY, "--from", dataset, *words, prepare=without_libp2p)
+            assert (code, ids(out)) == (0, ["b", "a"]), err
+            summary = err.splitlines()[0]
+            assert "1 round trip" in summary and "over the running node's connections" in summary
+        for words, is_over_it in ([], False), (["--peer", address], True):  # what is here needs nobody
+            command = ["query", QUERY, "--from", dataset, "--json", *words]
+            code, out, err = reader.in_a_child(*command, prepare=without_libp2p)
+            assert code == 0 and json.loads(err)["over_running_node"] is is_over_it, err
+        code, out, err = reader.in_a_child("find", dataset, prepare=without_libp2p)
+        assert code == 0 and json.loads(out)["peer"] == address.rpartition("/")[2], err
+        code, out, err = reader.in_a_child("explain", QUERY, "--from", dataset, prepare=without_libp2p)
+        assert code == 0 and out, err
+
+
+def test_without_the_node_all_is_as_before(published: Terminal, reader: Terminal) -> None:
+    with both_running(published, reader) as (address, dataset):
+        reader.fails("query", QUERY, "--from", dataset, "--offline", code=3, says="here")
+    with published.serving() as address:
+        reader.fails("query", QUERY, "--from", dataset, code=3, says="here")
+        out, err = reader("query", QUERY, "--from", dataset, "--peer", address)
+        assert ids(out) == ["b", "a"] and "running node" not in err
+    assert not (reader.home / "node.sock").exists()
+
+
+def test_one_node_of_a_home_and_the_next_behind_a_killed_one(published: Terminal, reader: Terminal) -> None:
+    with published.serving() as address:
+        published.fails("node", says=f"a node of {published.home} is running already")
+        with reader.serving():
+            os.kill(pid_of_node(reader.home), signal.SIGKILL)
+        assert (reader.home / "node.sock").is_socket()
+        dataset = f"rhizome:{address.rpartition('/')[2]}/main"
+        reader.fails("query", QUERY, "--from", dataset, code=3, says="here")
+        out, _ = reader("query", QUERY, "--from", dataset, "--peer", address)
+        assert ids(out) == ["b", "a"]
+        with reader.serving(lambda: None, "--peer", address):
+            code, _, err = reader.in_a_child("find", dataset, prepare=without_libp2p)
+            assert code == 0, err
+    assert not (reader.home / "node.sock").exists()
+
+
+def pid_of_node(home: Path) -> int:
+    """The process that listens on the socket of a home."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(home / "node.sock"))
+        (pid,) = struct.unpack("i8x", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return int(pid)
+
+
+def die_when_asked() -> None:
+    async def die(self: Lender, guest: object, request: object) -> None:
+        os._exit(1)
+
+    Lender._lend = die  # type: ignore[assignment, method-assign]
+
+
+def test_a_node_that_dies_in_the_middle_of_a_query(published: Terminal, reader: Terminal) -> None:
+    with published.serving() as address:
+        dataset = f"rhizome:{address.rpartition('/')[2]}/main"
+        query = ["query", QUERY, "--from", dataset, "--peer", address]
+        with reader.serving(die_when_asked):
+            code, out, err = reader.in_a_child(*query)
+            assert (code, out) == (3, "") and "the running node of this home has stopped" in err
+            assert "do it again: it works without a node, too" in err
+        assert ids(reader(*query)[0]) == ["b", "a"]
+
+
+def test_a_node_of_a_home_that_cannot_be_written(published: Terminal, reader: Terminal) -> None:
+    need_rights_that_can_be_given_up()
+    home = published.home
+    for path in (*home.iterdir(), home):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    with published.serving(give_up_rights) as address:
+        dataset = f"rhizome:{address.rpartition('/')[2]}/main"
+        assert ids(reader("query", QUERY, "--from", dataset, "--peer", address)[0]) == ["b", "a"]
+        assert not (home / "node.sock").exists()
+    home.chmod(0o755)
+
+
+def test_a_home_with_a_long_name(published: Terminal, tmp_path: Path) -> None:
+    long = tmp_path / ("a" * 200)
+    shutil.move(published.home, long)
+    published.home = long
+    with published.serving():
+        assert (long / "node.sock").is_socket()
+        published.fails("node", says="is running already")
+        code, _, err = published.in_a_child(
+            "find", f"rhizome:{published('id')[0].strip()}/main", prepare=without_libp2p
+        )
+        assert code == 3 and "nobody was found" in err
