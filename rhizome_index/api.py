@@ -35,7 +35,7 @@ from rhizome_index.index.schema import Definition, SortPath
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.home import Home
 from rhizome_index.node.lender import Lender
-from rhizome_index.node.lent_swarm import LentSwarm, borrow_swarm
+from rhizome_index.node.lent_swarm import borrow_swarm
 from rhizome_index.node.peer import Peer
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.register import Policy
@@ -95,12 +95,11 @@ async def _open(
             nursery = await stack.enter_async_context(trio.open_nursery())
             stack.callback(nursery.cancel_scope.cancel)
             node.peer.join(swarm, nursery)
-            node.is_lent = isinstance(swarm, LentSwarm)
             if listen:
                 node.peer.serve()
                 nursery.start_soon(node.peer.stay)
             if meeting is not None:
-                nursery.start_soon(Lender(swarm).serve, meeting)
+                nursery.start_soon(Lender(node.peer).serve, meeting)
             await node.peer.connect(peers)
             node.connect_seconds = trio.current_time() - started
         yield node
@@ -136,18 +135,21 @@ class Node:
     """A node, to ask and to write to.
 
     peer             what it is made of
-    is_lent          whether its place in the swarm is lent by a node that runs in another process
     connect_seconds  what joining the swarm and dialling took
     """
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self.is_lent = False
         self.connect_seconds = 0.0
 
     @property
     def peer_id(self) -> str:
         return self.peer.identity.peer_id
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether its place in the swarm is lent by a node that runs in another process."""
+        return self.peer.running is not None
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -116,4 +116,5 @@ CONTROL_CONNECTIONS_MAX = 128  # each may hold a stream and 256 KiB on its way; 
 CONTROL_ANSWER_BYTES_MAX = 4 * 1024 * 1024  # all that a node tells of itself, with its lists cut
 CONTROL_WAIT_MS_MAX = 300_000  # nobody waits longer for a peer
 CONTROL_TIMEOUT_SECONDS = 2.0  # a node that does not answer its own user by then hangs: do without
+PROGRESS_SECONDS = 0.1  # between news of how far something is: smooth enough for a bar
 PEERS_WATCH_SECONDS = 0.5  # between looks at who is connected, for those who want to know

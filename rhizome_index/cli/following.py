@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from rhizome_index.cli.network import PEERS, check_reached, run
 from rhizome_index.cli.show import print_rows, size, to_json
 from rhizome_index.errors import PartialError, RhizomeError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
+from rhizome_index.node.call import tell_changed
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.register import INDEX, WHERE, Follow, Policy, Register
 from rhizome_index.node.sync import Progress
@@ -49,6 +51,7 @@ def follow_command(
     with settings.home.open_store() as store:
         Register(store).follow(Follow(place, policy))
     if later:
+        _tell_node(settings)
         found = {"address": str(place), "policy": str(policy)}
         print(to_json(found) if settings.as_json else f"follows {place}: {policy}")
         return
@@ -79,6 +82,7 @@ def unfollow_command(settings: Settings, address: str) -> None:
     with settings.home.open_store() as store:
         if not Register(store).unfollow(place):
             raise UsageError(f"{place} is not followed", hint="rhizome follows lists what is")
+    _tell_node(settings)
     print(to_json({"address": str(place), "followed": False}) if settings.as_json else f"no longer follows {place}")
 
 
@@ -162,6 +166,12 @@ async def _serving(node: Node, place: Address) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _tell_node(settings: Settings) -> None:
+    """What is followed has changed: a running node need not find out by itself."""
+    if settings.home.is_running:
+        run(partial(tell_changed, settings.home.socket_path))
 
 
 def _bring(settings: Settings, places: list[Address], peers: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ refused for good, and the reason kept.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError, RemoteError, RhizomeError, StoreError, UnavailableError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
-from rhizome_index.limits import HEADS_ASKED, HEADS_PULL_SECONDS, RETRY_SECONDS, SYNCS_AT_ONCE_MAX
+from rhizome_index.limits import HEADS_ASKED, HEADS_PULL_SECONDS, PROGRESS_SECONDS, RETRY_SECONDS, SYNCS_AT_ONCE_MAX
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
@@ -33,7 +33,9 @@ class FollowState:
     """How one follow is doing.
 
     newest    sequence of the newest head heard of, or None
-    problem   why the last attempt failed, or empty
+    begun     attempts to bring it up to date so far, the one under way included
+    ended     attempts that are over; `settled` is set when one is
+    error     why the last attempt failed, or None
     refused   manifests that contradict their own records, with the reason
     damaged   blocks that were set aside when it was last mended
     """
@@ -41,14 +43,29 @@ class FollowState:
     follow: Follow
     newest: int | None = None
     checked_at: float | None = None
-    problem: str = ""
+    begun: int = 0
+    ended: int = 0
+    error: RhizomeError | None = None
     progress: Progress = field(default_factory=Progress)
     cost: Cost = field(default_factory=Cost)
     refused: dict[Cid, str] = field(default_factory=dict)
     damaged: frozenset[Cid] = frozenset()
     is_syncing: bool = False
     hinted: trio.Event = field(default_factory=trio.Event)
+    settled: trio.Event = field(default_factory=trio.Event)
     lock: trio.Lock = field(default_factory=trio.Lock)
+
+    @property
+    def problem(self) -> str:
+        """Why the last attempt failed, or empty."""
+        return "" if self.error is None else str(self.error)
+
+    def settle(self, error: RhizomeError | None) -> None:
+        """An attempt is over."""
+        self.error = error
+        self.ended = self.begun
+        self.settled.set()
+        self.settled = trio.Event()
 
 
 class Follower:
@@ -93,7 +110,7 @@ class Follower:
                     if address not in self._tasks:
                         scope = trio.CancelScope()
                         self._tasks[address] = (follow, scope)
-                        self._state(follow)
+                        self.state(follow)
                         nursery.start_soon(self._keep_following, follow, scope)
                 for address in self.states.keys() - wanted.keys():
                     del self.states[address]
@@ -117,12 +134,15 @@ class Follower:
         with scope:
             while True:
                 state.hinted = trio.Event()
+                state.begun += 1
+                problem: RhizomeError | None = None
                 try:
                     await self.bring(follow)
-                    state.problem, failures = "", 0
                 except RhizomeError as error:
-                    state.problem, failures = str(error), failures + 1
+                    problem = error
+                failures = 0 if problem is None else failures + 1
                 state.checked_at = self._clock()
+                state.settle(problem)
                 with suppress(StoreError):
                     if await self._directory.widen(follow.address):
                         continue
@@ -130,13 +150,34 @@ class Follower:
                 with trio.move_on_after(pause * (0.75 + 0.5 * self._chance.random())):
                     await state.hinted.wait()
 
+    async def wait_brought(self, follow: Follow, tell: Callable[[FollowState], Awaitable[None]]) -> None:
+        """Have the follow's own task bring it up to date, and wait for an attempt that begins from now on.
+
+        tell  is given how it is doing, now and then and at the end
+
+        Raises RhizomeError, as `bring` does.
+        """
+        state = self.state(follow)
+        attempt = state.begun + 1
+        state.hinted.set()
+        self.refresh()
+        while state.ended < attempt:
+            if self.states.get(follow.address) is not state:
+                raise UnavailableError(f"{follow.address} is no longer followed like that")
+            await tell(state)
+            with trio.move_on_after(PROGRESS_SECONDS):
+                await state.settled.wait()
+        await tell(state)
+        if state.error is not None:
+            raise state.error
+
     async def bring(self, follow: Follow) -> Head:
         """Be up to date with one dataset: the head that is held then. Raises RhizomeError."""
-        state = self._state(follow)
+        state = self.state(follow)
         async with state.lock:
             return await self._bring(follow, state)
 
-    def _state(self, follow: Follow) -> FollowState:
+    def state(self, follow: Follow) -> FollowState:
         """The state of a follow; a new one if it is followed in another way than before."""
         state = self.states.get(follow.address)
         if state is None or state.follow != follow:
@@ -178,7 +219,7 @@ class Follower:
         """Bring back what is missing of something that is followed. Raises RhizomeError."""
         for follow in self._register.follows():
             if follow.address == address:
-                state = self._state(follow)
+                state = self.state(follow)
                 async with state.lock:
                     held = self._store.held_head(address)
                     if held is None:

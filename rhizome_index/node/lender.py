@@ -4,30 +4,38 @@ Each connection on the home's socket is one request (see `wire.control`): who is
 connected, dial, disconnect, or a stream, whose bytes are then passed on both ways. So
 another process asks peers with its own code over its own view of the store, and the
 node's connections, which are there already. Whoever leaves takes with him what he was
-lent. It does not know what is said on a stream.
+lent. What is followed the node itself brings, and tells who has asked for it how far
+it is: nothing comes twice. It does not know what is said on a stream.
 """
 
 from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import trio
 
 from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError, first_of
+from rhizome_index.index.address import Address
 from rhizome_index.limits import CONTROL_CONNECTIONS_MAX, CONTROL_TIMEOUT_SECONDS, PEERS_WATCH_SECONDS
+from rhizome_index.node.call import progress_fields
+from rhizome_index.node.follow import FollowState
 from rhizome_index.node.framed import Framed
-from rhizome_index.node.swarm import Stream, Swarm
+from rhizome_index.node.peer import Peer
+from rhizome_index.node.register import Follow
+from rhizome_index.node.swarm import Stream
 from rhizome_index.node.unix_socket import is_own
 from rhizome_index.wire import control
 
 
 class Lender:
-    """Lends one swarm. `connections` says how many there are from other processes."""
+    """Lends the swarm of one peer. `connections` says how many there are from other processes."""
 
-    def __init__(self, swarm: Swarm) -> None:
-        self._swarm = swarm
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._swarm = peer.joined().swarm
         self._looks = 0
         self.connections = 0
 
@@ -81,6 +89,10 @@ class Lender:
                 return {"peer": peer, "look": self._look()}
             case control.Disconnect(peer_id):
                 await self._swarm.disconnect(peer_id)
+            case control.Bring(address):
+                await self._bring(guest, self._peer.followed(Address.parse(address)))
+            case control.Look():
+                self._peer.look()
         return {}
 
     def _look(self) -> int:
@@ -97,6 +109,20 @@ class Lender:
                 fields = {"us": swarm.peer_id, "addresses": list(swarm.addresses), "peers": peers, "look": self._look()}
                 await guest.stream.send_all(control.encode_news(fields))
             await trio.sleep(PEERS_WATCH_SECONDS)
+
+    async def _bring(self, guest: Framed, follow: Follow) -> None:
+        follower = self._peer.joined().follower
+        before = replace(follower.state(follow).cost)
+        told: Any = None
+
+        async def tell(state: FollowState) -> None:
+            nonlocal told
+            news = progress_fields(state.progress, state.cost, before)
+            if news != told:
+                told = news
+                await guest.stream.send_all(control.encode_news(news))
+
+        await follower.wait_brought(follow, tell)
 
     async def _lend(self, guest: Framed, request: control.Borrow) -> None:
         """Open a stream and go between its ends. Neither is read faster than the other takes it."""

@@ -7,7 +7,7 @@ is like a network that fails: peers are gone, with an error that says why.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,80 +15,16 @@ from typing import Any
 import trio
 
 from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError
-from rhizome_index.limits import (
-    CLOSE_TIMEOUT_SECONDS,
-    CONTROL_ANSWER_BYTES_MAX,
-    CONTROL_TIMEOUT_SECONDS,
-)
-from rhizome_index.node.framed import Framed
+from rhizome_index.index.address import Address
+from rhizome_index.limits import CLOSE_TIMEOUT_SECONDS, CONTROL_TIMEOUT_SECONDS
+from rhizome_index.node.call import Call, ask, is_texts, read_progress, tell_changed
+from rhizome_index.node.cost import Cost
 from rhizome_index.node.swarm import StreamHandler
-from rhizome_index.node.unix_socket import connect
+from rhizome_index.node.sync import Progress
 from rhizome_index.wire import control
 from rhizome_index.wire import message as m
 
 _READ_BYTES = 262_144
-_GONE = "the running node of this home has stopped"
-_HINT = "do it again: it works without a node, too"
-
-
-class Call:
-    """One request to a running node, and what it answers."""
-
-    def __init__(self, connection: Framed) -> None:
-        self.connection = connection
-
-    @classmethod
-    async def make(cls, path: Path, request: control.Request) -> Call:
-        """Ask the node whose socket is at a path. Raises UnavailableError if there is none."""
-        socket = connect(path)
-        if socket is None:
-            raise UnavailableError(_GONE, hint=_HINT)
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(socket))
-        call = cls(Framed(stream, CONTROL_ANSWER_BYTES_MAX))
-        try:
-            await stream.send_all(control.encode_request(request))
-        except trio.BrokenResourceError:
-            call.hang_up()
-            raise UnavailableError(_GONE, hint=_HINT) from None
-        except BaseException:
-            call.hang_up()
-            raise
-        return call
-
-    async def hear(self) -> control.News | control.End:
-        """The next part of the answer. Raises the error that the node gives, UnavailableError if the node is gone."""
-        try:
-            body = await self.connection.receive_frame()
-        except trio.BrokenResourceError:
-            body = None
-        if body is None:
-            raise UnavailableError(_GONE, hint=_HINT)
-        answer = control.decode_answer(body)
-        if isinstance(answer, control.Failed):
-            raise answer.error
-        return answer
-
-    def hang_up(self) -> None:
-        self.connection.stream.socket.close()
-
-
-async def ask(path: Path, request: control.Request, timeout_seconds: float) -> tuple[Call, control.End]:
-    """Make a call and wait for its end, passing over news. Raises UnavailableError when the time is up."""
-    call = None
-    try:
-        with trio.fail_after(timeout_seconds):
-            call = await Call.make(path, request)
-            while not isinstance(answer := await call.hear(), control.End):
-                pass
-            return call, answer
-    except trio.TooSlowError:
-        if call is not None:
-            call.hang_up()
-        raise UnavailableError(f"the running node did not answer within {timeout_seconds:.3g} s") from None
-    except BaseException:
-        if call is not None:
-            call.hang_up()
-        raise
 
 
 class LentStream:
@@ -172,7 +108,7 @@ class LentSwarm:
     def take_news(self, fields: Any) -> None:
         """Take what the node says of its peers. Raises IntegrityError."""
         us, addresses, peers, look = m.read_fields(
-            fields, us=m.is_text, addresses=_is_texts, peers=_is_peers, look=m.is_natural
+            fields, us=m.is_text, addresses=is_texts, peers=_is_peers, look=m.is_natural
         )
         self._us, self._addresses, self._look = us, tuple(addresses), look
         self._reached = {peer: seen for peer, seen in self._reached.items() if seen > look}
@@ -210,6 +146,22 @@ class LentSwarm:
         request = control.Borrow(peer_id, protocol, _milliseconds(timeout_seconds))
         call, _ = await ask(self._path, request, timeout_seconds + CONTROL_TIMEOUT_SECONDS)
         return LentStream(peer_id, call.connection.stream, call.connection.take_rest(), self)
+
+    async def bring(self, address: Address, take: Callable[[Progress, Cost], None]) -> None:
+        """Have the node bring what is followed of a dataset up to date; how far it is, and its cost, is told meanwhile.
+
+        It goes on with that though we leave. Raises UsageError if it is not followed, UnavailableError, IntegrityError.
+        """
+        call = await Call.make(self._path, control.Bring(str(address)))
+        try:
+            while isinstance(news := await call.hear(), control.News):
+                take(*read_progress(news.fields))
+        finally:
+            call.hang_up()
+
+    async def tell_changed(self) -> None:
+        """See `tell_changed`."""
+        await tell_changed(self._path)
 
     async def disconnect(self, peer_id: str) -> None:
         self._peers.pop(peer_id, None)
@@ -250,10 +202,6 @@ async def _watch(call: Call, swarm: LentSwarm) -> None:
 
 def _milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
-
-
-def _is_texts(value: Any) -> bool:
-    return type(value) is list and all(map(m.is_text, value))
 
 
 def _is_peers(value: Any) -> bool:

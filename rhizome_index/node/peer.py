@@ -20,6 +20,7 @@ from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.follow import Follower
+from rhizome_index.node.lent_swarm import LentSwarm
 from rhizome_index.node.link import Links
 from rhizome_index.node.part import PartKeeper
 from rhizome_index.node.publish import Publisher
@@ -27,7 +28,7 @@ from rhizome_index.node.register import Follow, Policy, Register
 from rhizome_index.node.resolve import Resolver
 from rhizome_index.node.serve import Server
 from rhizome_index.node.swarm import Swarm
-from rhizome_index.node.sync import Syncer
+from rhizome_index.node.sync import Progress, Syncer
 from rhizome_index.wire.pick import Picker
 
 Clock = Callable[[], float]
@@ -61,6 +62,7 @@ class Peer:
 
     named        peers that its user has named: they are asked whatever else is known
     unreachable  addresses that could not be dialled, with the reason
+    running      the swarm of our home's running node, where it is that which we have joined
     """
 
     def __init__(self, store: DiskStore, identity: Identity, clock: Clock, chance: random.Random) -> None:
@@ -72,6 +74,8 @@ class Peer:
         self.membership: Membership | None = None
         self.named: tuple[str, ...] = ()
         self.unreachable: PMap[str, str] = pmap()
+        self.running: LentSwarm | None = None
+        self._looking = trio.Event()
         self._chance = chance
         self._alone = Resolver(store, clock)
 
@@ -86,6 +90,7 @@ class Peer:
 
     def join(self, swarm: Swarm, nursery: trio.Nursery) -> Membership:
         """Take part in a swarm, in tasks of `nursery`."""
+        self.running = swarm if isinstance(swarm, LentSwarm) else None
         self.membership = Membership(self.store, self.register, swarm, nursery, self.clock, self._chance)
         return self.membership
 
@@ -136,33 +141,63 @@ class Peer:
         """Another process of this home may publish, or follow something."""
         seen = -1
         while True:
-            await trio.sleep(STORE_WATCH_SECONDS)
+            with trio.move_on_after(STORE_WATCH_SECONDS):
+                await self._looking.wait()
+            self._looking = trio.Event()
             with suppress(StoreError):  # the next look may work
                 if (now := self.store.data_version()) != seen:
                     seen = now
                     self.joined().follower.refresh()
+
+    def look(self) -> None:
+        """Another process of this home has written to the store: see what, at once."""
+        self._looking.set()
 
     # --- follows ---
 
     def follow(self, address: Address, policy: Policy) -> None:
         """Follow a dataset from now on."""
         self.register.follow(Follow(address, policy))
-        if self.membership:
-            self.membership.follower.refresh()
+        self._refresh()
 
     def unfollow(self, address: Address) -> bool:
         """Follow it no longer; whether it was followed."""
         was = self.register.unfollow(address)
-        if self.membership:
-            self.membership.follower.refresh()
+        self._refresh()
         return was
 
-    async def sync(self, address: Address) -> Head:
-        """Bring what is followed of a dataset up to date now. Raises UsageError if it is not followed."""
+    def _refresh(self) -> None:
+        """What is followed has changed."""
+        if self.membership:
+            self.membership.follower.refresh()
+        if self.membership and self.running:
+            self.membership.nursery.start_soon(self.running.tell_changed)
+
+    def followed(self, address: Address) -> Follow:
+        """How a dataset is followed. Raises UsageError if it is not."""
         for follow in self.register.follows():
             if follow.address == address:
-                return await self.joined().follower.bring(follow)
+                return follow
         raise UsageError(f"{address} is not followed", hint=f"follow it: rhizome follow {address}")
+
+    async def sync(self, address: Address) -> Head:
+        """Bring what is followed of a dataset up to date now: here, or by having the running node do it.
+
+        Raises UsageError if it is not followed.
+        """
+        follow, follower = self.followed(address), self.joined().follower
+        if self.running is None:
+            return await follower.bring(follow)
+        state = follower.state(follow)
+
+        def note(progress: Progress, cost: Cost) -> None:
+            state.progress, state.cost = progress, cost
+
+        await self.running.bring(address, note)
+        held = self.store.held_head(address)
+        if held is None:
+            raise UnavailableError(f"{address} is no longer followed")
+        return held
 
     # --- whom to ask ---
 

@@ -68,7 +68,19 @@ class Borrow:
     timeout_ms: int
 
 
-Request = WatchPeers | Dial | Disconnect | Borrow
+@dataclass(frozen=True, slots=True)
+class Bring:
+    """Bring what is followed of a dataset up to date; how far that is comes as news."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Something else has been written to the store: what is followed, say."""
+
+
+Request = WatchPeers | Dial | Disconnect | Borrow | Bring | Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,8 @@ _KINDS: dict[str, tuple[type[Request], _Checks]] = {
     "dial": (Dial, {"address": is_text, "timeout_ms": _is_wait}),
     "disconnect": (Disconnect, {"peer_id": is_text}),
     "borrow": (Borrow, {"peer_id": is_text, "protocol": is_text, "timeout_ms": _is_wait}),
+    "bring": (Bring, {"address": is_text}),
+    "look": (Look, {}),
 }
 _NAMES = {request: name for name, (request, _) in _KINDS.items()}
 

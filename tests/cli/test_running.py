@@ -71,6 +71,23 @@ def test_queries_over_the_connections_of_the_running_node(published: Terminal, r
         assert code == 0 and out, err
 
 
+def test_the_running_node_brings_what_is_followed(published: Terminal, reader: Terminal) -> None:
+    with both_running(published, reader) as (address, dataset):
+        code, out, err = reader.in_a_child("follow", dataset, "--json", prepare=without_libp2p)
+        assert code == 0, err
+        found = json.loads(out)
+        assert (found["sequence"], found["before"], found["peers"]) == (1, None, [address.rpartition("/")[2]])
+        assert found["bytes_received"] > 100 and found["round_trips"] >= 2
+        published("put", "posts", '{"id": "c", "tags": ["cats"], "created": 3}')
+        code, out, err = reader.in_a_child("sync", prepare=without_libp2p)
+        assert code == 0 and f"{dataset} head 2" in out, err
+        assert ids(reader("query", QUERY, "--from", dataset, "--offline")[0]) == ["c", "b"]
+        code, out, err = reader.in_a_child("unfollow", dataset, prepare=without_libp2p)
+        assert code == 0 and reader("follows")[0] == "", err
+        code, out, err = reader.in_a_child("follow", f"{dataset}x", prepare=without_libp2p)
+        assert code == 3 and ("nobody is known who serves" in err or "no peer asked knows a head" in err), err
+
+
 def test_without_the_node_all_is_as_before(published: Terminal, reader: Terminal) -> None:
     with both_running(published, reader) as (address, dataset):
         reader.fails("query", QUERY, "--from", dataset, "--offline", code=3, says="here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,15 +12,22 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from rhizome_index.api import open_node
+from rhizome_index.api import Node, open_node
 from rhizome_index.blocks import cbor
 from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
+from rhizome_index.index.address import Address
+from rhizome_index.index.head import Head, Identity
 from rhizome_index.limits import CONTROL_CONNECTIONS_MAX, STREAM_WINDOW_BYTES
 from rhizome_index.node import lender, lent_swarm
+from rhizome_index.node import peer as peer_module
+from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.home import Home
 from rhizome_index.node.lender import Lender
 from rhizome_index.node.lent_swarm import LentSwarm, borrow_swarm
+from rhizome_index.node.peer import Peer
+from rhizome_index.node.register import INDEX, Follow, Policy
 from rhizome_index.node.swarm import Stream
+from rhizome_index.node.sync import Syncer
 from rhizome_index.node.unix_socket import connect, listening
 from rhizome_index.wire import control
 from rhizome_index.wire.frame import FrameReader, encode_frame
@@ -55,13 +63,21 @@ async def lending(
     """A node with a peer "other" that answers streams, and its swarm, lent."""
     async with trio.open_nursery() as nursery:
         swarm = NodeSwarm(nursery, answering)
-        lends = Lender(swarm)
+        lends = Lender(peer_on(path, swarm, nursery))
         with listening(path / "s") as listener, trio.fail_after(20):
             nursery.start_soon(lends.serve, listener)
             async with borrow_swarm(path / "s", "us") as lent:
                 assert lent is not None
                 yield swarm, lends, lent
         nursery.cancel_scope.cancel()
+
+
+def peer_on(path: Path, swarm: NodeSwarm, nursery: trio.Nursery) -> Peer:
+    """A peer with an empty store, on a swarm."""
+    store = DiskStore(path / "store.sqlite", make=True)
+    peer = Peer(store, Identity(bytes(32)), lambda: 0.0, random.Random(1))
+    peer.join(swarm, nursery)
+    return peer
 
 
 async def echo(stream: Stream) -> None:
@@ -249,7 +265,7 @@ async def test_a_node_that_stops_is_like_a_network_that_fails(path: Path) -> Non
 
             async def run() -> None:
                 with running:
-                    await Lender(NodeSwarm(nursery, echo)).serve(listener)
+                    await Lender(peer_on(path, NodeSwarm(nursery, echo), nursery)).serve(listener)
 
             nursery.start_soon(run)
             async with borrow_swarm(path / "s", "us") as lent:
@@ -403,3 +419,106 @@ async def test_a_home_has_one_node(tmp_path: Path) -> None:
                 pass
     async with open_node(tmp_path, listen=[TCP]):
         pass
+
+
+# --- following beside a running node ---
+
+
+@pytest.fixture
+def brought(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The datasets that any node here has synced; and none looks at its store unless it is told to."""
+    syncs: list[str] = []
+    honest = Syncer.sync
+
+    async def counting(self: Syncer, newest: Head, *rest: Any) -> Head:
+        syncs.append(f"{newest.address} {newest.sequence}")
+        return await honest(self, newest, *rest)
+
+    monkeypatch.setattr(Syncer, "sync", counting)
+    monkeypatch.setattr(peer_module, "STORE_WATCH_SECONDS", 1000.0)
+    return syncs
+
+
+@asynccontextmanager
+async def three(tmp_path: Path) -> AsyncIterator[tuple[Node, Node, Node, Address]]:
+    """A publisher, a node that runs, somebody who asks beside it, and the publisher's dataset."""
+    async with open_node(tmp_path / "publisher", listen=[TCP]) as publisher:
+        await publish(publisher)
+        address = publisher.peer.publisher.address("main")
+        async with (
+            open_node(tmp_path / "reader", listen=[TCP], peers=publisher.addresses) as running,
+            open_node(tmp_path / "reader", join=True) as asking,
+        ):
+            with trio.fail_after(30):
+                yield publisher, running, asking, address
+
+
+async def test_what_is_followed_the_running_node_brings_and_nobody_else(tmp_path: Path, brought: list[str]) -> None:
+    async with three(tmp_path) as (publisher, running, asking, address):
+        with pytest.raises(UsageError, match="is not followed"):
+            await asking.sync(address)
+        asking.follow(address)
+        head = await asking.sync(address)
+        assert head == publisher.catalog[address] == running.catalog[address]
+        membership = asking.peer.membership
+        assert membership is not None
+        state = membership.follower.states[address]
+        assert state.progress.phase == "done" and state.progress.entries_done == state.progress.entries_total > 0
+        assert state.cost.bytes_received > 10_000 and state.cost.peers == [publisher.peer_id]
+        assert await asking.sync(address) == head
+        assert state.cost.round_trips <= 2 and state.cost.bytes_received < 2000  # heads only
+        assert brought == [f"{address} {head.sequence}"]
+        await publisher.collection("posts").put({"id": "new"})
+        assert (await asking.sync(address)).sequence == head.sequence + 1
+        assert len(brought) == 2
+
+
+async def test_a_follow_that_fails_says_why(tmp_path: Path) -> None:
+    async with three(tmp_path) as (_, running, asking, _):
+        nobodys = Address(running.peer_id, "other")
+        asking.follow(nobodys)
+        with pytest.raises(UnavailableError, match="nobody is known who serves"):
+            await asking.sync(nobodys)
+        asking.follow(nobodys, Policy(INDEX, "posts", "by_tag"))
+        with pytest.raises(UnavailableError, match="nobody is known who serves"):
+            await asking.sync(nobodys)
+
+
+async def test_a_running_node_knows_at_once_what_is_followed(tmp_path: Path, brought: list[str]) -> None:
+    async with three(tmp_path) as (publisher, running, asking, address):
+        assert running.peer.membership is not None
+        states = running.peer.membership.follower.states
+        asking.follow(address)
+        await until(lambda: running.peer.store.held_head(address) == publisher.catalog[address])
+        assert asking.unfollow(address)
+        await until(lambda: address not in states)
+        assert len(brought) == 1
+
+
+async def test_who_waits_for_what_is_no_longer_followed_is_told(tmp_path: Path, brought: list[str]) -> None:
+    async with three(tmp_path) as (_, running, asking, address):
+        assert running.peer.membership is not None
+        follower = running.peer.membership.follower
+        asking.follow(address)
+        async with follower.state(Follow(address, Policy())).lock, trio.open_nursery() as nursery:
+
+            async def wait() -> None:
+                with pytest.raises(UnavailableError, match="no longer followed"):
+                    await asking.sync(address)
+
+            nursery.start_soon(wait)
+            await until(lambda: follower.states[address].begun)
+            running.unfollow(address)
+        assert not brought
+
+
+async def test_a_sync_goes_on_though_nobody_waits_for_it(tmp_path: Path, brought: list[str]) -> None:
+    async with three(tmp_path) as (publisher, running, asking, address):
+        assert running.peer.membership is not None
+        follower = running.peer.membership.follower
+        asking.follow(address)
+        async with follower.state(Follow(address, Policy())).lock:
+            with trio.move_on_after(0.1):
+                await asking.sync(address)
+        await until(lambda: running.peer.store.held_head(address) == publisher.catalog[address])
+        assert len(brought) == 1

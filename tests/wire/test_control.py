@@ -23,6 +23,8 @@ REQUESTS = st.one_of(
     st.builds(control.Dial, TEXT, WAIT),
     st.builds(control.Disconnect, TEXT),
     st.builds(control.Borrow, TEXT, TEXT, WAIT),
+    st.builds(control.Bring, TEXT),
+    st.builds(control.Look),
 )
 
 
