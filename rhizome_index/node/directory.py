@@ -26,6 +26,7 @@ from rhizome_index.node.cost import Cost
 from rhizome_index.node.link import Links
 from rhizome_index.node.register import Register
 from rhizome_index.node.swarm import Swarm
+from rhizome_index.node.tally import DONE, FAILED
 from rhizome_index.wire import heads as protocol
 from rhizome_index.wire.heads import AskingHeads, DatasetHeads
 
@@ -58,9 +59,11 @@ class Directory:
             async with self._dials:
                 try:
                     found[place] = await self._swarm.dial(address, timeout_seconds=DIAL_TIMEOUT_SECONDS)
+                    self._swarm.tally.dials[DONE] += 1
                     self._register.note_peer(address, found[place], self._clock())
                 except UnavailableError as error:
                     failed[address] = str(error)
+                    self._swarm.tally.dials[FAILED] += 1
                     self._register.note_hearsay(address, address.rpartition("/p2p/")[2])
                 except UsageError as error:
                     failed[address] = str(error)

@@ -26,6 +26,7 @@ from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.part import PartKeeper
 from rhizome_index.node.register import FULL, Follow, Register
 from rhizome_index.node.sync import Progress, Syncer
+from rhizome_index.node.tally import DONE, FAILED, REFUSED, Tally
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ class Follower:
         keeper: PartKeeper,
         clock: Callable[[], float],
         chance: random.Random,
+        tally: Tally,
     ) -> None:
         self._store = store
         self._register = register
@@ -88,6 +90,7 @@ class Follower:
         self._keeper = keeper
         self._clock = clock
         self._chance = chance
+        self._tally = tally
         self._slots = trio.CapacityLimiter(SYNCS_AT_ONCE_MAX)
         self._tasks: dict[Address, tuple[Follow, trio.CancelScope]] = {}
         self._changed = trio.Event()
@@ -200,18 +203,22 @@ class Follower:
             raise IntegrityError(state.refused[newest.manifest])
         async with self._slots:
             state.is_syncing, state.progress = True, Progress()
+            how = FAILED
             try:
                 if follow.policy.kind == FULL:
                     head = await self._syncer.sync(newest, providers, state.cost, state.progress)
                 else:
                     head = await self._keeper.keep(newest, follow.policy, providers, state.cost, state.progress)
+                how = DONE
             except RemoteError:
                 raise
             except IntegrityError as error:
                 state.refused[newest.manifest] = str(error)
+                how = REFUSED
                 raise
             finally:
                 state.is_syncing = False
+                self._tally.syncs[how] += 1
         self.on_head(head)
         return head
 

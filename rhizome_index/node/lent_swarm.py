@@ -21,6 +21,7 @@ from rhizome_index.node.call import Call, ask, is_texts, read_progress, tell_cha
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.swarm import StreamHandler
 from rhizome_index.node.sync import Progress
+from rhizome_index.node.tally import OUT, Tally
 from rhizome_index.wire import control
 from rhizome_index.wire import message as m
 
@@ -30,11 +31,12 @@ _READ_BYTES = 262_144
 class LentStream:
     """A stream that a running node has opened for us."""
 
-    def __init__(self, peer_id: str, stream: trio.SocketStream, received: bytes, swarm: LentSwarm) -> None:
+    def __init__(self, peer_id: str, protocol: str, call: Call, tally: Tally) -> None:
         self._peer_id = peer_id
-        self._stream = stream
-        self._received = received
-        self._swarm = swarm
+        self._protocol = protocol
+        self._stream = call.connection.stream
+        self._received = call.connection.take_rest()
+        self._tally = tally
 
     @property
     def peer_id(self) -> str:
@@ -44,6 +46,7 @@ class LentStream:
         """See `swarm.Stream`. Cancelled when a part has gone, it resets the stream."""
         try:
             await self._stream.send_all(b"".join(control.encode_bytes(data)))
+            self._tally.note_sent(self._peer_id, self._protocol, len(data))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise self._gone() from None
         except trio.Cancelled:
@@ -60,7 +63,7 @@ class LentStream:
                 data = await self._stream.receive_some(_READ_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 raise self._gone() from None
-        self._swarm.note_received(self._peer_id, len(data))
+        self._tally.note_received(self._peer_id, self._protocol, len(data))
         return data
 
     def _gone(self) -> UnavailableError:
@@ -90,7 +93,7 @@ class LentSwarm:
         self._peers: dict[str, float | None] = {}
         self._look = 0
         self._reached: dict[str, int] = {}  # peers dialled for us, and the look at which they were there
-        self._received: dict[str, int] = {}
+        self.tally = Tally()
 
     @property
     def peer_id(self) -> str:
@@ -118,12 +121,6 @@ class LentSwarm:
         """The node is gone."""
         self._peers, self._reached = {}, {}
 
-    def note_received(self, peer_id: str, count: int) -> None:
-        self._received[peer_id] = self._received.get(peer_id, 0) + count
-
-    def bytes_received(self, peer_id: str) -> int:
-        return self._received.get(peer_id, 0)
-
     def latency_seconds(self, peer_id: str) -> float | None:
         return self._peers.get(peer_id)
 
@@ -145,7 +142,8 @@ class LentSwarm:
         """See `swarm.Swarm`."""
         request = control.Borrow(peer_id, protocol, _milliseconds(timeout_seconds))
         call, _ = await ask(self._path, request, timeout_seconds + CONTROL_TIMEOUT_SECONDS)
-        return LentStream(peer_id, call.connection.stream, call.connection.take_rest(), self)
+        self.tally.streams[protocol, OUT] += 1
+        return LentStream(peer_id, protocol, call, self.tally)
 
     async def bring(self, address: Address, take: Callable[[Progress, Cost], None]) -> None:
         """Have the node bring what is followed of a dataset up to date; how far it is, and its cost, is told meanwhile.

@@ -32,7 +32,6 @@ from rhizome_index.errors import UnavailableError, UsageError
 from rhizome_index.limits import (
     CLOSE_TIMEOUT_SECONDS,
     IDLE_TIMEOUT_SECONDS,
-    PEERS_COUNTED_MAX,
     STREAM_FRAME_BYTES,
     STREAMS_PER_PEER_MAX,
 )
@@ -40,6 +39,7 @@ from rhizome_index.node import libp2p_addresses, libp2p_guards
 from rhizome_index.node.libp2p_yamux import Session
 from rhizome_index.node.libp2p_yamux_stream import MuxStream
 from rhizome_index.node.swarm import StreamHandler
+from rhizome_index.node.tally import IN, OUT, Tally
 
 _READ_BYTES = 262_144
 _YAMUX_ID = "/yamux/1.0.0"
@@ -48,10 +48,11 @@ _YAMUX_ID = "/yamux/1.0.0"
 class Libp2pStream:
     """A stream of the real network."""
 
-    def __init__(self, swarm: Libp2pSwarm, stream: MuxStream, peer_id: str) -> None:
-        self._swarm = swarm
+    def __init__(self, tally: Tally, stream: MuxStream, peer_id: str, protocol: str) -> None:
+        self._tally = tally
         self._stream = stream
         self._peer_id = peer_id
+        self._protocol = protocol
         self._active_at = trio.current_time()
 
     @property
@@ -62,8 +63,10 @@ class Libp2pStream:
         """See `swarm.Stream`. Cancelled when a part has gone, it resets the stream: the rest will never follow."""
         try:
             for start in range(0, len(data), STREAM_FRAME_BYTES):
-                await self._stream.write(data[start : start + STREAM_FRAME_BYTES])
+                part = data[start : start + STREAM_FRAME_BYTES]
+                await self._stream.write(part)
                 self._active_at = trio.current_time()
+                self._tally.note_sent(self._peer_id, self._protocol, len(part))
         except trio.Cancelled:
             if start:
                 self._stream.abandon()
@@ -87,7 +90,7 @@ class Libp2pStream:
             except Exception as error:
                 raise self._gone(error) from None
         self._active_at = trio.current_time()
-        self._swarm.note_received(self._peer_id, len(data))
+        self._tally.note_received(self._peer_id, self._protocol, len(data))
         return data
 
     def _gone(self, error: Exception) -> UnavailableError:
@@ -108,7 +111,7 @@ class Libp2pSwarm:
         self._host = host
         self._network = host.get_network()
         self._listening = tuple(listening)
-        self._received: dict[str, int] = {}
+        self.tally = Tally()
         self._inbound: dict[tuple[str, str], int] = {}
         self._dialling: dict[str, trio.Lock] = {}
 
@@ -126,15 +129,6 @@ class Libp2pSwarm:
     def connected_peers(self) -> tuple[str, ...]:
         return tuple(str(peer) for peer in self._network.connections if self._session(peer) is not None)
 
-    def bytes_received(self, peer_id: str) -> int:
-        return self._received.get(peer_id, 0)
-
-    def note_received(self, peer_id: str, count: int) -> None:
-        """Count bytes that a stream has delivered."""
-        if peer_id not in self._received and len(self._received) >= PEERS_COUNTED_MAX:
-            del self._received[next(iter(self._received))]
-        self._received[peer_id] = self._received.get(peer_id, 0) + count
-
     def latency_seconds(self, peer_id: str) -> float | None:
         session = self._session(_parse_peer(peer_id))
         return None if session is None else session.latency_seconds
@@ -151,7 +145,8 @@ class Libp2pSwarm:
         async def capped(raw: Any) -> None:
             # Whatever is raised here stays on this stream, and the stream ends: see `contain_handlers`.
             peer_id = str(raw.muxed_conn.peer_id)
-            stream = Libp2pStream(self, raw.muxed_stream, peer_id)
+            stream = Libp2pStream(self.tally, raw.muxed_stream, peer_id, protocol)
+            self.tally.streams[protocol, IN] += 1
             name = (peer_id, protocol)
             self._inbound[name] = self._inbound.get(name, 0) + 1
             try:
@@ -207,7 +202,8 @@ class Libp2pSwarm:
         finally:
             if stream is not None and not is_agreed:
                 stream.abandon()
-        return Libp2pStream(self, stream, peer_id)
+        self.tally.streams[protocol, OUT] += 1
+        return Libp2pStream(self.tally, stream, peer_id, protocol)
 
     async def disconnect(self, peer_id: str) -> None:
         await self._end(self._network.get_connections(_parse_peer(peer_id)))

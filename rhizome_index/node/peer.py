@@ -54,7 +54,7 @@ class Membership:
         self.resolver = Resolver(store, clock, self.links, self.directory)
         syncer = Syncer(store, self.links, self.resolver.check_time)
         keeper = PartKeeper(store, self.links)
-        self.follower = Follower(store, register, self.directory, syncer, keeper, clock, chance)
+        self.follower = Follower(store, register, self.directory, syncer, keeper, clock, chance, swarm.tally)
 
 
 class Peer:

@@ -41,6 +41,7 @@ from rhizome_index.node.disk import DiskStore, describe_missing
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.register import Register
 from rhizome_index.node.swarm import Stream, Swarm
+from rhizome_index.node.tally import DONE, GONE, MALFORMED
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice
 from rhizome_index.query.expr import Query
@@ -88,12 +89,14 @@ class Server:
 
     slots     taken by answers under way
     requests  how many have been read
+    tally     where answers are counted
     """
 
     def __init__(self, store: DiskStore, register: Register, swarm: Swarm) -> None:
         self._store = store
         self._register = register
         self._swarm = swarm
+        self.tally = swarm.tally
         self._answerer = LocalAnswerer(store, {})
         self._shares: WeakValueDictionary[str, trio.Semaphore] = WeakValueDictionary()
         self.slots = trio.CapacityLimiter(ANSWERS_AT_ONCE_MAX)
@@ -107,10 +110,10 @@ class Server:
             (heads.PROTOCOL, self._answer_heads),
             (sync.PROTOCOL, self._answer_sync),
         ):
-            self._swarm.handle(protocol, partial(self._converse, answering))
+            self._swarm.handle(protocol, partial(self._converse, protocol, answering))
 
-    async def _converse(self, answering: Answering, stream: Stream) -> None:
-        await _Conversation(self, answering, stream).run()
+    async def _converse(self, protocol: str, answering: Answering, stream: Stream) -> None:
+        await _Conversation(self, protocol, answering, stream).run()
 
     def share_of(self, peer_id: str) -> trio.Semaphore:
         """What one peer may have of the slots, for as long as somebody holds it."""
@@ -172,8 +175,9 @@ class Server:
 class _Conversation:
     """One stream, and the answers under way on it."""
 
-    def __init__(self, server: Server, answering: Answering, stream: Stream) -> None:
+    def __init__(self, server: Server, protocol: str, answering: Answering, stream: Stream) -> None:
         self._server = server
+        self._protocol = protocol
         self._answering = answering
         self._stream = stream
         self._share = server.share_of(stream.peer_id)
@@ -189,6 +193,7 @@ class _Conversation:
                     for body in frames.feed(data):
                         await self._take(m.decode_request(body), nursery)
         except* IntegrityError:
+            self._note(MALFORMED)
             await self._server.refuse(self._stream.peer_id)
         except* UnavailableError:
             pass  # the peer is gone, or does not read
@@ -197,34 +202,46 @@ class _Conversation:
         if request.number in self._in_flight:
             raise IntegrityError("a number that is in use")
         if len(self._in_flight) >= REQUESTS_IN_FLIGHT_MAX:
+            self._note(m.BUSY)
             await self._send(m.encode_failure(request.number, m.BUSY, "too many requests at once"))
             return
         answer = self._answering(request)
         self._in_flight.add(request.number)
         self._server.requests += 1
+        asked_at = trio.current_time()
         await self._share.acquire()
-        nursery.start_soon(self._answer, request.number, answer)
+        nursery.start_soon(self._answer, request.number, answer, asked_at)
 
-    async def _answer(self, number: int, answer: Iterator[bytes]) -> None:
+    async def _answer(self, number: int, answer: Iterator[bytes], asked_at: float) -> None:
+        tally, how = self._server.tally, GONE
         try:
             with trio.move_on_after(TURN_TIMEOUT_SECONDS) as waiting:
                 await self._server.slots.acquire()
+            begun_at = trio.current_time()
+            tally.waits.note(begun_at - asked_at)
             if waiting.cancelled_caught:
                 self._in_flight.discard(number)
+                how = m.BUSY
                 await self._send(m.encode_failure(number, m.BUSY, "too many answers are under way"))
                 return
             try:
-                await self._send_answer(number, answer)
+                how = await self._send_answer(number, answer)
             finally:
+                tally.answering.note(trio.current_time() - begun_at)
                 self._server.slots.release()
         finally:
+            self._note(how)
             self._share.release()
 
-    async def _send_answer(self, number: int, answer: Iterator[bytes]) -> None:
-        """Send an answer, in time that its reader earns by reading. Raises UnavailableError."""
+    def _note(self, how: str) -> None:
+        self._server.tally.note_answer(self._stream.peer_id, self._protocol, how)
+
+    async def _send_answer(self, number: int, answer: Iterator[bytes]) -> str:
+        """Send an answer, in time that its reader earns by reading; how it ended. Raises UnavailableError."""
         with trio.CancelScope(deadline=trio.current_time() + ASK_TIMEOUT_SECONDS) as scope:
-            waiting = b""
+            waiting = last = b""
             for frame in _contained(number, answer):
+                last = frame or last
                 if waiting and len(waiting) + len(frame) > FRAME_BYTES_MAX:
                     await self._send(waiting)
                     scope.deadline += len(waiting) / ANSWER_BYTES_PER_SECOND_MIN
@@ -235,6 +252,7 @@ class _Conversation:
             await self._send(waiting)
         if scope.cancelled_caught:
             raise UnavailableError(f"peer {self._stream.peer_id} takes an answer too slowly")
+        return m.outcome(last) or DONE
 
     async def _send(self, data: bytes) -> None:
         async with self._sending:

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from rhizome_index.node.tally import Tally
+
 
 class Stream(Protocol):
     """One bidirectional stream with one peer under one protocol."""
@@ -53,6 +55,10 @@ class Swarm(Protocol):
     @property
     def connected_peers(self) -> tuple[str, ...]: ...
 
+    @property
+    def tally(self) -> Tally:
+        """What is counted: here the bytes of streams, and how many were opened."""
+
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         """Answer streams opened by others under `protocol`. The stream is closed when the handler returns."""
 
@@ -67,6 +73,3 @@ class Swarm(Protocol):
 
     def latency_seconds(self, peer_id: str) -> float | None:
         """The round trip measured with a connected peer, in seconds. None while nothing is known."""
-
-    def bytes_received(self, peer_id: str) -> int:
-        """Bytes that streams with this peer delivered to us so far, all protocols."""

@@ -23,6 +23,7 @@ from rhizome_index.limits import (
     WRITE_TIMEOUT_SECONDS,
 )
 from rhizome_index.node.swarm import StreamHandler
+from rhizome_index.node.tally import IN, OUT, Tally
 from rhizome_index.simulation.network import SEGMENT_BYTES, Connection, Host, SimNetwork, checksum
 
 _HANDSHAKE_ROUND_TRIPS = 4
@@ -68,6 +69,7 @@ class SimStream:
         if not data:
             return
         self.host.counts.messages_sent += 1
+        self._swarm.tally.note_sent(self._peer_id, self.protocol, len(data))
         self._active_at = self._swarm.world.now
         self._queue.append(data)
         self._queued += len(data)
@@ -185,7 +187,7 @@ class SimStream:
         if self.problem or self._is_closed:
             return
         self.host.counts.bytes_received += len(data)
-        self._swarm.note_received(self._peer_id, len(data))
+        self._swarm.tally.note_received(self._peer_id, self.protocol, len(data))
         self._swarm.world.trace.note("data", self.host.name, f"{self._sender} {self.protocol} {checksum(data)}")
         self._active_at = self._swarm.world.now
         self._received.append(data)
@@ -229,7 +231,7 @@ class SimSwarm:
         self._network = network
         self._host = host
         self._nursery = nursery
-        self._received: dict[str, int] = {}
+        self.tally = Tally()
         self._inbound: dict[tuple[str, str], int] = {}
         self._handlers: dict[str, StreamHandler] = {}
         host.accept = self._accept
@@ -299,6 +301,7 @@ class SimSwarm:
                 await stream.reset()
         if stream.twin is None or stream.problem:
             raise UnavailableError(f"no stream with peer {peer_id}: {stream.problem}")
+        self.tally.streams[protocol, OUT] += 1
         return stream
 
     async def disconnect(self, peer_id: str) -> None:
@@ -311,13 +314,6 @@ class SimSwarm:
         connection = self._host.connections.get(peer_id)
         return None if connection is None else 2 * connection.latency_seconds
 
-    def bytes_received(self, peer_id: str) -> int:
-        return self._received.get(peer_id, 0)
-
-    def note_received(self, peer_id: str, size: int) -> None:
-        """Count bytes that a stream has delivered."""
-        self._received[peer_id] = self._received.get(peer_id, 0) + size
-
     def _accept(self, opener: SimStream) -> None:
         """A peer opens a stream: open this end of it, if its protocol is spoken here, and say so."""
         connection = opener.connection
@@ -328,6 +324,7 @@ class SimSwarm:
         if handler is not None:
             stream = SimStream(self._host, connection, opener.protocol, self)
             stream.twin = opener
+            self.tally.streams[opener.protocol, IN] += 1
             self.world.trace.note("open", self._host.name, opener.protocol)
             self._nursery.start_soon(self._answer, handler, stream)
         connection.signal(self._host, partial(opener.take_answer, stream))

@@ -25,7 +25,7 @@ from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError
 from rhizome_index.limits import ERROR_TEXT_MAX, FRAME_PAYLOAD_BYTES, RECORD_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX
-from rhizome_index.wire.frame import encode_frame
+from rhizome_index.wire.frame import FrameReader, encode_frame
 
 # Why a peer does not answer. The text beside it is for people.
 UNKNOWN = "unknown"  # it does not know the dataset, or not that head of it
@@ -97,6 +97,16 @@ def encode_end(number: int, fields: Mapping[str, Any]) -> bytes:
 
 def encode_failure(number: int, code: str, text: str) -> bytes:
     return encode_frame(cbor.encode([number, "error", code, text[:ERROR_TEXT_MAX]]))
+
+
+def outcome(frame: bytes) -> str | None:
+    """The code of a failure, if the last frame of an answer of our own is one."""
+    reader = ReplyReader()
+    for body in FrameReader().feed(frame):
+        reply = reader.read(body)
+        if isinstance(reply, Failure):
+            return reply.code
+    return None
 
 
 class BlockPacker:

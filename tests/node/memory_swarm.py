@@ -12,6 +12,7 @@ import trio
 from rhizome_index.errors import UnavailableError
 from rhizome_index.limits import STREAM_WINDOW_BYTES, WRITE_TIMEOUT_SECONDS
 from rhizome_index.node.swarm import StreamHandler
+from rhizome_index.node.tally import Tally
 
 PIECE_BYTES = 4096
 
@@ -106,6 +107,7 @@ class MemorySwarm:
         self.handlers: dict[str, StreamHandler] = {}
         self.streams: dict[str, list[MemoryStream]] = defaultdict(list)
         self.disconnected: list[str] = []
+        self.tally = Tally()
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         self.handlers[protocol] = handler
@@ -145,6 +147,3 @@ class MemorySwarm:
 
     def latency_seconds(self, peer_id: str) -> float | None:
         return None
-
-    def bytes_received(self, peer_id: str) -> int:
-        return 0

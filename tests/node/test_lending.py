@@ -124,7 +124,7 @@ async def test_bytes_go_both_ways(path: Path, size: int) -> None:
             found = b""
             while len(found) < size:
                 found += await stream.receive()
-        assert found == data and lent.bytes_received("other") == size
+        assert found == data and lent.tally.peers["other"].bytes_received == lent.tally.bytes_sent[PROTOCOL] == size
         await stream.close()
 
 

@@ -13,9 +13,10 @@ import pytest
 import trio
 
 from rhizome_index.errors import UnavailableError, UsageError
-from rhizome_index.node import libp2p_addresses, libp2p_swarm
+from rhizome_index.node import libp2p_addresses
 from rhizome_index.node.libp2p_swarm import Libp2pSwarm, open_swarm
 from rhizome_index.node.swarm import Stream
+from rhizome_index.node.tally import IN, OUT, PeerTally
 
 ECHO = "/rhizome/echo/1"
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
@@ -85,8 +86,10 @@ async def test_much_data_goes_both_ways_at_once(listen: str) -> None:
     async with pair(listen) as (server, client):
         data = bytes(range(256)) * 4096
         await exchange(client, server.peer_id, data)
-        assert client.bytes_received(server.peer_id) == server.bytes_received(client.peer_id) == len(data)
-        assert client.bytes_received(client.peer_id) == 0
+        for swarm, other, opener in ((client, server, OUT), (server, client, IN)):
+            assert swarm.tally.peers == {other.peer_id: PeerTally(len(data), len(data))}
+            assert swarm.tally.bytes_received == swarm.tally.bytes_sent == {ECHO: len(data)}
+            assert swarm.tally.streams == {(ECHO, opener): 1}
 
 
 async def test_a_connected_peer_is_not_dialled_again() -> None:
@@ -245,14 +248,6 @@ async def test_a_swarm_can_be_cancelled() -> None:
                 await swarm.dial(server.addresses[0], timeout_seconds=LIMIT_SECONDS)
                 await trio.sleep_forever()
         assert scope.cancelled_caught
-
-
-async def test_the_bytes_of_few_enough_peers_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libp2p_swarm, "PEERS_COUNTED_MAX", 2)
-    async with open_swarm(b"s" * 32, []) as swarm:
-        for name in "abc":
-            swarm.note_received(name, 1)
-        assert [swarm.bytes_received(name) for name in "abc"] == [0, 1, 1]
 
 
 def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:

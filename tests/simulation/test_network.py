@@ -95,7 +95,8 @@ def test_bytes_arrive_whole_and_in_order(parts: list[bytes], loss: float, jitter
         while len(net.received.get(swarm.peer_id, b"")) < sum(map(len, parts)):
             assert await stream.receive()
         assert host.counts.bytes_received == sum(map(len, parts))
-        assert swarm.bytes_received(host.peer_id) > 0
+        assert swarm.tally.peers[host.peer_id].bytes_received > 0
+        assert sum(swarm.tally.bytes_sent.values()) == sum(map(len, parts))
         return net.received[swarm.peer_id]
 
     assert run(main, seed, Weather(jitter, loss))[0] == b"".join(parts)
