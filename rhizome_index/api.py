@@ -14,11 +14,13 @@ A node works offline until it is given addresses to listen on or peers to ask.
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -60,19 +62,24 @@ async def open_node(
     peers: Sequence[str] = (),
     join: bool = False,
     clock: Callable[[], float] = time.time,
+    passphrase: str | None = None,
 ) -> AsyncIterator[Node]:
     """Open the node of a home directory, which is made if it is missing.
 
-    listen  multiaddrs to serve on
-    peers   full multiaddrs of peers to connect to; those that cannot be reached are left out
-    join    join the swarm even where there are neither: peers met before are remembered
+    listen      multiaddrs to serve on
+    peers       full multiaddrs of peers to connect to; those that cannot be reached are left out
+    join        join the swarm even where there are neither: peers met before are remembered
+    passphrase  of a home whose private key is sealed: needed to publish and to listen, not to ask
 
     Who only asks does so over the connections of a node that runs from this home in another process, if there is one.
 
-    Raises UsageError for an address that is none, and for one to listen on where a node of this home runs already;
+    Raises UsageError for an address that is none, a wrong passphrase, and for an address to listen on where a node of
+    this home runs already;
     StoreError for a home that cannot be used.
     """
     place = home if isinstance(home, Home) else Home.at(home)
+    if passphrase is not None:
+        place.ask = partial(str, passphrase)
     place.create()
     try:
         async with _open(place, listen, peers, join or bool(listen) or bool(peers), clock) as node:
@@ -87,7 +94,7 @@ async def _open(
 ) -> AsyncIterator[Node]:
     async with AsyncExitStack() as stack:
         store = stack.enter_context(place.open_store())
-        node = Node(Peer(store, place.identity, clock, random.SystemRandom()))
+        node = Node(Peer(store, place, clock, random.SystemRandom()))
         if join:
             started = trio.current_time()
             swarm = await stack.enter_async_context(_join(place, listen))
@@ -113,11 +120,13 @@ async def _join(place: Home, listen: Sequence[str]) -> AsyncIterator[Swarm]:
         if listen:
             stack.enter_context(place.claim())
         else:
-            swarm = await stack.enter_async_context(borrow_swarm(place.socket_path, place.identity.peer_id))
+            swarm = await stack.enter_async_context(borrow_swarm(place.socket_path, place.peer_id))
         if swarm is None:
             from rhizome_index.node.libp2p_swarm import open_swarm
 
-            swarm = await stack.enter_async_context(open_swarm(place.identity.seed, listen))
+            # Who only asks needs no name: rather than a sealed key, one made for the occasion.
+            seed = place.identity.seed if listen or not place.is_sealed else os.urandom(32)
+            swarm = await stack.enter_async_context(open_swarm(seed, listen))
         yield swarm
 
 
@@ -144,7 +153,7 @@ class Node:
 
     @property
     def peer_id(self) -> str:
-        return self.peer.identity.peer_id
+        return self.peer.keys.peer_id
 
     @property
     def is_lent(self) -> bool:

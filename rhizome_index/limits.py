@@ -86,6 +86,17 @@ PLANS_REMEMBERED_MAX = 256  # choices for queries that come again; then all are 
 CHUNK_CACHE_BYTES = 64 * 1024 * 1024  # chunks kept in memory, in encoded bytes; decoded they take about four times that
 SORT_BYTES_MAX = 256 * 1024 * 1024  # pairs sorted in memory, over one import's sorters, before they are spilled to disk
 
+# --- private keys ---
+KEYS_MAX = 255  # in one file: a byte counts them, and nobody replaces a key so often
+PASSPHRASE_BYTES_MAX = 1024  # more is a file given by mistake
+SCRYPT_LOG2_N = 17  # 128 MiB and a third of a second for each guess: as much as the smallest machines have to spare
+SCRYPT_LOG2_N_RANGE = (14, 20)  # below, guessing is cheap; above, opening fails for want of memory, or looks stuck
+SCRYPT_R = 8  # as RFC 7914 and everybody has it: a block of 1 KiB, so memory is what a guess costs
+SCRYPT_R_MAX = 32  # more only makes a damaged file expensive
+SCRYPT_P = 1  # more takes time without memory, which is cheap for whoever guesses in hardware
+SCRYPT_P_MAX = 16  # likewise: more only makes a damaged file expensive
+SCRYPT_BYTES_MAX = 1024 * 1024 * 1024  # 128 * n * r of a file to be opened
+
 # --- swarm ---
 HANDSHAKE_TIMEOUT_SECONDS = 5.0  # four round trips; who connects and says nothing holds a file descriptor no longer
 HANDSHAKES_MAX = 128  # unfinished at once; below what a process may open, beside the connections themselves

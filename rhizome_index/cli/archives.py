@@ -94,7 +94,7 @@ def verify_command(settings: Settings, file: Path, publisher: str | None) -> Non
 @common
 def export_command(settings: Settings, file: Path, dataset: str, source: str | None) -> None:
     """Write a dataset with all its records and indexes to a CAR FILE."""
-    address = Address.parse(source) if source else Address(settings.home.identity.peer_id, dataset)
+    address = Address.parse(source) if source else Address(settings.home.peer_id, dataset)
     with settings.home.open_store() as store:
         head = store.current_head(address)
         if head is None:

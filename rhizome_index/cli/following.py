@@ -46,7 +46,7 @@ def follow_command(
     """Keep a dataset here, and up to date. What is kept is served on to others."""
     place, policy = Address.parse(address), _policy(only, where)
     settings.home.create()
-    if place.publisher == settings.home.identity.peer_id:
+    if place.publisher == settings.home.peer_id:
         raise UsageError(f"{place} is yours: nothing to follow", hint="publish into it with put or import")
     with settings.home.open_store() as store:
         Register(store).follow(Follow(place, policy))

@@ -35,6 +35,7 @@ DATASET = click.option("--dataset", default="main", show_default=True, help="Whi
 def open_publisher(settings: Settings) -> Iterator[Publisher]:
     """Write access to this home, which is made if it is missing."""
     made = settings.home.create()
+    settings.home.unlock()  # a passphrase is asked for before anything waits for it
     with open_published(settings) as publisher:
         yield publisher
     if made and not settings.as_json:
@@ -44,9 +45,8 @@ def open_publisher(settings: Settings) -> Iterator[Publisher]:
 @contextmanager
 def open_published(settings: Settings) -> Iterator[Publisher]:
     """What this home has published. Raises UsageError if there is no home."""
-    identity = settings.home.identity
     with settings.home.open_store() as store:
-        yield Publisher(store, identity, time.time)
+        yield Publisher(store, settings.home, time.time)
 
 
 def say(settings: Settings, found: dict[str, Any], text: str) -> None:
@@ -54,23 +54,36 @@ def say(settings: Settings, found: dict[str, Any], text: str) -> None:
     print(to_json(found) if settings.as_json else text)
 
 
-@click.command("init", epilog="\b\nExample:\n  rhizome --home ~/rhizome init")
+@click.command("init", epilog="\b\nExamples:\n  rhizome --home ~/rhizome init\n  rhizome init --encrypt")
+@click.option("--encrypt", is_flag=True, help="Seal the private key with a passphrase.")
 @common
-def init_command(settings: Settings) -> None:
+def init_command(settings: Settings, encrypt: bool) -> None:
     """Make a home: an identity and an empty store."""
-    made = settings.home.create()
-    peer_id = settings.home.identity.peer_id
-    with settings.home.open_store():
+    home = settings.home
+    made = home.create(passphrase=_new_passphrase(settings) if encrypt and not home.exists else None)
+    peer_id = home.peer_id
+    with home.open_store():
         pass
-    found = {"home": str(settings.home.path), "peer_id": peer_id, "created": made}
-    say(settings, found, f"{'made' if made else 'there is'} a home in {settings.home.path}\npeer id {peer_id}")
+    if encrypt and not home.is_sealed:
+        raise UsageError(
+            f"there is a home in {home.path}, and its key is not sealed", hint="seal it: rhizome passphrase"
+        )
+    found = {"home": str(home.path), "peer_id": peer_id, "created": made, "encrypted": home.is_sealed}
+    say(settings, found, f"{'made' if made else 'there is'} a home in {home.path}\npeer id {peer_id}")
+
+
+def _new_passphrase(settings: Settings) -> str:
+    from rhizome_index.cli.passphrase import given, new
+
+    found = given(settings)
+    return new(settings) if found is None else found
 
 
 @click.command("id", epilog="\b\nExample:\n  rhizome id")
 @common
 def id_command(settings: Settings) -> None:
     """Print this home's peer id, under which it publishes."""
-    peer_id = settings.home.identity.peer_id
+    peer_id = settings.home.peer_id
     say(settings, {"peer_id": peer_id}, peer_id)
 
 
@@ -78,7 +91,7 @@ def id_command(settings: Settings) -> None:
 @common
 def status_command(settings: Settings) -> None:
     """Show what this home holds: its datasets, collections and indexes."""
-    identity = settings.home.identity
+    peer_id = settings.home.peer_id
     datasets = []
     with settings.home.open_store() as store:
         source = LocalSource(store)
@@ -94,7 +107,7 @@ def status_command(settings: Settings) -> None:
             datasets.append(
                 {
                     "address": str(head.address),
-                    "own": head.address.publisher == identity.peer_id,
+                    "own": head.address.publisher == peer_id,
                     "sequence": head.sequence,
                     "age_seconds": round(max(0.0, time.time() - head.time_ms / 1000), 3),
                     "collections": collections,
@@ -103,13 +116,13 @@ def status_command(settings: Settings) -> None:
         damaged = len(store.damaged())
     found = {
         "home": str(settings.home.path),
-        "peer_id": identity.peer_id,
+        "peer_id": peer_id,
         "blocks": blocks,
         "bytes": bytes_,
         "damaged_blocks": damaged,
         "datasets": datasets,
     }
-    lines = [f"home     {found['home']}", f"peer id  {identity.peer_id}", f"store    {blocks:,} blocks, {size(bytes_)}"]
+    lines = [f"home     {found['home']}", f"peer id  {peer_id}", f"store    {blocks:,} blocks, {size(bytes_)}"]
     if damaged:
         lines.append(f"damaged  {damaged} blocks set aside")
     for dataset in datasets:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,10 +24,11 @@ from rhizome_index.node.home import Home
 
 @dataclass(slots=True)
 class Settings:
-    """What stands before the command."""
+    """What stands before the command, or among its own options."""
 
     home: Home
     as_json: bool
+    passphrase_file: Path | None = None
 
 
 def _default_home() -> Path:
@@ -41,6 +42,7 @@ class Commands(click.Group):
 
     MODULES = {  # noqa: RUF012
         "init": "local",
+        "passphrase": "passphrase",
         "id": "local",
         "status": "local",
         "import": "local",
@@ -96,18 +98,24 @@ class _NobodyReadsError(Exception):
 
 
 HOME = click.Path(path_type=Path, readable=False)  # whoever uses it says better what is wrong with it
+PASSPHRASE_FILE = click.Path(path_type=Path, readable=False, dir_okay=False)
 
 
 def common(command: Callable[..., Any]) -> Any:
-    """Gives a command its Settings, and `--home` and `--json` on its own line too."""
+    """Gives a command its Settings, and the options that make them on its own line too."""
 
     @click.option("--home", type=HOME, help="Directory of identity and store.")
+    @click.option("--passphrase-file", type=PASSPHRASE_FILE, help="Read the private key's passphrase from this file.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
     @click.pass_context
-    def wrapped(context: click.Context, /, home: Path | None, as_json: bool, **options: Any) -> Any:
+    def wrapped(
+        context: click.Context, /, home: Path | None, passphrase_file: Path | None, as_json: bool, **options: Any
+    ) -> Any:
         settings: Settings = context.obj
         if home is not None:
             settings.home = Home.at(home)
+        settings.home.ask = partial(_passphrase, settings)
+        settings.passphrase_file = passphrase_file or settings.passphrase_file
         settings.as_json = settings.as_json or as_json
         if exposure := settings.home.exposure:
             from rhizome_index.cli.show import print_warning
@@ -124,6 +132,12 @@ def common(command: Callable[..., Any]) -> Any:
     return update_wrapper(wrapped, command)
 
 
+def _passphrase(settings: Settings) -> str:
+    from rhizome_index.cli.passphrase import current
+
+    return current(settings)
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -136,12 +150,13 @@ Examples:
 """,
 )
 @click.option("--home", type=HOME, envvar="RHIZOME_HOME", help="Directory of identity and store.")
+@click.option("--passphrase-file", type=PASSPHRASE_FILE, help="Read the private key's passphrase from this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.version_option(__version__, prog_name="rhizome")
 @click.pass_context
-def cli(context: click.Context, home: Path | None, as_json: bool) -> None:
+def cli(context: click.Context, home: Path | None, passphrase_file: Path | None, as_json: bool) -> None:
     """Ask any peer an index query, and prove the answer before believing it."""
-    context.obj = Settings(Home.at(home or _default_home()), as_json)
+    context.obj = Settings(Home.at(home or _default_home()), as_json, passphrase_file)
 
 
 def main() -> None:

@@ -171,6 +171,8 @@ Examples:
 @common
 def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, ...]) -> None:
     """Serve this home's datasets until interrupted."""
+    settings.home.create()
+    settings.home.unlock()  # who is asked for a passphrase can still interrupt
 
     async def serve() -> None:
         async with AsyncExitStack() as stack:

@@ -32,9 +32,9 @@ def scrub_command(settings: Settings, peers: tuple[str, ...]) -> None:
 
     Exit code 5 says that something is missing still.
     """
-    identity = settings.home.identity
+    peer_id = settings.home.peer_id
     with settings.home.open_store() as store, _progress(settings, store.count_blocks()[0]) as on_blocks:
-        found = scrub(store, identity.peer_id, on_blocks)
+        found = scrub(store, peer_id, on_blocks)
     if not found.is_whole:
         run(lambda: _mend(settings, found, peers))
     if settings.as_json:

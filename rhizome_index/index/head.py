@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import Cid
@@ -23,6 +24,17 @@ from rhizome_index.limits import HEAD_BYTES_MAX
 
 DOMAIN = b"rhizome-head"
 PAYLOAD_TYPE = b"/rhizome/head/1"
+
+
+class Keys(Protocol):
+    """A peer's private keys, which need not be opened before one of them is needed."""
+
+    @property
+    def peer_id(self) -> str:
+        """Whose keys they are."""
+
+    def key(self, peer_id: str) -> Identity:
+        """The one with this peer id. Raises UsageError if it is not here, or cannot be opened."""
 
 
 class Identity:
@@ -38,6 +50,12 @@ class Identity:
 
     def __repr__(self) -> str:
         return f"Identity({self.peer_id})"
+
+    def key(self, peer_id: str) -> Identity:
+        """This key, as the only one of its `Keys`."""
+        if peer_id != self.peer_id:
+            raise UsageError(f"the private key of {peer_id} is not here", hint=f"here is that of {self.peer_id}")
+        return self
 
     def sign(self, message: bytes) -> bytes:
         """The 64-byte signature of a message."""

@@ -1,38 +1,57 @@
 """A home directory: the identity and the store of one peer.
 
-identity.key   the private key in libp2p's protobuf form, for the owner's eyes only
+identity.key   the private keys (`keyfile.py`), open or sealed with a passphrase, for the owner's eyes only
 store.sqlite   blocks and heads; made before the key, so where there is a key, an empty store means a loss
 node.sock      while a node runs: where other processes of this home meet it
+
+Whose home it is can be read without the passphrase. That is asked for when a private
+key is needed, and the key file is replaced as a whole: a kill at any moment leaves
+the old one or the new one.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
-from rhizome_index.errors import StoreError, UsageError
+from rhizome_index.errors import IntegrityError, StoreError, UsageError
+from rhizome_index.index.address import peer_id_of
 from rhizome_index.index.head import Identity
+from rhizome_index.node import keyfile
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.unix_socket import connect
 
-_KEY_HEADER = bytes.fromhex("08011240")  # protobuf: type Ed25519, 64 bytes: seed and public key
+_FRESH = ".identity-"  # what a key file is called until it is whole
+
+
+def no_passphrase() -> str:
+    """Where there is nobody to ask."""
+    raise UsageError(
+        "the private key is sealed with a passphrase", hint="set RHIZOME_PASSPHRASE, or name a file: --passphrase-file"
+    )
 
 
 class Home:
-    """The directory, whether it has been made yet or not."""
+    """The directory, whether it has been made yet or not.
 
-    def __init__(self, path: Path) -> None:
+    ask  gives the passphrase, when a sealed key is needed; it may raise UsageError
+    """
+
+    def __init__(self, path: Path, ask: Callable[[], str] = no_passphrase) -> None:
         self.path = path
+        self.ask = ask
+        self._keys: tuple[Identity, ...] = ()
 
     @classmethod
-    def at(cls, path: str | Path) -> Home:
+    def at(cls, path: str | Path, ask: Callable[[], str] = no_passphrase) -> Home:
         """The home at a path, in which ~ stands for the user's own directory."""
-        return cls(Path(path).expanduser())
+        return cls(Path(path).expanduser(), ask)
 
     @property
     def identity_path(self) -> Path:
@@ -83,16 +102,26 @@ class Home:
     def exists(self) -> bool:
         return os.access(self.identity_path, os.F_OK)  # Path.exists raises where we may not look
 
-    def create(self, seed: bytes | None = None) -> bool:
-        """Make the directory, a store and an identity if there is none; whether there was none. Raises StoreError."""
+    def create(self, seed: bytes | None = None, passphrase: str | None = None) -> bool:
+        """Make the directory, a store and an identity if there is none; whether there was none.
+
+        passphrase  seals the new identity; None: whoever can read it can use it
+
+        Raises StoreError, UsageError for a passphrase that is none.
+        """
         if self.exists:
             return False
-        identity = Identity(seed or os.urandom(32))
+        content = _encoded([Identity(seed or os.urandom(32))], passphrase)
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             DiskStore(self.store_path, make=True).close()
-            was_none = self._keep(identity)
+            with self._written(content) as fresh:
+                try:
+                    os.link(fresh, self.identity_path)  # unlike a rename, never replaces a key
+                    was_none = True
+                except FileExistsError:
+                    was_none = False
             for folder in (self.path, *(made.parent for made in missing)):
                 _sync_folder(folder)
             return was_none
@@ -103,21 +132,19 @@ class Home:
                 f"cannot make a home in {self.path}: {error.strerror}", hint="choose another with --home"
             ) from None
 
-    def _keep(self, identity: Identity) -> bool:
-        """Write the key, whole or not at all; whether there was none."""
-        fresh = self.path / f".identity-{os.getpid()}"
+    @contextmanager
+    def _written(self, content: bytes) -> Iterator[Path]:
+        """A key file under another name, whole and durable; afterwards that name is gone."""
+        fresh = self.path / f"{_FRESH}{secrets.token_hex(8)}"
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(_KEY_HEADER + identity.seed + identity.public_key)
+            # Exclusively: what somebody has laid there before keeps its owner and its mode.
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(fresh, self.identity_path)  # unlike a rename, never replaces a key
-        except FileExistsError:
-            return False
+            yield fresh
         finally:
             fresh.unlink(missing_ok=True)
-        return True
 
     def _no_folder(self) -> StoreError:
         return StoreError(f"there can be no home in {self.path}: not a folder", hint="choose another with --home")
@@ -131,20 +158,91 @@ class Home:
             return ""
         return f"{self.identity_path} is open to others (mode {mode:04o})" if mode & 0o077 else ""
 
+    # --- whose it is, and its keys ---
+
     @cached_property
+    def peer_id(self) -> str:
+        """Whose home this is. Raises UsageError if there is none, StoreError if that cannot be read."""
+        with self._explained():
+            return peer_id_of(keyfile.public_keys(self._key_bytes())[0])
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether its private keys need a passphrase."""
+        return keyfile.is_sealed(self._key_bytes())
+
+    @property
     def identity(self) -> Identity:
-        """This peer's key. Raises UsageError if there is none, StoreError if it cannot be read."""
-        data = self._key_bytes()
-        if len(data) != 68 or not data.startswith(_KEY_HEADER):
-            raise StoreError(f"{self.identity_path} is not a private key", hint="restore it from a backup")
-        identity = Identity(data[4:36])
-        if identity.public_key != data[36:]:
-            raise StoreError(f"{self.identity_path} is damaged", hint="restore it from a backup")
-        return identity
+        """This peer's own key. Raises UsageError, also for a wrong passphrase, and StoreError."""
+        self.unlock()
+        return self._keys[0]
+
+    def key(self, peer_id: str) -> Identity:
+        """The private key with a peer id. Raises as `identity` does."""
+        self.unlock()
+        for _ in range(2):
+            for key in self._keys:
+                if key.peer_id == peer_id:
+                    return key
+            self._keys = self._opened(self._key_bytes())  # another process may have made it
+        raise UsageError(f"{self.path} does not have the private key of {peer_id}", hint="restore it from a backup")
+
+    def unlock(self) -> None:
+        """Open the keys now, before anything waits for them. Raises as `identity` does."""
+        if not self._keys:
+            self._keys = self._opened(self._key_bytes())
+
+    def _opened(self, data: bytes) -> tuple[Identity, ...]:
+        """The keys in a file; nobody is asked twice for the same ones."""
+        with self._explained():
+            public = keyfile.public_keys(data)
+            if public == tuple(key.public_key for key in self._keys):
+                return self._keys
+            return keyfile.open_keys(data, self.ask() if keyfile.is_sealed(data) else None)
+
+    def seal(self, passphrase: str | None) -> None:
+        """Keep the keys under another passphrase from now on; None: under none. Raises UsageError, StoreError."""
+        with self._changing() as keys:
+            self._replace(_encoded(keys, passphrase))
+
+    @contextmanager
+    def _changing(self) -> Iterator[tuple[Identity, ...]]:
+        """The keys as they are, while nobody else changes them."""
+        self._key_bytes()  # says best what is wrong
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield self._opened(self._key_bytes())
+            finally:
+                os.close(descriptor)
+        except BlockingIOError:
+            raise StoreError(
+                f"another process is changing the keys in {self.path}", hint="wait until it is done, then try again"
+            ) from None
+        except OSError as error:
+            raise StoreError(
+                f"cannot change {self.identity_path}: {error.strerror}", hint="check the permissions of the folder"
+            ) from None
+
+    def _replace(self, content: bytes) -> None:
+        with self._written(content) as fresh:
+            fresh.replace(self.identity_path)
+            _sync_folder(self.path)
+        for left in self.path.glob(f"{_FRESH}*"):  # by whoever was killed: it may be a key that is to be sealed now
+            left.unlink(missing_ok=True)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError as error:
+            raise StoreError(f"{self.identity_path} {error}", hint="restore it from a backup") from None
 
     def _key_bytes(self) -> bytes:
         try:
-            return self.identity_path.read_bytes()
+            with self.identity_path.open("rb") as file:
+                return file.read(keyfile.KEY_FILE_BYTES_MAX + 1)
         except FileNotFoundError:
             raise UsageError(f"there is no home in {self.path} yet", hint="make one: rhizome init") from None
         except NotADirectoryError:
@@ -166,6 +264,10 @@ class Home:
             yield store
         finally:
             store.close()
+
+
+def _encoded(keys: Sequence[Identity], passphrase: str | None) -> bytes:
+    return keyfile.encode_open(keys) if passphrase is None else keyfile.encode_sealed(keys, passphrase)
 
 
 def _sync_folder(path: Path) -> None:

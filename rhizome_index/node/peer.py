@@ -14,7 +14,7 @@ from pyrsistent import PMap, pmap
 
 from rhizome_index.errors import StoreError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
-from rhizome_index.index.head import Head, Identity
+from rhizome_index.index.head import Head, Keys
 from rhizome_index.limits import READERS_MET_SECONDS, STORE_WATCH_SECONDS
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
@@ -65,12 +65,12 @@ class Peer:
     running      the swarm of our home's running node, where it is that which we have joined
     """
 
-    def __init__(self, store: DiskStore, identity: Identity, clock: Clock, chance: random.Random) -> None:
+    def __init__(self, store: DiskStore, keys: Keys, clock: Clock, chance: random.Random) -> None:
         self.store = store
-        self.identity = identity
+        self.keys = keys
         self.clock = clock
         self.register = Register(store)
-        self.publisher = Publisher(store, identity, clock)
+        self.publisher = Publisher(store, keys, clock)
         self.membership: Membership | None = None
         self.named: tuple[str, ...] = ()
         self.unreachable: PMap[str, str] = pmap()
@@ -134,7 +134,7 @@ class Peer:
             await trio.sleep(READERS_MET_SECONDS)
             with suppress(StoreError):  # the next look may work
                 for head in self.store.current_heads():
-                    if head.address.publisher == self.identity.peer_id:
+                    if head.address.publisher == self.keys.peer_id:
                         await membership.directory.introduce(head.address)
 
     async def _watch_store(self) -> None:

@@ -18,7 +18,7 @@ from pyrsistent import pmap
 
 from rhizome_index.errors import StoreError, UsageError
 from rhizome_index.index.address import Address
-from rhizome_index.index.head import Head, Identity, sign_head
+from rhizome_index.index.head import Head, Keys, sign_head
 from rhizome_index.index.manifest import Manifest, encode_manifest, new_manifest
 from rhizome_index.index.record import Path, Record, encode_record, parse_path
 from rhizome_index.index.schema import (
@@ -66,17 +66,17 @@ class Declaration:
 
 
 class Publisher:
-    """Writes to the datasets of one identity. `clock` gives seconds since 1970."""
+    """Writes to the datasets of one peer. `clock` gives seconds since 1970."""
 
-    def __init__(self, store: DiskStore, identity: Identity, clock: Clock) -> None:
+    def __init__(self, store: DiskStore, keys: Keys, clock: Clock) -> None:
         self._store = store
-        self._identity = identity
+        self._keys = keys
         self._clock = clock
         self._source = LocalSource(store)
         self._signed = Signed(store)
 
     def address(self, name: str) -> Address:
-        return Address(self._identity.peer_id, check_name(name, "a dataset"))
+        return Address(self._keys.peer_id, check_name(name, "a dataset"))
 
     def manifest(self, name: str) -> Manifest:
         """The dataset as it is now; an empty one if it was never published."""
@@ -195,7 +195,7 @@ class Publisher:
                 hint="bring it back from a peer: rhizome scrub --peer /ip4/.../tcp/.../p2p/...",
             )
         self._store.put_many([(cid, data)])
-        head = sign_head(self._identity, dataset, last + 1, cid, int(self._clock() * 1000))
+        head = sign_head(self._keys.key(self._keys.peer_id), dataset, last + 1, cid, int(self._clock() * 1000))
         self._signed.note(head)
         self._store.put_head(head)
         return head

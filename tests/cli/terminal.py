@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -83,6 +85,34 @@ class Terminal:
         assert exited == code, (exited, err)
         check_error(err, says)
 
+    def at_keyboard(
+        self, *words: str, typed: Sequence[str], prepare: Callable[[], None] = nothing
+    ) -> tuple[int, str, str, str]:
+        """Run a command in a child with a terminal of its own, on which somebody types an answer to each question.
+
+        Its exit code, stdout, stderr, and what the terminal has shown.
+        """
+        keyboard, screen = pty.openpty()
+        name = os.ttyname(screen)
+
+        def take_terminal() -> None:
+            os.setsid()
+            os.close(os.open(name, os.O_RDWR))  # the first that a session opens is its terminal
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            prepare()
+
+        with TemporaryFile() as out, TemporaryFile() as err:
+            child = self._fork(words, take_terminal, b"", out.fileno(), err.fileno())
+            shown = _type(keyboard, child, list(typed))
+            _, status = os.waitpid(child, 0)
+            os.close(screen)
+            os.close(keyboard)
+            out.seek(0)
+            err.seek(0)
+            printed, told = out.read().decode(), err.read().decode()
+        assert "Traceback" not in told, told
+        return os.waitstatus_to_exitcode(status), printed, told, shown
+
     @contextmanager
     def serving(self, prepare: Callable[[], None] = nothing, *words: str) -> Iterator[str]:
         """A child that is a node of this home; its address."""
@@ -134,6 +164,21 @@ class Terminal:
         finally:
             sys.stderr.flush()
             os._exit(code)
+
+
+def _type(keyboard: int, child: int, answers: list[str]) -> str:
+    """Answer what a child asks on its terminal, until it has ended: what was shown."""
+    shown = b""
+    ended = os.pidfd_open(child)
+    while True:
+        ready, _, _ = select.select([keyboard, ended], [], [])
+        if keyboard in ready:
+            shown += os.read(keyboard, 4096)
+            if shown.endswith(b": ") and answers:
+                os.write(keyboard, answers.pop(0).encode())
+        elif ended in ready:
+            os.close(ended)
+            return shown.decode()
 
 
 def check_error(err: str, says: str) -> None:
