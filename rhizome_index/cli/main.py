@@ -117,10 +117,9 @@ def common(command: Callable[..., Any]) -> Any:
         settings.home.ask = partial(_passphrase, settings)
         settings.passphrase_file = passphrase_file or settings.passphrase_file
         settings.as_json = settings.as_json or as_json
-        if exposure := settings.home.exposure:
+        for exposure, hint in settings.home.exposures():
             from rhizome_index.cli.show import print_warning
 
-            hint = f"whoever can read it can publish in your name: chmod 600 {settings.home.identity_path}"
             print_warning(exposure, hint, as_json=settings.as_json)
         try:
             return command(settings, **options)

@@ -112,9 +112,11 @@ class Home:
         if self.exists:
             return False
         content = _encoded([Identity(seed or os.urandom(32))], passphrase)
-        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+            for folder in reversed(missing):
+                _make_folder(folder)
+            self.path.mkdir(exist_ok=True)  # fails if it is there and no folder
             DiskStore(self.store_path, make=True).close()
             with self._written(content) as fresh:
                 try:
@@ -139,6 +141,7 @@ class Home:
         try:
             # Exclusively: what somebody has laid there before keeps its owner and its mode.
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                os.fchmod(file.fileno(), 0o600)  # whatever the umask
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -149,14 +152,19 @@ class Home:
     def _no_folder(self) -> StoreError:
         return StoreError(f"there can be no home in {self.path}: not a folder", hint="choose another with --home")
 
-    @property
-    def exposure(self) -> str:
-        """Who else than its owner can read or write the private key; empty if nobody can."""
-        try:
-            mode = stat.S_IMODE(self.identity_path.stat().st_mode)
-        except OSError:
-            return ""
-        return f"{self.identity_path} is open to others (mode {mode:04o})" if mode & 0o077 else ""
+    def exposures(self) -> Iterator[tuple[str, str]]:
+        """What others than its owner may do with this home that they should not, each with what to do about it."""
+        for path, others, hint in (
+            (
+                self.identity_path,
+                0o077,
+                f"whoever can read it can publish in your name: chmod 600 {self.identity_path}",
+            ),
+            (self.path, 0o022, f"whoever can write there can put another key in its place: chmod 700 {self.path}"),
+        ):
+            with suppress(OSError):
+                if (mode := stat.S_IMODE(path.stat().st_mode)) & others:
+                    yield f"{path} is open to others (mode {mode:04o})", hint
 
     # --- whose it is, and its keys ---
 
@@ -268,6 +276,13 @@ class Home:
 
 def _encoded(keys: Sequence[Identity], passphrase: str | None) -> bytes:
     return keyfile.encode_open(keys) if passphrase is None else keyfile.encode_sealed(keys, passphrase)
+
+
+def _make_folder(path: Path) -> None:
+    """For its owner alone, whatever the umask."""
+    with suppress(FileExistsError):  # somebody was quicker
+        path.mkdir(mode=0o700)
+        path.chmod(0o700)
 
 
 def _sync_folder(path: Path) -> None:

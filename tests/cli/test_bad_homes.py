@@ -189,10 +189,12 @@ def test_a_home_that_may_not_be_entered(published: Terminal) -> None:
 def test_no_home_can_be_made(rhizome: Terminal, tmp_path: Path) -> None:
     need_rights()
     folder = tmp_path / "folder"
-    folder.mkdir(mode=0o555)
+    folder.mkdir()
     for rhizome.home in (folder, folder / "home"):
-        for words in (WRITING[0], ["init"]):
-            rhizome.child_fails(*words, code=3, says=str(rhizome.home), prepare=give_up_rights)
+        for mode in (0o555, 0):
+            folder.chmod(mode)
+            for words in (WRITING[0], ["init"]):
+                rhizome.child_fails(*words, code=3, says=str(rhizome.home), prepare=give_up_rights)
         assert not list(folder.iterdir())
 
 

@@ -227,7 +227,7 @@ class _Vfs(apsw.VFS):  # type: ignore[misc]
 
 class _OpenFile(apsw.VFSFile):  # type: ignore[misc]
     def __init__(self, name: Any, flags: list[int], disk: Disk, path: Path) -> None:
-        is_new = not path.exists()
+        is_new = not path.exists() or path.name not in disk.files  # an empty one was made for the store
         super().__init__(_BASE, name, flags)
         self._disk = disk
         if is_new:

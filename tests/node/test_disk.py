@@ -147,15 +147,6 @@ def test_the_key_lasts_before_its_home_is_used(tmp_path: Path, monkeypatch: pyte
     assert synced == [(place.stat().st_ino, place != home.identity_path) for place in places]
 
 
-def test_a_key_that_others_can_read_is_noticed(tmp_path: Path) -> None:
-    home = a_home(tmp_path / "home")
-    assert home.exposure == ""
-    for mode in (0o640, 0o604, 0o602):
-        home.identity_path.chmod(mode)
-        assert f"{mode:04o}" in home.exposure
-    assert Home(tmp_path / "nothing").exposure == ""
-
-
 def test_any_batching_of_puts_and_deletes_gives_one_manifest(tmp_path: Path) -> None:
     records = list(posts(300, 2))
     records[7]["text"] = "long" * 2000

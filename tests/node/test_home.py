@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from rhizome_index.blocks.cid import cid_of
 from rhizome_index.errors import RhizomeError, StoreError, UsageError
 from rhizome_index.limits import SCRYPT_LOG2_N_RANGE
 from rhizome_index.node import keyfile
@@ -157,6 +158,63 @@ def test_keys_last_before_the_old_ones_are_gone(tmp_path: Path, monkeypatch: pyt
     home.seal("x")
     assert steps == [("file", True), ("folder", False)]
 
+
+# --- who may do what ---
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777], ids=oct)
+def test_a_home_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    """With the folders that were made for it, and what SQLite lays beside the store."""
+    path = tmp_path / "new" / "home"
+    before = os.umask(umask)
+    try:
+        home = a_home(path)
+        with home.open_store() as store:
+            store.put_many([(cid_of(b"a"), b"a")])
+            modes = {file.name: mode(file) for file in (path.parent, path, *path.iterdir())}
+        home.seal("x")
+    finally:
+        os.umask(before)
+    assert modes.pop("new") == modes.pop("home") == 0o700
+    assert sorted(modes) == ["identity.key", "store.sqlite", "store.sqlite-shm", "store.sqlite-wal"]
+    assert set(modes.values()) == {0o600} and mode(home.identity_path) == 0o600
+
+
+def test_a_folder_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o755)
+    home = a_home(tmp_path / "home")
+    assert mode(home.path) == 0o755 and mode(home.store_path) == 0o600
+
+
+def test_what_others_may_do_is_noticed(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    assert not list(home.exposures()) and not list(Home(tmp_path / "nothing").exposures())
+    for path, modes in ((home.identity_path, (0o640, 0o604, 0o602)), (home.path, (0o770, 0o702, 0o1777))):
+        right = mode(path)
+        for wrong in modes:
+            path.chmod(wrong)
+            ((text, hint),) = home.exposures()
+            assert text == f"{path} is open to others (mode {wrong:04o})" and f"chmod {right:o} {path}" in hint
+        path.chmod(right)
+    home.path.chmod(0o755)
+    assert not list(home.exposures())
+
+
+def test_what_was_laid_where_a_key_is_to_be_written_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if somebody guesses the name: it would keep its owner and its mode, or be a way to another file."""
+    monkeypatch.setattr("secrets.token_hex", lambda size: "guessed")
+    home = a_home(tmp_path / "home", "one", Asked("one"))
+    (tmp_path / "mine").write_text("mine")
+    (home.path / ".identity-guessed").symlink_to(tmp_path / "mine")
+    before = home.identity_path.read_bytes()
+    with pytest.raises(StoreError, match="cannot change"):
+        home.seal("two")
+    assert (tmp_path / "mine").read_text() == "mine" and home.identity_path.read_bytes() == before
+
+
+# --- killed ---
 
 STEPS = ("open", "fdopen", "fsync", "replace", "unlink", "link", "close", "mkdir")
 
