@@ -31,6 +31,7 @@ from pyrsistent import PMap
 from rhizome_index.errors import UnavailableError, UsageError, first_of
 from rhizome_index.index.address import Address
 from rhizome_index.index.condition import Expr
+from rhizome_index.index.freshness import ANY_AGE, Freshness
 from rhizome_index.index.head import Head
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import Definition, SortPath
@@ -213,14 +214,18 @@ class Node:
         after: str | None = None,
         scan: bool = False,
         proof: bool = False,
+        fresh: Freshness = ANY_AGE,
     ) -> Results:
-        """Ask a query, in the text language or as a Query, of a dataset (by default this node's own)."""
+        """Ask a query, in the text language or as a Query, of a dataset (by default this node's own).
+
+        fresh  what is insisted on of the head that is answered from
+        """
         if isinstance(query, str):
             query, text_after = parse(query, int(self.peer.clock() * 1000))
             after = after or text_after
         place = address or self.peer.publisher.address(DEFAULT_DATASET)
         cursor = Cursor.parse(after, query) if after else None
-        return Results(self, place, query, cursor, scan=scan, proof=proof)
+        return Results(self, place, query, cursor, scan=scan, proof=proof, fresh=fresh)
 
     async def explain(
         self, query: str | Query, address: Address | None = None, *, scan: bool = False
@@ -406,10 +411,11 @@ class Results:
         *,
         scan: bool = False,
         proof: bool = False,
+        fresh: Freshness = ANY_AGE,
     ) -> None:
         self.node = node
         self.address = address
-        self.resolution = Resolution(query, Cost(), proof=[] if proof else None, after=after)
+        self.resolution = Resolution(query, Cost(), proof=[] if proof else None, after=after, freshness=fresh)
         self._scan = scan
 
     async def __aiter__(self) -> AsyncIterator[Record]:

@@ -27,6 +27,8 @@ WORD_LETTERS_MAX = 64  # of a word, in an index of words: longer ones are no lan
 NAME_BYTES_MAX = 64  # dataset, collection and index names
 PATH_BYTES_MAX = 256  # a dotted path
 HEAD_BYTES_MAX = 1024  # a signed envelope with its head inside
+DURATION_SECONDS_MAX = 100 * 366 * 86400  # that a head may hold: nobody plans further ahead
+RENEWAL_FRACTION = 1 / 2  # of a head's time, after which a running node signs anew: room for it to be off
 CLOCK_SKEW_SECONDS_MAX = 24 * 3600  # a head from further in the future is not believed
 
 # --- queries ---
@@ -74,6 +76,7 @@ HEADS_ASKED = 3  # providers asked for the newest head: one may be behind
 HEADS_PULL_SECONDS = 30.0  # between pulls of heads; hints come at once
 READERS_MET_SECONDS = 5.0  # between looks for who serves what we publish: a crowd comes within a minute
 RETRY_SECONDS = 1.0  # after a first failure; doubled after each more, up to the pull
+RENEWALS_SECONDS = 30.0  # between looks at which heads of ours are to be signed anew
 STORE_WATCH_SECONDS = 1.0  # between looks at what other processes of this home have written
 SYNCS_AT_ONCE_MAX = 4  # datasets on their way here; each holds a few MiB
 DIAL_TIMEOUT_SECONDS = 10.0  # people wait no longer for an address

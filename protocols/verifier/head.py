@@ -5,7 +5,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from . import ed25519
-from .dag import Cid, as_fields, as_int, as_link, decode, encode
+from .dag import Cid, Value, as_fields, as_int, as_link, as_map, decode, encode
 from .errors import Refused
 from .harness import Case, Groups, Vectors, each, expect, none, whole
 from .manifest import read_name
@@ -104,10 +104,13 @@ class Head:
     manifest: Cid
     sequence: int
     time: int
+    expires: int | None = None
 
     def payload(self) -> bytes:
         """What is signed."""
-        fields = {"dataset": self.address.name, "manifest": self.manifest}
+        fields: dict[str, Value] = {"dataset": self.address.name, "manifest": self.manifest}
+        if self.expires is not None:
+            fields["expires"] = self.expires
         return encode({**fields, "sequence": self.sequence, "time": self.time})
 
     def check_time(self, now: int) -> None:
@@ -150,13 +153,20 @@ def read_head(envelope: bytes) -> Head:
         raise Refused("bytes behind the envelope")
     if len(public) != 36 or not public.startswith(_KEY_PREFIX) or payload_type != PAYLOAD_TYPE:
         raise Refused("an envelope with another kind of key or of payload")
-    dataset, manifest, sequence, time = as_fields(decode(payload), "head", ("dataset", "manifest", "sequence", "time"))
+    fields = as_map(decode(payload), "head")
+    may_say = ("expires",) if "expires" in fields else ()
+    dataset, manifest, sequence, time, *rest = as_fields(
+        fields, "head", ("dataset", "manifest", "sequence", "time", *may_say)
+    )
     head = Head(
         Address(public[4:], read_name(dataset)),
         as_link(manifest, "manifest"),
         as_int(sequence, "sequence"),
         as_int(time, "time"),
+        as_int(rest[0], "expires") if rest else None,
     )
+    if head.expires is not None and head.expires <= head.time:
+        raise Refused("a head that expires before it was signed")
     ed25519.verify(head.address.key, _signed(payload), signature)
     return head
 
@@ -179,6 +189,7 @@ def _check_head(vectors: Vectors, case: Case) -> None:
     expect("address as text", str(head.address), address)
     expect("sequence", head.sequence, case.integer("sequence"))
     expect("time", head.time, case.integer("time"))
+    expect("expires", head.expires, case.integer("expires") if case.has("expires") else None)
     expect("manifest", head.manifest, case.cid("manifest"))
     expect("envelope signed again", seal(vectors.group("head", "identity").hex("seed"), head), envelope)
 

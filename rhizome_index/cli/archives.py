@@ -13,9 +13,10 @@ from typing import BinaryIO
 import click
 
 from rhizome_index.cli.main import Settings, common
-from rhizome_index.cli.show import print_rows, size, to_json
+from rhizome_index.cli.show import print_rows, say_expiry, size, to_json
 from rhizome_index.errors import IntegrityError, StoreError, UnavailableError, UsageError
 from rhizome_index.index.address import Address, public_key_of
+from rhizome_index.index.freshness import expires_in
 from rhizome_index.node.archive import read_dataset, verify_answer, write_dataset
 from rhizome_index.query.expr import COUNT
 
@@ -74,6 +75,7 @@ def verify_command(settings: Settings, file: Path, publisher: str | None) -> Non
         "head": {
             "sequence": found.head.sequence,
             "age_seconds": round(max(0.0, time.time() - found.head.time_ms / 1000), 3),
+            "expires_in_seconds": expires_in(found.head, time.time()),
         },
         "rows": len(found.rows),
         "entries_scanned": found.answer.entries,
@@ -81,7 +83,8 @@ def verify_command(settings: Settings, file: Path, publisher: str | None) -> Non
         "bytes": found.bytes,
     }
     text = (
-        f"L1: complete and right for head {found.head.sequence} of {found.head.address} · {len(found.rows)} rows · "
+        f"L1: complete and right for head {found.head.sequence} of {found.head.address}"
+        f"{say_expiry(expires_in(found.head, time.time()))} · {len(found.rows)} rows · "
         f"{found.blocks} blocks, {size(found.bytes)}"
     )
     print(to_json(told) if settings.as_json else text, file=sys.stderr)

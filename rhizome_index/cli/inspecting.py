@@ -41,6 +41,7 @@ def _dataset(store: DiskStore, address: Address) -> dict[str, Any]:
         "address": str(address),
         "sequence": head.sequence,
         "time_ms": head.time_ms,
+        "expires_ms": head.expires_ms,
         "manifest": format_cid(head.manifest),
         **_block(store, head.manifest),
     }

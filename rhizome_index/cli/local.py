@@ -12,12 +12,14 @@ from typing import Any
 
 import click
 
+from rhizome_index.cli.durations import VALID_FOR
 from rhizome_index.cli.json_text import TOO_LONG, Flaw, parse_object
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.reading import Reading
 from rhizome_index.cli.records import open_records
-from rhizome_index.cli.show import print_rows, size, to_json
+from rhizome_index.cli.show import print_rows, say_expiry, size, to_json
 from rhizome_index.errors import RecordError, UsageError
+from rhizome_index.index.freshness import expires_in
 from rhizome_index.index.keys import decode_key, encode_component
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import SortPath, check_order
@@ -32,21 +34,21 @@ DATASET = click.option("--dataset", default="main", show_default=True, help="Whi
 
 
 @contextmanager
-def open_publisher(settings: Settings) -> Iterator[Publisher]:
-    """Write access to this home, which is made if it is missing."""
+def open_publisher(settings: Settings, valid_seconds: float | None = None) -> Iterator[Publisher]:
+    """Write access to this home, which is made if it is missing; `valid_seconds`: as of a Publisher."""
     made = settings.home.create()
     settings.home.unlock()  # a passphrase is asked for before anything waits for it
-    with open_published(settings) as publisher:
+    with open_published(settings, valid_seconds) as publisher:
         yield publisher
     if made and not settings.as_json:
         print(f"rhizome: made a new identity in {settings.home.path}", file=sys.stderr)
 
 
 @contextmanager
-def open_published(settings: Settings) -> Iterator[Publisher]:
+def open_published(settings: Settings, valid_seconds: float | None = None) -> Iterator[Publisher]:
     """What this home has published. Raises UsageError if there is no home."""
     with settings.home.open_store() as store:
-        yield Publisher(store, settings.home, time.time)
+        yield Publisher(store, settings.home, time.time, valid_seconds)
 
 
 def say(settings: Settings, found: dict[str, Any], text: str) -> None:
@@ -110,6 +112,7 @@ def status_command(settings: Settings) -> None:
                     "own": head.address.publisher == peer_id,
                     "sequence": head.sequence,
                     "age_seconds": round(max(0.0, time.time() - head.time_ms / 1000), 3),
+                    "expires_in_seconds": expires_in(head, time.time()),
                     "collections": collections,
                 }
             )
@@ -126,7 +129,10 @@ def status_command(settings: Settings) -> None:
     if damaged:
         lines.append(f"damaged  {damaged} blocks set aside")
     for dataset in datasets:
-        lines.append(f"\n{dataset['address']}  head {dataset['sequence']}{'' if dataset['own'] else ', not ours'}")
+        expiry = say_expiry(dataset["expires_in_seconds"])  # type: ignore[arg-type]
+        lines.append(
+            f"\n{dataset['address']}  head {dataset['sequence']}{'' if dataset['own'] else ', not ours'}{expiry}"
+        )
         for name, content in dataset["collections"].items():  # type: ignore[attr-defined]
             lines.append(f"  {name}: {content['records']:,} records")
             lines += [f"    {label} = {','.join(paths)}" for label, paths in content["indexes"].items()]
@@ -147,6 +153,7 @@ Examples:
 @click.option("--key", default="id", show_default=True, help="Path of the primary key.")
 @click.option("--time", "time_path", help="Path that newest and oldest follow.")
 @click.option("--order", help="What `first` follows, e.g. -created. Otherwise the primary key.")
+@VALID_FOR
 @click.option("--index", "indexes", multiple=True, metavar=INDEX, help="An index, e.g. by_tag=tags,-created.")
 @common
 def import_command(
@@ -154,6 +161,7 @@ def import_command(
     collection: str,
     file: str,
     dataset: str,
+    valid_seconds: float | None,
     key: str,
     time_path: str | None,
     order: str | None,
@@ -163,7 +171,11 @@ def import_command(
     paths = check_order([SortPath.parse(path) for path in order.split(",")]) if order else ()
     declaration = Declaration(key, time_path, paths, dict(parse_index(text) for text in indexes))
     started = time.perf_counter()
-    with open_publisher(settings) as publisher, open_records(file) as reader, Reading(reader) as reading:
+    with (
+        open_publisher(settings, valid_seconds) as publisher,
+        open_records(file) as reader,
+        Reading(reader) as reading,
+    ):
         if collection in publisher.manifest(dataset).collections and not (order or time_path or indexes):
             known = publisher.manifest(dataset).collection(collection)
             same = {index.name: index.definition for index in known.indexes.values()}
@@ -223,8 +235,9 @@ def _progress(settings: Settings, reading: Reading) -> Iterator[Iterable[Record]
 @click.argument("collection")
 @click.argument("record")
 @DATASET
+@VALID_FOR
 @common
-def put_command(settings: Settings, collection: str, record: str, dataset: str) -> None:
+def put_command(settings: Settings, collection: str, record: str, dataset: str, valid_seconds: float | None) -> None:
     """Put one RECORD, given as JSON (- reads it from standard input), and publish."""
     # Bytes, as they came: an argument that is no text has been decoded in a way that can be undone.
     text = sys.stdin.buffer.read(RECORD_TEXT_BYTES_MAX + 1) if record == "-" else os.fsencode(record)
@@ -234,7 +247,7 @@ def put_command(settings: Settings, collection: str, record: str, dataset: str) 
         value = parse_object(text)
     except Flaw as flaw:
         raise UsageError(str(flaw), hint=flaw.hint) from None
-    with open_publisher(settings) as publisher:
+    with open_publisher(settings, valid_seconds) as publisher:
         head, count = publisher.put_many(dataset, collection, [value])
     found = {"address": str(head.address), "sequence": head.sequence, "records": count}
     say(settings, found, f"{head.address} head {head.sequence}: {count:,} records")
@@ -270,10 +283,13 @@ def get_command(settings: Settings, collection: str, key: str, dataset: str) -> 
 @click.argument("collection")
 @click.argument("keys", nargs=-1, required=True)
 @DATASET
+@VALID_FOR
 @common
-def delete_command(settings: Settings, collection: str, keys: tuple[str, ...], dataset: str) -> None:
+def delete_command(
+    settings: Settings, collection: str, keys: tuple[str, ...], dataset: str, valid_seconds: float | None
+) -> None:
     """Delete records by primary key and publish."""
-    with open_publisher(settings) as publisher:
+    with open_publisher(settings, valid_seconds) as publisher:
         wanted: list[Any] = []
         for key in keys:
             there = publisher.get(dataset, collection, parse_key(key)) is not None

@@ -49,6 +49,7 @@ class Commands(click.Group):
         "put": "local",
         "get": "local",
         "delete": "local",
+        "renew": "signing",
         "index": "local",
         "sample": "local",
         "query": "network",

@@ -14,10 +14,12 @@ import trio
 
 from rhizome_index.api import DEFAULT_DATASET, Node, Results, open_node
 from rhizome_index.cli.archives import open_for_writing
+from rhizome_index.cli.durations import FRESH
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.show import print_rows, summary, summary_line, to_json
 from rhizome_index.errors import RhizomeError, UnavailableError, UsageError, first_of
 from rhizome_index.index.address import Address
+from rhizome_index.index.freshness import Freshness
 from rhizome_index.limits import STORE_WATCH_SECONDS
 from rhizome_index.node.archive import write_answer
 from rhizome_index.node.cost import Cost
@@ -36,6 +38,7 @@ Examples:
   rhizome query 'first 32 posts tagged #cats'
   rhizome query 'newest 10 posts by alice where likes > 5' --from rhizome:12D3KooW.../main
   rhizome query 'count posts tagged #cats' --peer /ip4/127.0.0.1/tcp/4711/p2p/12D3KooW...
+  rhizome query 'first 5 posts' --fresh 1h
 """,
 )
 @click.argument("text")
@@ -43,6 +46,8 @@ Examples:
 @PEERS
 @click.option("--offline", is_flag=True, help="Answer from this home alone.")
 @click.option("--scan", is_flag=True, help="Allow reading everything where no index answers.")
+@FRESH
+@click.option("--unexpired", is_flag=True, help="Insist on a head whose publisher says that it holds still.")
 @click.option("--proof", type=click.Path(path_type=Path, dir_okay=False), help="Save the answer with its proof here.")
 @common
 def query_command(
@@ -52,12 +57,15 @@ def query_command(
     peers: tuple[str, ...],
     offline: bool,
     scan: bool,
+    age_seconds: float | None,
+    unexpired: bool,
     proof: Path | None,
 ) -> None:
     """Ask a query. Rows go to stdout; what was proven, and at what cost, to stderr."""
     query, after = parse(text, int(time.time() * 1000))
     cursor = Cursor.parse(after, query) if after else None
     address = Address.parse(source) if source else None
+    fresh = Freshness(age_seconds, unexpired)
     if offline and peers:
         raise UsageError("--offline and --peer contradict each other")
 
@@ -65,7 +73,7 @@ def query_command(
         async with open_node(settings.home, peers=peers, join=not offline and settings.home.is_running) as node:
             check_reached(node)
             place = address or await _only_dataset(node, query.collection)
-            results = Results(node, place, query, cursor, scan=scan, proof=proof is not None)
+            results = Results(node, place, query, cursor, scan=scan, proof=proof is not None, fresh=fresh)
             rows = 0
             try:
                 batch = []

@@ -12,6 +12,8 @@ from rhizome_index.api import PROVEN, Results
 from rhizome_index.blocks.cbor import Link
 from rhizome_index.blocks.cid import format_cid
 from rhizome_index.errors import QueryError, RhizomeError
+from rhizome_index.index.duration import say_duration
+from rhizome_index.index.freshness import expires_in
 from rhizome_index.query.expr import COUNT
 
 _CELL_LETTERS = 48
@@ -84,6 +86,7 @@ def summary(results: Results, rows: int, now: float) -> dict[str, Any]:
         "head": {
             "sequence": head.sequence if head else None,
             "age_seconds": round(max(0.0, now - head.time_ms / 1000), 3) if head else None,
+            "expires_in_seconds": expires_in(head, now) if head else None,
         },
         "rows": rows,
         "entries_scanned": cost.entries_scanned,
@@ -108,7 +111,7 @@ def summary_line(found: dict[str, Any]) -> str:
     proven = "complete and right for its index" if found["complete"] else "not complete"
     parts = [
         f"{found['proof'] or 'unproven'}: {proven}",
-        f"head {head['sequence']}, {_age(head['age_seconds'])} old" if head["sequence"] is not None else "no head",
+        _say_head(head) if head["sequence"] is not None else "no head",
         f"{many(found['rows'], 'row')} from {many(found['entries_scanned'], 'entry', 'entries')}",
         f"{found['blocks_local']} blocks local, {found['blocks_remote']} remote",
     ]
@@ -120,6 +123,10 @@ def summary_line(found: dict[str, Any]) -> str:
         parts.append(f"{over} in {milliseconds:.0f} ms")
     parts.append(f"{found['seconds'] * 1000:.1f} ms")
     return " · ".join(parts)
+
+
+def _say_head(head: dict[str, Any]) -> str:
+    return f"head {head['sequence']}, {say_duration(head['age_seconds'])} old{say_expiry(head['expires_in_seconds'])}"
 
 
 def size(count: int) -> str:
@@ -134,11 +141,11 @@ def many(count: int, one: str, several: str = "") -> str:
     return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
-def _age(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+def say_expiry(seconds: float | None) -> str:
+    """What to say behind a head of when it expires."""
+    if seconds is None:
+        return ""
+    return f", holds for {say_duration(seconds)}" if seconds > 0 else f", EXPIRED {say_duration(abs(seconds))} ago"
 
 
 def print_error(error: RhizomeError, *, as_json: bool) -> None:

@@ -1,9 +1,9 @@
 """The signed head: a publisher's statement of what its dataset is now.
 
 A head is `{"dataset", "manifest", "sequence", "time"}` in DAG-CBOR inside a
-libp2p signed envelope with a domain and a payload type of our own. Its
-publisher is the key of the envelope. Verification raises; it never returns a
-bool to forget.
+libp2p signed envelope with a domain and a payload type of our own. It may say, too,
+when it expires. Its publisher is the key of the envelope. Verification raises; it
+never returns a bool to forget.
 
 Source: https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md
 """
@@ -24,6 +24,8 @@ from rhizome_index.limits import HEAD_BYTES_MAX
 
 DOMAIN = b"rhizome-head"
 PAYLOAD_TYPE = b"/rhizome/head/1"
+
+_FIELDS = frozenset(("dataset", "manifest", "sequence", "time"))
 
 
 class Keys(Protocol):
@@ -78,25 +80,30 @@ def verify_signature(public_key: bytes, message: bytes, signature: bytes) -> Non
 class Head:
     """What one signed head says.
 
-    sequence  rises by at least 1 with every head of a dataset
-    time_ms   when it was signed, by the publisher's clock, in milliseconds since 1970
-    envelope  the signed bytes, from which all else was read
+    sequence    rises by at least 1 with every head of a dataset
+    time_ms     when it was signed, by the publisher's clock, in milliseconds since 1970
+    expires_ms  from when on its publisher does not stand for it any more; None: it says nothing of that
+    envelope    the signed bytes, from which all else was read
     """
 
     address: Address
     sequence: int
     manifest: Cid
     time_ms: int
+    expires_ms: int | None
     envelope: bytes
 
 
-def sign_head(identity: Identity, name: str, sequence: int, manifest: Cid, time_ms: int) -> Head:
+def sign_head(
+    identity: Identity, name: str, sequence: int, manifest: Cid, time_ms: int, expires_ms: int | None = None
+) -> Head:
     """Make and sign a head."""
-    payload = cbor.encode({"dataset": name, "manifest": cbor.Link(manifest), "sequence": sequence, "time": time_ms})
+    fields = {"dataset": name, "manifest": cbor.Link(manifest), "sequence": sequence, "time": time_ms}
+    payload = cbor.encode(fields if expires_ms is None else fields | {"expires": expires_ms})
     signature = identity.sign(_signed_bytes(payload))
     parts = ((1, marshal_public_key(identity.public_key)), (2, PAYLOAD_TYPE), (3, payload), (5, signature))
     envelope = b"".join(uvarint(number << 3 | 2) + uvarint(len(part)) + part for number, part in parts)
-    return Head(Address(identity.peer_id, name), sequence, manifest, time_ms, envelope)
+    return Head(Address(identity.peer_id, name), sequence, manifest, time_ms, expires_ms, envelope)
 
 
 @lru_cache(maxsize=1024)  # a head is opened again for every query, and verifying takes longer than answering
@@ -110,19 +117,22 @@ def open_head(envelope: bytes) -> Head:
         raise IntegrityError("an envelope that holds no head")
     verify_signature(public_key, _signed_bytes(payload), signature)
     body = cbor.decode(payload)
-    if not isinstance(body, dict) or body.keys() != {"dataset", "manifest", "sequence", "time"}:
+    if not isinstance(body, dict) or not _FIELDS <= body.keys() <= _FIELDS | {"expires"}:
         raise IntegrityError("a head with other fields than it has")
     name, sequence, time_ms = body["dataset"], body["sequence"], body["time"]
+    expires_ms = body.get("expires")
     if type(body["manifest"]) is not cbor.Link or type(name) is not str:
         raise IntegrityError("a head with a field of the wrong type")
-    for number in (sequence, time_ms):
+    for number in (sequence, time_ms, body.get("expires", 0)):
         if type(number) is not int or not 0 <= number < 2**53:
             raise IntegrityError("a head with a number out of range")
+    if expires_ms is not None and expires_ms <= time_ms:
+        raise IntegrityError("a head that expires before it was signed")
     try:
         check_name(name, "a dataset")
     except UsageError as error:
         raise IntegrityError(f"a head of {error}") from None
-    return Head(Address(peer_id_of(public_key), name), sequence, bytes(body["manifest"]), time_ms, envelope)
+    return Head(Address(peer_id_of(public_key), name), sequence, bytes(body["manifest"]), time_ms, expires_ms, envelope)
 
 
 def _signed_bytes(payload: bytes) -> bytes:

@@ -15,7 +15,7 @@ from pyrsistent import PMap, pmap
 from rhizome_index.errors import StoreError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, Keys
-from rhizome_index.limits import READERS_MET_SECONDS, STORE_WATCH_SECONDS
+from rhizome_index.limits import READERS_MET_SECONDS, RENEWALS_SECONDS, STORE_WATCH_SECONDS
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
@@ -112,6 +112,7 @@ class Peer:
             nursery.start_soon(self._meet_again)
             nursery.start_soon(self._watch_store)
             nursery.start_soon(self._meet_readers)
+            nursery.start_soon(self._renew_heads)
 
     async def _meet_again(self) -> None:
         with suppress(StoreError):  # whom we have met is a courtesy
@@ -136,6 +137,13 @@ class Peer:
                 for head in self.store.current_heads():
                     if head.address.publisher == self.keys.peer_id:
                         await membership.directory.introduce(head.address)
+
+    async def _renew_heads(self) -> None:
+        """What we publish for a time is signed anew before that is over."""
+        while True:
+            with suppress(StoreError, UsageError):  # the next look may work; or nobody has opened the key
+                self.publisher.renew_those_that_expire()
+            await trio.sleep(RENEWALS_SECONDS)
 
     async def _watch_store(self) -> None:
         """Another process of this home may publish, or follow something."""

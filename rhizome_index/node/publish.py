@@ -7,6 +7,7 @@ then may the head be announced.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from typing import Any
 
 from pyrsistent import pmap
 
+from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import StoreError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, Keys, sign_head
@@ -32,7 +34,7 @@ from rhizome_index.index.schema import (
     primary_key,
 )
 from rhizome_index.index.write import MemorySorter, RecordWalk, Sorter, add_index, apply_changes, last_of_each
-from rhizome_index.limits import COLLECTIONS_MAX, INDEXES_MAX, SORT_BYTES_MAX
+from rhizome_index.limits import COLLECTIONS_MAX, INDEXES_MAX, RENEWAL_FRACTION, SORT_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.signed import Signed
@@ -42,6 +44,8 @@ from rhizome_index.tree.build import Sink
 from rhizome_index.tree.node import EMPTY_TREE
 
 _RECORDS_AT_ONCE = 1024
+
+FOREVER = math.inf  # how long a head holds that does not expire
 
 Clock = Callable[[], float]
 
@@ -66,12 +70,17 @@ class Declaration:
 
 
 class Publisher:
-    """Writes to the datasets of one peer. `clock` gives seconds since 1970."""
+    """Writes to the datasets of one peer.
 
-    def __init__(self, store: DiskStore, keys: Keys, clock: Clock) -> None:
+    clock          gives seconds since 1970
+    valid_seconds  how long heads hold that are signed: FOREVER, or None for as long as the dataset's head before
+    """
+
+    def __init__(self, store: DiskStore, keys: Keys, clock: Clock, valid_seconds: float | None = None) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
+        self._valid_seconds = valid_seconds
         self._source = LocalSource(store)
         self._signed = Signed(store)
 
@@ -152,6 +161,23 @@ class Publisher:
             after = replace(before, indexes=before.indexes.remove(name))
             return self._publish(dataset, manifest.with_collection(after))
 
+    def renew(self, dataset: str) -> Head:
+        """Sign the newest head again, as of now. Raises UsageError if nothing was published."""
+        with self._store.transaction():
+            newest = self._store.newest_head(self.address(dataset))
+            if newest is None:
+                raise UsageError(f"nothing was published as {self.address(dataset)}", hint="rhizome import")
+            return self._sign(newest.address, newest.manifest, newest)
+
+    def renew_those_that_expire(self) -> list[Head]:
+        """Sign again what was published here and has used up its share of the time that it holds."""
+        now_ms, renewed = self._clock() * 1000, []
+        for head in self._store.current_heads():
+            if head.address.publisher == self._keys.peer_id and head.expires_ms is not None:
+                used = (now_ms - head.time_ms) / (head.expires_ms - head.time_ms)
+                renewed += [self.renew(head.address.name)] if used >= RENEWAL_FRACTION else []
+        return renewed
+
     # --- inside a transaction ---
 
     def _sorted_changes(
@@ -183,22 +209,37 @@ class Publisher:
         return self._publish(dataset, manifest.with_collection(collection)), collection
 
     def _publish(self, dataset: str, manifest: Manifest) -> Head:
-        """Sign and keep the next head. Nothing is signed if nothing changed."""
+        """Sign and keep the next head. Nothing is signed if nothing changed, but for how long it holds."""
         cid, data = encode_manifest(manifest)
         newest = self._store.newest_head(self.address(dataset))
-        if newest is not None and newest.manifest == cid:
+        if newest is not None and newest.manifest == cid and self._valid_seconds is None:
             return newest
+        self._store.put_many([(cid, data)])
+        return self._sign(self.address(dataset), cid, newest)
+
+    def _sign(self, address: Address, manifest: Cid, newest: Head | None) -> Head:
+        """Sign and keep the head behind the newest one."""
         last = newest.sequence if newest else 0
-        if last < self._signed.last(self.address(dataset)):
+        if last < self._signed.last(address):
             raise StoreError(
-                f"the newest head of {self.address(dataset)} is lost",
+                f"the newest head of {address} is lost",
                 hint="bring it back from a peer: rhizome scrub --peer /ip4/.../tcp/.../p2p/...",
             )
-        self._store.put_many([(cid, data)])
-        head = sign_head(self._keys.key(self._keys.peer_id), dataset, last + 1, cid, int(self._clock() * 1000))
+        time_ms = int(self._clock() * 1000)
+        key = self._keys.key(self._keys.peer_id)
+        head = sign_head(key, address.name, last + 1, manifest, time_ms, self._expires_ms(newest, time_ms))
         self._signed.note(head)
         self._store.put_head(head)
         return head
+
+    def _expires_ms(self, newest: Head | None, time_ms: int) -> int | None:
+        if self._valid_seconds == FOREVER:
+            return None
+        if self._valid_seconds is not None:
+            return time_ms + int(self._valid_seconds * 1000)
+        if newest is None or newest.expires_ms is None:
+            return None
+        return time_ms + newest.expires_ms - newest.time_ms
 
 
 def _as_change(record: Record, path: Path) -> tuple[bytes, bytes]:

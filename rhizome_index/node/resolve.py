@@ -22,6 +22,7 @@ from rhizome_index.errors import (
     UsageError,
 )
 from rhizome_index.index.address import Address
+from rhizome_index.index.freshness import ANY_AGE, Freshness
 from rhizome_index.index.head import Head
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import CLOCK_SKEW_SECONDS_MAX, SEGMENTS_MAX
@@ -60,7 +61,8 @@ class LackingError(UnavailableError):
 class Resolution:
     """One query being answered: what is known of it so far.
 
-    proof  blocks in the walk's order, for saving: only where it was asked for
+    proof      blocks in the walk's order, for saving: only where it was asked for
+    freshness  what is insisted on of the head
     """
 
     query: Query
@@ -70,6 +72,7 @@ class Resolution:
     last: Row | None = None
     proof: list[tuple[Cid, bytes]] | None = None
     after: Cursor | None = None
+    freshness: Freshness = ANY_AGE
 
     @property
     def is_complete(self) -> bool:
@@ -150,6 +153,7 @@ class Resolver:
         source = LocalAnswerer(self._store, self._plans)
         wanted = resolution.after.manifest if resolution.after else None
         head, manifest_bytes, manifest = source.snapshot(address, wanted)
+        resolution.freshness.check(head, self._clock())
         collection = manifest.collection(resolution.query.collection)
         if resolution.after is not None:
             chosen = [find_candidate(resolution.query, collection, resolution.after.plan)]
@@ -184,7 +188,8 @@ class Resolver:
                 raise _refusal(peer, asking.failure)
             assert asking.opening is not None and asking.answer is not None and asking.replay is not None
             if resolution.opening is None:
-                self._check_fresh(asking.opening.head, peer, pinned=resolution.after is not None)
+                self._check_newest(asking.opening.head, peer, pinned=resolution.after is not None)
+                resolution.freshness.check(asking.opening.head, self._clock())
             resolution.opening, resolution.answer = asking.opening, asking.answer
             cost.blocks_remote += len(asking.replay.blocks)
             cost.entries_scanned = asking.answer.entries
@@ -217,6 +222,7 @@ class Resolver:
         gatherer = Gatherer(self._store, Fetcher(self._links, peers, cost), proving=True)
         if resolution.opening is None:
             head = await self._newest_known(address, resolution, peers)
+            resolution.freshness.check(head, self._clock())
             manifest_bytes, manifest = await gatherer.manifest(head.manifest)
             resolution.opening = Opening(head, manifest, manifest_bytes)
         collection = resolution.opening.manifest.collection(query.collection)
@@ -274,7 +280,7 @@ class Resolver:
         if head.time_ms / 1000 > self._clock() + CLOCK_SKEW_SECONDS_MAX:
             raise RemoteError(peer, "a head from the future")
 
-    def _check_fresh(self, head: Head, peer: str, *, pinned: bool) -> None:
+    def _check_newest(self, head: Head, peer: str, *, pinned: bool) -> None:
         """Refuse a head that is older than one we know, unless it was asked for, or comes from the future."""
         self.check_time(head, peer)
         known = self._store.newest_head(head.address)

@@ -27,12 +27,25 @@ def test_a_head_comes_back() -> None:
     assert HEAD.address == Address(IDENTITY.peer_id, "main")
 
 
-def test_every_changed_byte_of_a_head_is_noticed() -> None:
-    for place in range(len(HEAD.envelope)):
-        changed = bytearray(HEAD.envelope)
-        changed[place] ^= 0x10
+EXPIRING = sign_head(IDENTITY, "main", 7, cid_of(b"manifest"), 1_700_000_000_000, 1_700_000_000_001)
+
+
+def test_a_head_may_say_when_it_expires() -> None:
+    assert open_head(EXPIRING.envelope) == EXPIRING and EXPIRING.expires_ms == 1_700_000_000_001
+    assert HEAD.expires_ms is None
+    for expires_ms in (1_700_000_000_000, 0, -1, 2**53):
+        wrong = sign_head(IDENTITY, "main", 7, cid_of(b"manifest"), 1_700_000_000_000, expires_ms)
         with pytest.raises(IntegrityError):
-            open_head(bytes(changed))
+            open_head(wrong.envelope)
+
+
+def test_every_changed_byte_of_a_head_is_noticed() -> None:
+    for head in (HEAD, EXPIRING):
+        for place in range(len(head.envelope)):
+            changed = bytearray(head.envelope)
+            changed[place] ^= 0x10
+            with pytest.raises(IntegrityError):
+                open_head(bytes(changed))
 
 
 def test_a_cut_or_longer_head_is_refused() -> None:

@@ -545,8 +545,9 @@ def dataset_case() -> Vectors:
 def head_vectors() -> Vectors:
     identity = Identity(bytes(range(32)))
     manifest = cid_of(b"manifest")
-    heads = [sign_head(identity, name, sequence, manifest, time_ms) for name, sequence, time_ms in (
+    heads = [sign_head(identity, name, sequence, manifest, *times) for name, sequence, *times in (
         ("main", 1, 1_700_000_000_000), ("a" * 64, 2**53 - 1, 0), ("x", 0, 2**53 - 1),
+        ("main", 2, 1_700_000_000_000, 1_700_000_000_001), ("a" * 64, 2**53 - 1, 2**53 - 2, 2**53 - 1),
     )]  # fmt: skip
     return {
         "identity": {"seed": identity.seed.hex(), "public_key": identity.public_key.hex(), "peer_id": identity.peer_id},
@@ -556,6 +557,7 @@ def head_vectors() -> Vectors:
                 "address": str(head.address),
                 "sequence": head.sequence,
                 "time": head.time_ms,
+                **({} if head.expires_ms is None else {"expires": head.expires_ms}),
                 "manifest": format_cid(head.manifest),
             }
             for head in heads
@@ -612,6 +614,13 @@ def not_heads(identity: Identity, envelope: bytes) -> list[Vectors]:
         "a sequence beyond 2^53": signed({**good, "sequence": 2**53}),
         "a sequence that is a float": signed({**good, "sequence": 1.0}),
         "a time that is true": signed({**good, "time": True}),
+        "an expiry that is null": signed({**good, "expires": None}),
+        "an expiry that is text": signed({**good, "expires": "never"}),
+        "an expiry that is a float": signed({**good, "expires": 1_700_000_000_001.0}),
+        "an expiry that is the time": signed({**good, "expires": 1_700_000_000_000}),
+        "an expiry before the time": signed({**good, "expires": 0}),
+        "an expiry beyond 2^53": signed({**good, "expires": 2**53}),
+        "an expiry in the place of the time": signed({**{n: good[n] for n in good if n != "time"}, "expires": 1}),
         "a key of another type": b"\x0a\x24\x08\x02" + envelope[4:],
     }
     return [{"name": name, "envelope": data.hex()} for name, data in cases.items()]

@@ -10,6 +10,7 @@ import { isName } from './manifest.mjs'
 const ENVELOPE_BYTES_MAX = 1024
 const DOMAIN = encodeText('rhizome-head')
 const PAYLOAD_TYPE = encodeText('/rhizome/head/1')
+const FIELDS = ['dataset', 'manifest', 'sequence', 'time']
 const KEY_HEAD = Uint8Array.of(0x08, 0x01, 0x12, 0x20)
 const PEER_ID_HEAD = Uint8Array.of(0x00, 0x24)
 const NUMBER_MAX = 2n ** 53n - 1n
@@ -60,7 +61,7 @@ function mustBeSigned (publicKey, payload, signature) {
   must(verify(null, signed, key, signature), 'a head with a wrong signature')
 }
 
-// The head in an envelope: {address, manifest, sequence, time, envelope}; Refused unless it is valid.
+// The head in an envelope: {address, manifest, sequence, time, expires (or undefined), envelope}; Refused unless it is valid.
 export function readHead (envelope) {
   must(envelope.length <= ENVELOPE_BYTES_MAX, 'an envelope that is too large')
   const [key, type, payload, signature] = takeFields(envelope, [1, 2, 3, 5])
@@ -69,10 +70,13 @@ export function readHead (envelope) {
   must(signature.length === 64, 'a signature of another length')
   const publicKey = key.subarray(4)
   mustBeSigned(publicKey, payload, signature)
-  const { dataset, manifest, sequence, time } = fieldsOf(decode(payload), ['dataset', 'manifest', 'sequence', 'time'])
+  const body = decode(payload)
+  const mayExpire = body instanceof Map && body.has('expires') ? ['expires'] : []
+  const { dataset, manifest, sequence, time, expires } = fieldsOf(body, [...FIELDS, ...mayExpire])
   must(isName(dataset) && manifest instanceof Link, 'a head of another form')
   must(isInteger(sequence, 0, NUMBER_MAX) && isInteger(time, 0, NUMBER_MAX), 'a number that is none')
-  return { address: `rhizome:${peerId(publicKey)}/${dataset}`, manifest, sequence, time, envelope }
+  must(mayExpire.length === 0 || (isInteger(expires, 0, NUMBER_MAX) && expires > time), 'an expiry that is none')
+  return { address: `rhizome:${peerId(publicKey)}/${dataset}`, manifest, sequence, time, expires, envelope }
 }
 
 export function mustNotBeFromTheFuture (head, now) {

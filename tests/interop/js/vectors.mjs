@@ -248,9 +248,10 @@ const checks = {
 
   head: {
     identity: ({ public_key: publicKey, peer_id: expected }) => same(peerId(unhex(publicKey)), expected),
-    heads: ({ envelope, address, sequence, time, manifest }) => {
+    heads: ({ envelope, address, sequence, time, expires, manifest }) => {
       const head = readHead(unhex(envelope))
-      same([head.address, head.sequence, head.time, head.manifest.text], [address, sequence, time, manifest])
+      const read = [head.address, head.sequence, head.time, head.expires ?? null, head.manifest.text]
+      same(read, [address, sequence, time, expires ?? null, manifest])
       same(isAddress(address), true)
     },
     not_heads: ({ envelope }) => refused(() => readHead(unhex(envelope))),
