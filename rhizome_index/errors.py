@@ -61,13 +61,14 @@ class StoreError(UnavailableError):
 
 
 class IntegrityError(RhizomeError):
-    """Bytes or signatures that lie: `cid` names the block where there is one."""
+    """Bytes or signatures that lie: `cid` names the block where there is one, `key` the way to it in its tree."""
 
     exit_code = 4
 
-    def __init__(self, message: str, *, cid: bytes | None = None, hint: str = "") -> None:
+    def __init__(self, message: str, *, cid: bytes | None = None, key: bytes | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.cid = cid
+        self.key = key
 
 
 class RemoteError(IntegrityError):

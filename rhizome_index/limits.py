@@ -45,6 +45,9 @@ CANDIDATES_MAX = 512  # ways to answer one query that are weighed: more say noth
 SCAN_FREE_ENTRIES = 2000  # a full scan this small costs less than asking for permission
 ROWS_BATCH = 64  # records needed at once while walking: large enough to batch, small enough not to overshoot
 
+# --- trust ---
+FRAUD_BYTES_MAX = 4 * 1024 * 1024  # blocks of a fraud proof: two ways down the highest of trees, and a record
+
 # --- wire ---
 FRAME_BYTES_MAX = 64 * 1024  # one yamux frame; larger blocks travel in parts
 FRAME_PAYLOAD_BYTES = 60 * 1024  # what we put in one frame, leaving room for the message around it

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from rhizome_index.blocks import cbor
-from rhizome_index.blocks.cid import Cid
+from rhizome_index.blocks.cid import Cid, cid_of_digest
 from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import UnavailableError
 from rhizome_index.index.write import NeedRecords
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.execute import Found
-from rhizome_index.query.proof import Replay, record
+from rhizome_index.query.proof import Replay, record, supply
 from rhizome_index.query.rows import Row
 from rhizome_index.tree.cursor import Cursor, get_many
-from rhizome_index.tree.node import Node, decode_node
-from rhizome_index.tree.walk import NeedNodes
+from rhizome_index.tree.node import Node, node_of
 from rhizome_index.wire.frame import FrameReader
 from rhizome_index.wire.message import Reply, ReplyReader
 
@@ -34,23 +34,25 @@ class MemorySource:
         return data
 
     def chunks(self, cids: Sequence[Cid]) -> list[tuple[bytes, Node]]:
-        return [(self.block(cid), decode_node(self.block(cid))) for cid in cids]
+        return [(self.block(cid), node_of(cid, self.block(cid))) for cid in cids]
 
     def records(self, need: NeedRecords) -> list[bytes]:
         keys = sorted(set(need.keys))
         values = dict(zip(keys, self.run(get_many(need.primary, keys)), strict=True))
-        found = [values[key] for key in need.keys]
-        return [self.block(bytes(value)) if type(value) is cbor.Link else value for value in found]
+        found = []
+        for key, digest in zip(need.keys, need.digests, strict=True):
+            value = values[key]
+            found.append(self.block(cid_of_digest(digest)) if value is None or type(value) is cbor.Link else value)
+        return found
 
     def run(self, walk: Any) -> Any:
-        reply = None
+        resume = partial(next, walk)
         while True:
             try:
-                need = walk.send(reply)
+                need = resume()
             except StopIteration as stop:
                 return stop.value
-            is_nodes = isinstance(need, NeedNodes)
-            reply = [node for _, node in self.chunks(need.cids)] if is_nodes else self.records(need)
+            _, resume = supply(walk, need, self)
 
 
 def gather(reader: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rhizome_index"
-LAYERS = ["errors", "limits", "blocks", "tree", "index", "query", "wire", "node", "api", "simulation", "cli"]
+LAYERS = ["errors", "limits", "blocks", "tree", "index", "query", "trust", "wire", "node", "api", "simulation", "cli"]
 RIM = ("node", "api", "simulation", "cli")
 ANYWHERE = {"rhizome_index.cli.samples"}  # made-up records, which know nothing of the command line
 WORLD = {"trio", "libp2p", "apsw", "socket", "time", "random", "secrets", "os", "pathlib", "tempfile", "threading"}

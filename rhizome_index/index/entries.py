@@ -20,7 +20,7 @@ from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import DIGEST_BYTES
 from rhizome_index.errors import RecordError
 from rhizome_index.index.condition import EVERYTHING, compile_filter
-from rhizome_index.index.keys import INVERT, encode_component
+from rhizome_index.index.keys import INVERT, component_end, encode_component
 from rhizome_index.index.record import Record, parse_path, projector, values_at
 from rhizome_index.index.schema import Definition
 from rhizome_index.limits import INDEX_ELEMENTS_MAX, INLINE_VALUE_BYTES_MAX, KEY_BYTES_MAX
@@ -70,6 +70,14 @@ def entry_maker(indexes: Sequence[tuple[str, Definition]]) -> EntryMaker:
             raise RecordError(str(refused), primary, hint="change the record, or leave that index out") from None
 
     return entries
+
+
+def split_key(definition: Definition, key: bytes) -> tuple[bytes, bytes]:
+    """What stands in an entry's key before the primary key, and that one, encoded. Raises IntegrityError."""
+    at = 0
+    for _ in definition.paths:
+        at = component_end(key, at)
+    return key[:at], key[at:].translate(INVERT) if definition.paths[-1].descending else key[at:]
 
 
 class _Refused(Exception):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
-from operator import itemgetter
+from operator import itemgetter, lt
 from typing import Any, Protocol, TypeVar
 
 from pyrsistent import pmap
@@ -23,7 +23,7 @@ from rhizome_index.blocks.cid import Cid, cid_of, digest_of
 from rhizome_index.errors import IntegrityError, RecordError, UsageError
 from rhizome_index.index.entries import entry_maker
 from rhizome_index.index.keys import INVERT, NULL, component_end, decode_key, successor
-from rhizome_index.index.record import Record, decode_record, parse_path
+from rhizome_index.index.record import Path, Record, decode_record, parse_path
 from rhizome_index.index.schema import Collection, Definition, Index, check_name, primary_key
 from rhizome_index.limits import INDEXES_MAX, INLINE_VALUE_BYTES_MAX
 from rhizome_index.tree.boundary import Rule
@@ -132,7 +132,8 @@ def rebuild(
     """The collection made anew from the entries of its primary: the same one, if its publisher was honest.
 
     This is the pure function that makes an index root decidable. The sink is given the indexes' blocks
-    only: the primary's are there. Raises UsageError for a record that an index cannot hold.
+    only: the primary's are there. Raises RecordError for a record that an index cannot hold, IntegrityError for
+    what is no record that may stand there.
     """
     primary = LevelBuilder(rule, 0, _discard)
     empty = [Index.empty(index.name, index.definition) for index in _indexes(collection)]
@@ -157,22 +158,42 @@ def _derive(
     deriving = _Deriving(empty, new_sorter)
     path = parse_path(collection.key)
     cursor = Cursor(collection.primary)
+    last: bytes | None = None
     while True:
         keys, values = yield from _next_batch(cursor)
         if not keys:
             break
         if primary is not None:
+            _check_order(last, keys)
+            last = keys[-1]
             primary.extend(keys, values, ())
-        blocks = yield from _record_bytes(collection.primary, keys, values)
-        records = list(map(decode_record, blocks))
-        for key, record in zip(keys, records, strict=True):
-            if primary_key(record, path) != key:
-                raise IntegrityError("a record that stands at another primary key than its own")
+        blocks = yield from record_bytes(collection.primary, keys, values)
+        records = [_decode_at(*item, path) for item in zip(keys, values, blocks, strict=True)]
         deriving.note_records(keys, blocks, records, +1)
     found = []
     for item in deriving.indexes:
         found.append(item.with_tree((yield from building(rule, _only_once(item.index, item.entries()), sink))))
     return found
+
+
+def _check_order(last: bytes | None, keys: Sequence[bytes]) -> None:
+    """Raise IntegrityError unless keys increase, from one node of a tree to the next too."""
+    if (last is not None and last >= keys[0]) or not all(map(lt, keys, keys[1:])):
+        raise IntegrityError("a tree whose nodes overlap")
+
+
+def _decode_at(key: bytes, value: Value, data: bytes, path: Path) -> Record:
+    """The record that stands at a primary key. Raises IntegrityError, with that key, for one that must not."""
+    try:
+        record = decode_record(data)
+        own_key = primary_key(record, path)
+    except (IntegrityError, UsageError) as error:
+        raise IntegrityError(f"a record that must not stand there: {error}", key=key) from None
+    if own_key != key:
+        raise IntegrityError("a record that stands at another primary key than its own", key=key)
+    if type(value) is cbor.Link and len(data) <= INLINE_VALUE_BYTES_MAX:
+        raise IntegrityError("a link to a record that must stand in the tree itself", key=key)
+    return record
 
 
 def _next_batch(cursor: Cursor) -> Walk[tuple[list[bytes], list[Value]]]:
@@ -266,7 +287,7 @@ def _edit_primary(
         # Keys only rise, so what stands at them has not been touched by earlier batches.
         values = yield from get_many(start, keys)
         held = [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
-        old = yield from _record_bytes(start, [key for key, _ in held], [value for _, value in held])
+        old = yield from record_bytes(start, [key for key, _ in held], [value for _, value in held])
         deriving.note_many([key for key, _ in held], old, -1)
         puts = [(key, new) for key, new in batch if new is not None]
         deriving.note_many([key for key, _ in puts], [new for _, new in puts], +1)
@@ -292,7 +313,7 @@ def _edit_index(rule: Rule, index: Index, entries: Iterable[tuple[bytes, bytes]]
 def _check_unique(index: Index, tree: Tree, keys: Iterable[bytes]) -> Walk[None]:
     """Raise RecordError if anything else in a unique index has the values of one of these keys."""
     for key in keys:
-        values = _values_of(index, key)
+        values = unique_values(index, key)
         if values is not None and (yield from count(tree, Span(values, successor(values)))) > 1:
             raise _twice(index, key, values)
 
@@ -304,15 +325,15 @@ def _only_once(index: Index, entries: Iterable[tuple[bytes, bytes]]) -> Iterator
         return
     last: bytes | None = None
     for key, value in entries:
-        values = _values_of(index, key)
+        values = unique_values(index, key)
         if values is not None and values == last:
             raise _twice(index, key, values)
         last = values
         yield key, value
 
 
-def _values_of(index: Index, key: bytes) -> bytes | None:
-    """What stands in an entry's key before the primary key; None if null is among it."""
+def unique_values(index: Index, key: bytes) -> bytes | None:
+    """What stands in an entry's key before the primary key, in a unique index once; None if null is among it."""
     at = 0
     for _ in index.paths:
         if key[at] in _NULLS:
@@ -334,7 +355,7 @@ def _twice(index: Index, key: bytes, values: bytes) -> RecordError:
     )
 
 
-def _record_bytes(primary: Tree, keys: Sequence[bytes], values: Sequence[Value]) -> RecordWalk[list[bytes]]:
+def record_bytes(primary: Tree, keys: Sequence[bytes], values: Sequence[Value]) -> RecordWalk[list[bytes]]:
     """The bytes of records, given the primary's entries: most stand in them, the large ones are needed."""
     linked = [place for place, value in enumerate(values) if type(value) is cbor.Link]
     if not linked:

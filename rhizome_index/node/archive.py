@@ -121,7 +121,7 @@ def verify_answer(file: BinaryIO) -> Verified:
         if size > SAVED_PROOF_BYTES_MAX:
             raise IntegrityError("a saved answer larger than any is")
         if not replay.is_done and replay.next_cid != cid:
-            raise IntegrityError("the proof does not have the block that the query needs next", cid=replay.next_cid)
+            raise IntegrityError("the proof does not have the block that it needs next", cid=replay.next_cid)
         replay.feed(data)
     replay.close()
     answer.finish(replay.result)

@@ -27,7 +27,7 @@ from rhizome_index.index.head import Head, open_head
 from rhizome_index.limits import CHUNK_CACHE_BYTES, LOG_PAGES_MAX
 from rhizome_index.node.sqlite import RESTORE, TRY_AGAIN, connect, connect_reading, explain
 from rhizome_index.node.tables import DATASETS, HEAD_COLUMNS, SCHEMAS, open_row
-from rhizome_index.tree.node import Node, decode_node
+from rhizome_index.tree.node import Node, decode_node, node_of
 
 _PAGE_BYTES = 16384  # chunks of 4 KiB fill pages of this size well, and single edits still write little
 _BUSY_MILLISECONDS = 5000  # small writes of another process are over by then
@@ -144,7 +144,7 @@ class DiskStore:
         data = self.get(cid)
         if data is None:
             return None
-        held = (data, self._decode(data))
+        held = (data, node_of(cid, data, self._decode))
         self._chunks[cid] = held
         self._chunk_bytes += len(data)
         while self._chunk_bytes > CHUNK_CACHE_BYTES:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -14,8 +15,9 @@ from rhizome_index.index.record import Record, decode_record
 from rhizome_index.index.schema import Collection, encode_primary_key
 from rhizome_index.index.write import Need, NeedRecords, RecordWalk
 from rhizome_index.node.disk import DiskStore, describe_missing
+from rhizome_index.query.proof import supply
 from rhizome_index.tree.cursor import get, get_many
-from rhizome_index.tree.node import Node, Tree, decode_node
+from rhizome_index.tree.node import Node, Tree, node_of
 from rhizome_index.tree.walk import NeedNodes
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ class LocalSource:
     def chunk(self, cid: Cid) -> tuple[bytes, Node] | None:
         """A chunk and its node, or None if it is not here."""
         data = self._fresh.get(cid)
-        return self.store.chunk(cid) if data is None else (data, decode_node(data))
+        return self.store.chunk(cid) if data is None else (data, node_of(cid, data))
 
     def chunks(self, cids: Sequence[Cid]) -> list[tuple[bytes, Node]]:
         found = []
@@ -58,14 +60,14 @@ class LocalSource:
 
     def run(self, walk: RecordWalk[T]) -> T:
         """Drive a walk to its end. Raises UnavailableError for a block that is not here."""
-        reply: Any = None
+        resume: Callable[[], Need] = partial(next, walk)
         while True:
             try:
-                need = walk.send(reply)
+                need = resume()
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            reply = self.step(need)
+            _, resume = supply(walk, need, self)
 
     def step(self, need: Need) -> Sequence[Any]:
         """What one need of a walk asks for. Raises UnavailableError."""

@@ -1,4 +1,4 @@
-"""Reading a tree: a key, many keys, a range in either direction, a count, a rank, the k-th entry.
+"""Reading a tree: a key, many keys, a range in either direction, a count, a rank, the k-th entry, or many.
 
 Ranges are half open: from `low` up to but not including `high`; None is no
 bound. Counts stand in inner nodes, so that counting reads two paths at most.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from rhizome_index.tree.node import Node, Ref, Tree, Value
 from rhizome_index.tree.walk import Walk, load, load_many, load_root
@@ -157,13 +158,33 @@ def rank(tree: Tree, key: bytes) -> Walk[int]:
 
 def select(tree: Tree, position: int) -> Walk[tuple[bytes, Value]]:
     """The entry at a position, counted from 0. Raises IndexError outside of the tree."""
-    if not 0 <= position < tree.count:
-        raise IndexError(position)
+    return (yield from select_many(tree, [position]))[0]
+
+
+def select_many(tree: Tree, positions: Sequence[int]) -> Walk[list[tuple[bytes, Value]]]:
+    """The entries at sorted positions, level by level: one need a level however many they are."""
+    if not positions:
+        return []
+    if positions[0] < 0 or positions[-1] >= tree.count:
+        raise IndexError(positions[-1] if positions[0] >= 0 else positions[0])
     node = yield from load_root(tree)
-    while node.level:
-        for place, below in enumerate(node.counts):
-            if position < below:
-                node = yield from load(node.child(place))
-                break
-            position -= below
-    return node.keys[position], node.values[position]
+    level: list[tuple[Node, int, int, int]] = [(node, 0, 0, len(positions))]  # a node, where it begins, which positions
+    while level[0][0].level:
+        refs: list[Ref] = []
+        ranges: list[tuple[int, int, int]] = []
+        for node, begins, start, end in level:
+            ends = list(accumulate(node.counts, initial=begins))
+            at = start
+            while at < end:
+                child = bisect_right(ends, positions[at]) - 1
+                stop = bisect_left(positions, ends[child + 1], at, end)
+                refs.append(node.child(child))
+                ranges.append((ends[child], at, stop))
+                at = stop
+        nodes = yield from load_many(refs)
+        level = [(node, *range_) for node, range_ in zip(nodes, ranges, strict=True)]
+    found = []
+    for node, begins, start, end in level:
+        for position in positions[start:end]:
+            found.append((node.keys[position - begins], node.values[position - begins]))
+    return found

@@ -2,18 +2,22 @@
 
 Level by level: of two levels, the nodes that occur in both are dropped, the
 others are replaced by their children. What is left in the end are the leaves
-that hold every difference.
+that hold every difference. `first_difference` goes down one way only, to where the
+trees begin to differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 from rhizome_index.tree.node import Node, Ref, Tree, Value
-from rhizome_index.tree.walk import Walk, load_many, load_root
+from rhizome_index.tree.walk import Walk, load, load_many, load_root
 
 Difference = tuple[bytes, Value | None, Value | None]  # key, value in the old tree, value in the new tree
+
+_Entry = tuple[bytes, Value]
 
 _LEAVES_AT_ONCE = 128
 
@@ -90,3 +94,62 @@ def _first_key(item: Ref | Node) -> bytes:
     if isinstance(item, Ref):
         return item.key
     return item.keys[0] if item.keys else b""
+
+
+def first_difference(old: Tree, new: Tree) -> Walk[Difference | None]:
+    """The difference with the least key, or None; reads the way there, and what else the trees do not share before it.
+
+    An IntegrityError of the new tree says by its key where it is broken.
+    """
+    if old.root == new.root:
+        return None
+    fronts = []
+    for tree in (old, new):
+        front = _Front()
+        front.push((yield from load_root(tree)))
+        fronts.append(front)
+    one, other = fronts
+    while True:
+        here, there = one.next, other.next
+        if isinstance(here, Ref) and isinstance(there, Ref) and here.cid == there.cid:
+            one.drop()
+            other.drop()
+        elif isinstance(here, Ref) and not (isinstance(there, Ref) and there.level > here.level):
+            one.push((yield from load(one.drop())))
+        elif isinstance(there, Ref):
+            other.push((yield from load(other.drop())))
+        elif here is None and there is None:
+            return None
+        else:
+            assert not isinstance(here, Ref)
+            if here != there or here is None or there is None or type(here[1]) is not type(there[1]):
+                return _as_difference(here, there)
+            one.drop()
+            other.drop()
+
+
+def _as_difference(old: _Entry | None, new: _Entry | None) -> Difference:
+    """The difference that begins with these entries."""
+    key = min(entry[0] for entry in (old, new) if entry is not None)
+    was, becomes = (entry[1] if entry is not None and entry[0] == key else None for entry in (old, new))
+    return key, was, becomes
+
+
+class _Front:
+    """What is left to compare of a tree: entries of the leaf that is being read, then references."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Any] = []
+
+    @property
+    def next(self) -> Ref | _Entry | None:
+        return self._waiting[-1] if self._waiting else None
+
+    def drop(self) -> Any:
+        return self._waiting.pop()
+
+    def push(self, node: Node) -> None:
+        if node.level:
+            self._waiting += [node.child(place) for place in reversed(range(len(node.keys)))]
+        else:
+            self._waiting += reversed(list(zip(node.keys, node.values, strict=True)))

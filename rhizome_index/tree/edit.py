@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from operator import lt
 
 from rhizome_index.blocks.cid import Cid, cid_of
+from rhizome_index.errors import IntegrityError
 from rhizome_index.limits import INLINE_VALUE_BYTES_MAX, KEY_BYTES_MAX
 from rhizome_index.tree.boundary import Priority, Rule, find_cuts
 from rhizome_index.tree.build import LevelBuilder, Sink
+from rhizome_index.tree.levels import Levels, Place, weights_of
 from rhizome_index.tree.node import (
     EMPTY_CHUNK,
     EMPTY_TREE,
@@ -33,7 +34,7 @@ from rhizome_index.tree.node import (
     inner_weight,
     leaf_weight,
 )
-from rhizome_index.tree.walk import Walk, load, load_root
+from rhizome_index.tree.walk import Walk, load_root
 
 Edit = tuple[bytes, Value | None]  # None deletes; deleting what is not there does nothing
 
@@ -43,7 +44,7 @@ _Change = tuple[bytes, _Item | None]
 
 
 def edit(tree: Tree, rule: Rule, edits: Sequence[Edit], sink: Sink) -> Walk[Tree]:
-    """The tree with these edits applied. Their keys must strictly increase."""
+    """The tree with these edits applied. Their keys must strictly increase. Raises IntegrityError."""
     keys = [key for key, _ in edits]
     if not all(map(lt, keys, keys[1:])):
         raise ValueError("edits must be sorted by key, each key once")
@@ -62,63 +63,12 @@ def edit(tree: Tree, rule: Rule, edits: Sequence[Edit], sink: Sink) -> Walk[Tree
     return (yield from editor.close(changes))
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A node of one level, with the way to it: (ancestor, which child) from the root down."""
-
-    node: Node
-    cid: Cid
-    path: tuple[tuple[Node, int], ...]
-
-    def end_key(self) -> bytes | None:
-        """The first key behind this node on its level, or None at the level's end."""
-        for ancestor, position in reversed(self.path):
-            if position + 1 < len(ancestor.keys):
-                return ancestor.keys[position + 1]
-        return None
-
-
 class _Editor:
     def __init__(self, tree: Tree, root: Node, rule: Rule, sink: Sink) -> None:
-        self._tree = tree
-        self._root = root
+        self._nodes: dict[Cid, Node] = {}
+        self._levels = Levels(tree, root, self._nodes)
         self._rule = rule
         self._sink = sink
-        self._nodes: dict[Cid, Node] = {}
-
-    # --- moving over the old tree ---
-
-    def _load(self, ref: Ref) -> Walk[Node]:
-        node = self._nodes.get(ref.cid)
-        if node is None:
-            node = yield from load(ref)
-            self._nodes[ref.cid] = node
-        return node
-
-    def _descend(self, path: tuple[tuple[Node, int], ...], level: int, key: bytes | None, last: bool) -> Walk[_Place]:
-        """Go down to `level`: towards `key`, or along the first or the last children."""
-        node, cid = self._root, self._tree.root
-        if path:
-            parent, position = path[-1]
-            ref = parent.child(position)
-            node, cid = (yield from self._load(ref)), ref.cid
-        while node.level > level:
-            if key is not None:
-                position = max(0, bisect_right(node.keys, key) - 1)
-            else:
-                position = len(node.keys) - 1 if last else 0
-            path = (*path, (node, position))
-            ref = node.child(position)
-            node, cid = (yield from self._load(ref)), ref.cid
-        return _Place(node, cid, path)
-
-    def _neighbour(self, place: _Place, step: int) -> Walk[_Place | None]:
-        for depth in range(len(place.path) - 1, -1, -1):
-            ancestor, position = place.path[depth]
-            if 0 <= position + step < len(ancestor.keys):
-                path = (*place.path[:depth], (ancestor, position + step))
-                return (yield from self._descend(path, place.node.level, None, last=step < 0))
-        return None
 
     # --- one level ---
 
@@ -128,7 +78,7 @@ class _Editor:
         above: dict[bytes, _Item | None] = {}
         at = 0
         while at < len(changes):
-            place = yield from self._descend((), level, keys[at], last=False)
+            place = yield from self._levels.towards(level, keys[at])
             end_key = place.end_key()
             end = len(keys) if end_key is None else bisect_left(keys, end_key)
             if not any(_moves_cuts(place.node, key, item) for key, item in changes[at:end]):
@@ -141,14 +91,16 @@ class _Editor:
                 at = end
                 continue
             window, behind = yield from self._window(place, keys, changes)
-            start = 0 if not _has_left(window[0]) else bisect_left(keys, window[0].node.keys[0])
+            start = bisect_left(keys, window[0].node.keys[0]) if window[0].has_left else 0
             end = len(keys) if behind is None else bisect_left(keys, behind)
+            if end <= at:
+                raise IntegrityError("a tree whose nodes overlap", cid=place.cid, key=keys[at])
             after = None if behind is None else self._rule.priorities(level, [behind])[0]
             self._rewrite(window, changes[start:end], above, recut=True, after=after)
             at = end
         return sorted(above.items())
 
-    def _keeps_its_bounds(self, place: _Place, after: Priority | None, changes: Sequence[_Change]) -> bool:
+    def _keeps_its_bounds(self, place: Place, after: Priority | None, changes: Sequence[_Change]) -> bool:
         """Whether a node's own cuts stand whatever these changes do inside of it, so that it can be cut by itself.
 
         They do if nothing gets lighter and no new gap is lower than either cut: then every run around a
@@ -168,12 +120,12 @@ class _Editor:
         if not new:
             return True
         lowest = min(self._rule.priorities(node.level, new))
-        before = self._rule.priorities(node.level, node.keys[:1])[0] if _has_left(place) else None
+        before = self._rule.priorities(node.level, node.keys[:1])[0] if place.has_left else None
         return (before is None or lowest > before) and (after is None or lowest > after)
 
     def _window(
-        self, place: _Place, keys: list[bytes], changes: list[_Change]
-    ) -> Walk[tuple[list[_Place], bytes | None]]:
+        self, place: Place, keys: list[bytes], changes: list[_Change]
+    ) -> Walk[tuple[list[Place], bytes | None]]:
         """The nodes to cut anew, and the key of the standing cut behind them (None: the level ends)."""
         max_weight = self._rule.max_weight
         first, last = _touched(place, keys, changes)
@@ -181,7 +133,7 @@ class _Editor:
         window = [place]
         untouched = _weight(place.node, 0, bisect_left(place.node.keys, first))
         while untouched <= max_weight:
-            previous = yield from self._neighbour(window[0], -1)
+            previous = yield from self._levels.neighbour(window[0], -1)
             if previous is None:
                 break
             window.insert(0, previous)
@@ -190,7 +142,7 @@ class _Editor:
         untouched = _weight(place.node, bisect_right(place.node.keys, last), None)
         size, untouched_at_size = (len(window), untouched) if untouched > max_weight else (0, 0)
         while not size or untouched - untouched_at_size <= max_weight:
-            following = yield from self._neighbour(window[-1], +1)
+            following = yield from self._levels.neighbour(window[-1], +1)
             if following is None:
                 return window, None
             window.append(following)
@@ -209,7 +161,7 @@ class _Editor:
 
     def _rewrite(
         self,
-        window: list[_Place],
+        window: list[Place],
         changes: list[_Change],
         above: dict[bytes, _Item | None],
         *,
@@ -234,7 +186,7 @@ class _Editor:
                 self._rule.priorities(level, keys),
                 weights,
                 self._rule.max_weight,
-                before=_has_left(window[0]),
+                before=window[0].has_left,
                 after=after,
             )
             bounds = [0, *cuts.positions, len(keys)]
@@ -266,7 +218,7 @@ class _Editor:
 
     def close(self, changes: list[_Change]) -> Walk[Tree]:
         """The tree above the old root's level, given what became of the old root."""
-        level = self._root.level
+        level = self._levels.root.level
         items = [(key, item) for key, item in changes if item is not None]
         if not items:
             self._sink(EMPTY_TREE.root, EMPTY_CHUNK)
@@ -278,15 +230,11 @@ class _Editor:
             return builder.finish()
         key, (cid, count) = items[0]
         while level:
-            node = yield from self._load(Ref(cid, level, key, count))  # type: ignore[arg-type]
+            node = yield from self._levels.load(Ref(cid, level, key, count))  # type: ignore[arg-type]
             if len(node.keys) > 1:
                 break
             cid, level = node.values[0], level - 1
         return Tree(cid, count)  # type: ignore[arg-type]
-
-
-def _has_left(place: _Place) -> bool:
-    return any(position for _, position in place.path)
 
 
 def _moves_cuts(node: Node, key: bytes, item: _Item | None) -> bool:
@@ -298,9 +246,9 @@ def _moves_cuts(node: Node, key: bytes, item: _Item | None) -> bool:
     return not node.level and len(node.values[position]) != len(item)
 
 
-def _touched(place: _Place, keys: list[bytes], changes: list[_Change]) -> tuple[bytes | None, bytes | None]:
+def _touched(place: Place, keys: list[bytes], changes: list[_Change]) -> tuple[bytes | None, bytes | None]:
     """The first and the last key of the changes in this node that move cuts."""
-    start = bisect_left(keys, place.node.keys[0]) if _has_left(place) else 0
+    start = bisect_left(keys, place.node.keys[0]) if place.has_left else 0
     end_key = place.end_key()
     end = len(keys) if end_key is None else bisect_left(keys, end_key)
     touched = [key for key, item in changes[start:end] if _moves_cuts(place.node, key, item)]
@@ -308,10 +256,7 @@ def _touched(place: _Place, keys: list[bytes], changes: list[_Change]) -> tuple[
 
 
 def _weight(node: Node, start: int = 0, end: int | None = None) -> int:
-    keys = node.keys[start:end]
-    if node.level:
-        return sum(map(len, keys)) + 48 * len(keys)
-    return sum(map(len, keys)) + sum(map(len, node.values[start:end])) + 16 * len(keys)
+    return sum(weights_of(node)[start:end])
 
 
 def _items(node: Node) -> list[_Item]:
@@ -320,7 +265,7 @@ def _items(node: Node) -> list[_Item]:
     return list(node.values)
 
 
-def _merge(window: list[_Place], changes: list[_Change]) -> tuple[list[bytes], list[_Item]]:
+def _merge(window: list[Place], changes: list[_Change]) -> tuple[list[bytes], list[_Item]]:
     """The items of some adjacent nodes with changes applied."""
     old_keys: list[bytes] = []
     old_items: list[_Item] = []

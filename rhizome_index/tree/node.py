@@ -12,7 +12,7 @@ never meets a node that contradicts the path it came by.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import lt
 from typing import Any
@@ -67,11 +67,14 @@ class Ref:
     def check(self, node: Node) -> None:
         """Raise IntegrityError unless `node` keeps its parent's promises."""
         if node.level != self.level:
-            raise IntegrityError(f"a node of level {node.level} where level {self.level} belongs", cid=self.cid)
+            raise self._broken(f"a node of level {node.level} where level {self.level} belongs")
         if node.count != self.count:
-            raise IntegrityError(f"a node of {node.count} entries, said to have {self.count}", cid=self.cid)
+            raise self._broken(f"a node of {node.count} entries, said to have {self.count}")
         if not node.keys or node.keys[0] != self.key:
-            raise IntegrityError("a node that does not begin with the key its parent gives", cid=self.cid)
+            raise self._broken("a node that does not begin with the key its parent gives")
+
+    def _broken(self, message: str) -> IntegrityError:
+        return IntegrityError(message, cid=self.cid, key=self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,9 @@ class Tree:
     def check(self, node: Node) -> None:
         """Raise IntegrityError unless `node` can be this tree's root."""
         if node.count != self.count:
-            raise IntegrityError(f"a tree of {node.count} entries, said to have {self.count}", cid=self.root)
+            raise IntegrityError(f"a tree of {node.count} entries, said to have {self.count}", cid=self.root, key=b"")
         if node.level and len(node.keys) < 2:
-            raise IntegrityError("a root with a single child", cid=self.root)
+            raise IntegrityError("a root with a single child", cid=self.root, key=b"")
 
 
 def leaf_weight(key: bytes, value: Value) -> int:
@@ -112,6 +115,15 @@ def encode_inner(level: int, keys: Sequence[bytes], cids: Sequence[Cid], counts:
 
 EMPTY_CHUNK = encode_leaf([], [])
 EMPTY_TREE = Tree(cid_of(EMPTY_CHUNK), 0)
+
+
+def node_of(cid: Cid, data: bytes, decode: Callable[[bytes], Node] | None = None) -> Node:
+    """The node of a chunk with this name, which the error of one that is none says."""
+    try:
+        return (decode or decode_node)(data)
+    except IntegrityError as error:
+        error.cid = cid
+        raise
 
 
 def decode_node(data: bytes) -> Node:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import suppress
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,12 +14,16 @@ from hypothesis import strategies as st
 
 from rhizome_index.blocks.cid import cid_of, format_cid
 from rhizome_index.blocks.store import MemoryStore
+from rhizome_index.errors import IntegrityError
+from rhizome_index.query.proof import record
 from rhizome_index.tree import cursor
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.build import build
-from rhizome_index.tree.diff import Diff
+from rhizome_index.tree.diff import Diff, first_difference
 from rhizome_index.tree.edit import edit
-from rhizome_index.tree.node import Tree, decode_node
+from rhizome_index.tree.levels import Levels, Place
+from rhizome_index.tree.node import Tree, decode_node, encode_inner
+from rhizome_index.tree.walk import Walk, load_root, together
 from tests.driving import MemorySource, gather
 
 RULE = Rule(b"salt", 4096)
@@ -93,8 +99,16 @@ def test_reading_agrees_with_a_dict(seed: int, size: int) -> None:
     for place in random_.sample(range(len(keys)), min(5, len(keys))):
         assert source.run(cursor.select(tree, place)) == (keys[place], content[keys[place]])
         assert source.run(cursor.rank(tree, keys[place])) == place
-    with pytest.raises(IndexError):
-        source.run(cursor.select(tree, len(keys)))
+    places = sorted(random_.randrange(len(keys)) for _ in range(20 if keys else 0))
+    both = together([cursor.select_many(tree, places), cursor.get_many(tree, asked), cursor.count(tree)])
+    assert source.run(both) == [
+        [(keys[place], content[keys[place]]) for place in places],
+        [content.get(key) for key in asked],
+        len(keys),
+    ]
+    for wrong in ([len(keys)], [-1]):
+        with pytest.raises(IndexError):
+            source.run(cursor.select_many(tree, wrong))
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0, 1, 1000, 5000]), st.sampled_from([0, 1, 40, 900]))
@@ -110,6 +124,66 @@ def test_a_diff_applied_to_the_old_tree_gives_the_new_one(seed: int, size: int, 
     both = sorted(before.keys() | content.keys())
     assert found == [(key, before.get(key), content.get(key)) for key in both if before.get(key) != content.get(key)]
     assert edited(source, old, {key: becomes for key, _, becomes in found}) == new
+    assert source.run(first_difference(old, new)) == (found[0] if found else None)
+
+
+def test_the_first_difference_is_found_by_the_way_there_alone() -> None:
+    """Each tree is some 500 chunks; what the two share is not read."""
+    source = MemorySource(MemoryStore())
+    content = {sha256(b"%d" % number).digest(): bytes(40) for number in range(20_000)}
+    old = built(source, content)
+    key = sorted(content)[12_345]
+    new = edited(source, old, {key: None})
+    steps = list(record(first_difference(old, new), source))
+    assert steps[-1] == (key, content[key], None) and 4 < len(steps) - 1 < 20
+
+
+def test_walks_together_need_as_often_as_the_longest_alone() -> None:
+    source = MemorySource(MemoryStore())
+    keys = [b"%06d" % number for number in range(20_000)]
+    tree = built(source, dict.fromkeys(keys, b""))
+
+    def needs(walk: Any) -> int:
+        made = 0
+        with suppress(StopIteration):
+            need = next(walk)
+            while True:
+                made += 1
+                need = walk.send([node for _, node in source.chunks(need.cids)])
+        return made
+
+    walks = [cursor.select_many(tree, [5, 9000]), cursor.get_many(tree, [keys[19_000]]), cursor.get_many(tree, [])]
+    assert needs(together(walks)) == needs(cursor.get_many(tree, keys[:1])) == 3
+
+
+def test_a_chunk_that_is_no_node_is_told_to_the_walk_that_needs_it() -> None:
+    """With the key on the way to it, whether one or many are asked for, alone or together."""
+    source = MemorySource(MemoryStore())
+    keys = [b"%06d" % number for number in range(20_000)]
+    tree = built(source, dict.fromkeys(keys, b""))
+    place = source.run(_leaf_of(tree, keys[12_345]))
+    data = b"\0" + source.store.blocks.pop(place.cid)
+    bad = cid_of(data)
+    source.store.blocks[bad] = data
+    parent, at = place.path[-1]
+    links = [*parent.values[:at], bad, *parent.values[at + 1 :]]
+    lying = encode_inner(parent.level, parent.keys, links, parent.counts)
+    source.store.blocks[cid_of(lying)] = lying
+    below = Tree(cid_of(lying), parent.count)
+    walks = {
+        "one": lambda: cursor.Cursor(below, cursor.Span(place.node.keys[1])).next_entries(),
+        "many": lambda: cursor.get_many(below, [place.node.keys[1]]),
+        "together": lambda: together([cursor.select_many(below, [0]), cursor.get_many(below, [place.node.keys[1]])]),
+    }
+    for walk in walks.values():
+        with pytest.raises(IntegrityError) as caught:
+            source.run(walk())
+        assert (caught.value.cid, caught.value.key) == (bad, place.node.keys[0])
+
+
+def _leaf_of(tree: Tree, key: bytes) -> Walk[Place]:
+    levels = Levels(tree, (yield from load_root(tree)), None)
+    return (yield from levels.towards(0, key))
 
 
 def ground_keys(count: int) -> list[bytes]:

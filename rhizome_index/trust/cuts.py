@@ -1,0 +1,101 @@
+"""Whether a node is one that the gap rule makes, told from the node and what stands around it.
+
+A tree is canonical exactly if of each of its nodes all of this holds:
+
+1. its keys lie before the next node's;
+2. it weighs at most MAX, or has a single item;
+3. the gaps inside it are higher than its own two cuts;
+4. the cut before it is one: the longest run around it, inside which no other gap is
+   lower, weighs more than MAX.
+
+By 4 every cut there is belongs there. By 2 and 3 none is missing: the run of a gap
+inside a node ends at the node's own cuts or before, so it weighs at most MAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rhizome_index.tree.boundary import Priority, Rule
+from rhizome_index.tree.levels import Levels, Place, weights_of
+from rhizome_index.tree.node import Node, Tree
+from rhizome_index.tree.walk import Walk, load_root
+
+
+def flaw_towards(rule: Rule, tree: Tree, level: int, key: bytes) -> Walk[str]:
+    """What is wrong with the node of a level on the way to a key; empty if nothing is."""
+    root = yield from load_root(tree)
+    if level > root.level:
+        return ""
+    levels = Levels(tree, root, None)
+    return (yield from _flaw_at(rule, levels, (yield from levels.towards(level, key))))
+
+
+def first_flaw(rule: Rule, tree: Tree) -> Walk[tuple[int, bytes] | None]:
+    """The level and the first key of a flawed node; None, having read the whole tree, if it has none.
+
+    The uppermost levels come first, so that the key leads to the node; and so does the one of an IntegrityError.
+    """
+    root = yield from load_root(tree)
+    levels = Levels(tree, root, None)
+    for level in reversed(range(root.level + 1)):
+        place: Place | None = yield from levels.towards(level, b"")
+        while place is not None:
+            if (yield from _flaw_at(rule, levels, place)):
+                return level, place.node.keys[0]
+            place = yield from levels.neighbour(place, +1)
+    return None
+
+
+def flaw_of(rule: Rule, node: Node, *, has_left: bool, end_key: bytes | None) -> str:
+    """What rules 1 to 3 find wrong with a node, given the first key of the next one on its level."""
+    if end_key is not None and node.keys and node.keys[-1] >= end_key:
+        return "a node that overlaps the next one"
+    if len(node.keys) < 2:
+        return ""
+    if sum(weights_of(node)) > rule.max_weight:
+        return "a node that is too heavy"
+    first, *inside = rule.priorities(node.level, node.keys)
+    lowest = min(inside)
+    # Of equal priorities the earlier is the lower.
+    if (has_left and lowest < first) or (end_key is not None and lowest <= _priority(rule, node.level, end_key)):
+        return "a node that is not cut where it must be"
+    return ""
+
+
+def _flaw_at(rule: Rule, levels: Levels, place: Place) -> Walk[str]:
+    flaw = flaw_of(rule, place.node, has_left=place.has_left, end_key=place.end_key())
+    if flaw or not place.has_left:
+        return flaw
+    gap = _priority(rule, place.node.level, place.node.keys[0])
+    weight = yield from _run(rule, levels, place, gap, +1, 0)
+    weight = yield from _run(rule, levels, place, gap, -1, weight)
+    return "" if weight > rule.max_weight else "a cut that should not be"
+
+
+def _run(rule: Rule, levels: Levels, start: Place, gap: Priority, step: int, weight: int) -> Walk[int]:
+    """The weight so far and that of the run behind (+1) or before (-1) a node's first gap, as far as it matters."""
+    place: Place | None = start
+    if step < 0:
+        place = yield from levels.neighbour(start, step)
+    while place is not None:
+        for item, priority in _outwards(rule, place.node, step):
+            if step > 0 and priority < gap:
+                return weight
+            weight += item
+            if weight > rule.max_weight or (step < 0 and priority <= gap):
+                return weight
+        place = yield from levels.neighbour(place, step)
+    return weight
+
+
+def _outwards(rule: Rule, node: Node, step: int) -> Iterator[tuple[int, Priority]]:
+    """The items of a node away from a gap: each one's weight, and the priority of the gap before it."""
+    items: Sequence[tuple[int, Priority]] = list(
+        zip(weights_of(node), rule.priorities(node.level, node.keys), strict=True)
+    )
+    return iter(items[::step])
+
+
+def _priority(rule: Rule, level: int, key: bytes) -> Priority:
+    return rule.priorities(level, [key])[0]
