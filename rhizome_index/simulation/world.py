@@ -36,7 +36,7 @@ import trio.abc
 from rhizome_index.errors import RhizomeError
 
 EPOCH_SECONDS = 1_767_225_600.0  # 2026-01-01T00:00:00Z: the wall time at which every world begins
-_ASKED_IN_VAIN_MAX = 10  # times in a row
+_ASKED_IN_VAIN = 10  # times in a row
 _STEPS_PER_COLLECTION = 2_000
 _STEPS_PER_FULL_COLLECTION = 200_000  # a thousand peers are millions of objects
 
@@ -117,7 +117,7 @@ class _Agenda(trio.abc.Clock):
     def _check_stuck(self) -> None:
         """trio wakes itself through a socket now and then; otherwise nothing comes from outside."""
         self._asked_in_vain += 1
-        if self.fail is not None and self._asked_in_vain > _ASKED_IN_VAIN_MAX:
+        if self.fail is not None and self._asked_in_vain > _ASKED_IN_VAIN:
             raise RhizomeError("every task waits, and nothing is to come", hint="a scenario has to end")
 
 

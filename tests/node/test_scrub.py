@@ -15,7 +15,8 @@ from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.mend import missing_blocks
 from rhizome_index.node.reach import INDEX, MANIFEST, Place, reach
-from rhizome_index.node.register import INDEX, WHERE, Policy
+from rhizome_index.node.register import INDEX as ONE_INDEX
+from rhizome_index.node.register import WHERE, Policy
 from rhizome_index.node.scrub import Scrubbed, mend, scrub
 from tests.node.test_asking import publish
 from tests.node.test_following import a_pair
@@ -66,7 +67,7 @@ async def test_an_index_is_derived_again_without_anybody(tmp_path: Path) -> None
         assert not missing_blocks(node.peer.store, node.catalog[address]) and not node.peer.store.damaged()
 
 
-@pytest.mark.parametrize("policy", [Policy(), Policy(INDEX, "posts", "by_tag"), Policy(WHERE, query="all posts")])
+@pytest.mark.parametrize("policy", [Policy(), Policy(ONE_INDEX, "posts", "by_tag"), Policy(WHERE, query="all posts")])
 async def test_what_a_follower_lost_comes_from_its_publisher(tmp_path: Path, policy: Policy) -> None:
     async with a_pair(tmp_path) as (_, reader, address):
         reader.follow(address, policy)
