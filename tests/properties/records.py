@@ -44,6 +44,7 @@ SPECIAL = [
     "ones=-m,tags where n = 1 or n = 2.5 include n, a.b, id",
     "with=n,m include tags, a, n",
     "those=tags where a exists include m",
+    "word=words(tags),n include tags",
 ]
 # What the partial indexes above list, and more and less than that.
 PARTS = [
@@ -57,6 +58,7 @@ PARTS = [
     Compare("=", "a", 3),
 ]
 PATHS = ["tags", "n", "m", "a.b", "a", "id", "a.b.c"]
+LOOKED_AT = [*PATHS, "words(tags)"]  # in conditions, orders and groups
 
 
 def a_value(random_: random.Random, depth: int = 1) -> Any:
@@ -114,7 +116,7 @@ def a_condition(random_: random.Random, depth: int = 2) -> Expr:
     if depth and random_.random() < 0.3:
         terms = tuple(a_condition(random_, depth - 1) for _ in range(random_.choice([0, 1, 2, 3])))
         return random_.choice([And(terms), Or(terms), Not(And(terms))])
-    path = random_.choice(PATHS)
+    path = random_.choice(LOOKED_AT)
     operator = random_.choice(["=", "=", "=", "!=", "<", "<=", ">", ">=", "in", "starts with", "exists"])
     if operator == "in":
         return Compare(operator, path, tuple(a_value(random_) for _ in range(random_.choice([1, 1, 2, 3]))))
@@ -149,7 +151,7 @@ def a_query(random_: random.Random) -> Query:
     if random_.random() < 0.2:
         return Query("things", where, kind=COUNT)
     if random_.random() < 0.2:
-        kind, path = random_.choice([COUNT_BY, DISTINCT]), random_.choice(PATHS)
+        kind, path = random_.choice([COUNT_BY, DISTINCT]), random_.choice(LOOKED_AT)
         return Query("things", where, limit=random_.choice([None, None, 2]), kind=kind, paths=(path,))
     order: Any = random_.choice(["declared", "newest", "oldest", None, None, None])
     if order is None:

@@ -54,7 +54,7 @@ def honest_bodies() -> tuple[Publisher, Sync, list[Any]]:
     """A publisher with two heads; an answer with a delta of one collection and a large record, as messages."""
     random_ = random.Random(5)
     peer = Publisher()
-    empty = replace(made.an_empty_collection(random_, 2, made.INDEXES), name="a")
+    empty = replace(made.an_empty_collection(random_, 2), name="a")
     first = made.changed(peer, empty, dict(made.some_records(random_, 50)))
     old = peer.publish(Manifest(made.RULE, pmap({"a": first})))
     large = {"id": "large", "large": bytes(3000)}

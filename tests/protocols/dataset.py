@@ -13,12 +13,12 @@ from rhizome_index.index.schema import Collection, Index, SortPath
 from rhizome_index.query.parse import parse_index
 from rhizome_index.tree.node import EMPTY_TREE
 from tests.driving import MemorySource
-from tests.properties.records import INDEXES, RULE, Record, built, some_records
+from tests.properties.records import INDEXES, RULE, SPECIAL, Record, built, some_records
 
 
 def _make() -> tuple[list[Record], MemorySource, Collection]:
     records = some_records(random.Random(7), 120)
-    indexes = {name: Index.empty(name, definition) for name, definition in map(parse_index, INDEXES)}
+    indexes = {name: Index.empty(name, definition) for name, definition in map(parse_index, INDEXES + SPECIAL)}
     order = (SortPath("n", True), SortPath("tags"))
     source, collection = built(Collection("things", "id", "n", order, EMPTY_TREE, pmap(indexes)), records)
     return [records[key] for key in sorted(records)], source, collection

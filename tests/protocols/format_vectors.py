@@ -11,12 +11,15 @@ from pyrsistent import pmap
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import cid_of, format_cid
 from rhizome_index.errors import UsageError
+from rhizome_index.index.condition import EVERYTHING, encode_expr
 from rhizome_index.index.entries import entry_maker
 from rhizome_index.index.head import Identity, sign_head
 from rhizome_index.index.keys import encode_component, encode_key, interval, successor
 from rhizome_index.index.manifest import Manifest, encode_manifest
 from rhizome_index.index.record import encode_record, parse_path, values_at
 from rhizome_index.index.schema import Definition, primary_key
+from rhizome_index.index.words import words_of
+from rhizome_index.query.parse import parse_index
 from rhizome_index.tree.boundary import Rule, find_cuts
 from rhizome_index.tree.build import build
 from rhizome_index.tree.cursor import Cursor, Span, count, get_many
@@ -352,8 +355,21 @@ def not_trees() -> list[Vectors]:
 
 NAMES = ["a", "0", "posts", "by_tag", "a.b-c_d", "a" * 64]
 NOT_NAMES_OF_INDEXES = ["", "A", "_a", "-a", ".a", "a b", "é", "a/b", "a" * 65, "a\n"]
-PATHS = ["a", "a.b", "tags", "A b", "é", "0", "a-b", "a" * 256]
-NOT_PATHS = ["", ".", "a.", ".a", "a..b", "-a", "a" * 257]
+PATHS = ["words(a.b)", "words", "a)", "a", "a.b", "tags", "A b", "é", "0", "a-b", "a" * 256]
+NOT_PATHS = [
+    "words()",
+    "words(words(a))",
+    "words(a..b)",
+    "words(-a)",
+    "time()",
+    "",
+    ".",
+    "a.",
+    ".a",
+    "a..b",
+    "-a",
+    "a" * 257,
+]
 
 NOT_RECORDS: dict[str, Any] = {
     "a list": [],
@@ -388,6 +404,8 @@ def manifest_vectors() -> Vectors:
         "values_at": values_cases(),
         "primary_keys": primary_key_cases(),
         "entries": entries_cases(),
+        "definitions": definition_cases(),
+        "words": words_cases(),
         "manifests": manifest_cases(),
         "not_manifests": not_manifests(),
         "dataset": dataset_case(),
@@ -462,6 +480,56 @@ def entries_cases() -> list[Vectors]:
             except UsageError:
                 found.append({**case, "entries": None})
     return found
+
+
+INDEXED: list[Any] = [
+    {"id": "p", "n": 5, "tags": ["a", "b"], "a": {"b": 1, "c": 2}, "t": "The cat's hat"},
+    {"id": "p", "n": 6, "tags": [], "a": [{"b": 1, "c": 2}, 3, {"c": 4}, {}], "t": ["One", 2, "two one"]},
+    {"id": "p", "n": 4, "a": 7, "t": "caf\u00e9 STRASSE stra\u00dfe \u732b\u5b50"},
+    {"id": "p", "n": 7, "t": "x" * 1990},
+    {"id": "p", "n": 7, "t": "x" * 2007},
+    {"id": "p", "n": 7, "t": "x" * 2008},
+]
+DEFINED = [
+    "tags where n > 4",
+    "n where not a.b = 1 include a.b, t",
+    "-n include t",
+    "words(t),n",
+    "-words(t) where t exists include a",
+    "n include a.c, a.b.c, a.b",
+]
+
+
+def definition_cases() -> list[Vectors]:
+    """Entries of records in indexes with a condition, with included paths, and of words."""
+    found = []
+    for record in INDEXED:
+        for text in DEFINED:
+            _, definition = parse_index("x=" + text)
+            case: Vectors = {"record": to_dag_json(record), "key": "id", "paths": list(map(str, definition.paths))}
+            if definition.where != EVERYTHING:
+                case["where"] = to_dag_json(encode_expr(definition.where))
+            if definition.include:
+                case["include"] = list(definition.include)
+            try:
+                ((keys, _, included),) = entry_maker([("x", definition)])(record, primary_key(record, ("id",)))
+                value = sha256(encode_record(record)).digest() + included
+                found.append({**case, "entries": [[key.hex(), value.hex()] for key in sorted(keys)]})
+            except UsageError:
+                found.append({**case, "entries": None})
+    return found
+
+
+TEXTS = [
+    "", "...", "Cute cats, CUTE dogs!", "it's 3.14", "Stra\u00dfe STRASSE", "Caf\u00e9 cafe\u0301",
+    "\ufb01ne \uff21\uff11", "\u03a3\u039f\u03a6\u039f\u03a3 \u03c3\u03bf\u03c6\u03bf\u03c2",
+    "\u53ef\u7231\u7684\u732b cat", "\u30ab\u30bf\u30ab\u30ca \u3072\u3089", "\u00bd", "snake_case", "a\u0378b",
+    "a\U00031350b", "\u0e41\u0e21\u0e27", "x" * 65, "\u0345\u0130\u1e9e",
+]  # fmt: skip
+
+
+def words_cases() -> list[Vectors]:
+    return [{"text": text, "words": words_of(text)} for text in TEXTS]
 
 
 def manifest_cases() -> list[Vectors]:

@@ -9,13 +9,15 @@ from typing import Any
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import digest_of
 from rhizome_index.errors import UsageError
-from rhizome_index.index.condition import Compare, Expr, compile_filter
+from rhizome_index.index.condition import compile_filter
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.combine import Choice, Combination, all_candidates
 from rhizome_index.query.execute import Counted, Found, scan
-from rhizome_index.query.expr import COUNT, ROWS, Query, decode_query, encode_query
-from rhizome_index.query.plan import Candidate, candidates, encode_plan
+from rhizome_index.query.expr import COUNT, Query, decode_query, encode_query
+from rhizome_index.query.groups import Group
+from rhizome_index.query.plan import Candidate, candidates, encode_plan, settled
 from rhizome_index.query.proof import record
+from tests.driving import answer_directly
 from tests.properties.records import a_combined_query, a_query
 from tests.protocols.dag_json import to_dag_json
 from tests.protocols.dataset import COLLECTION, MANIFEST_CID, RECORDS, SOURCE
@@ -42,6 +44,23 @@ BY_HAND: list[Any] = [
     ["things", [">", "tags", "a"], "declared", None, True],
     ["things", ["and"], "declared", None, True],
     ["things", ["exists", "a.b.c", True], "declared", None, True],
+    ["things", ["!=", "n", None], ["n"], 1, ["select", "n"]],
+    ["things", ["and", ["=", "n", 1], ["=", "m", True]], "newest", None, ["select", "id", "a.b"]],
+    ["things", ["and", ["=", "n", 1], [">=", "m", 0]], "newest", None, ["select", "id", "a.b"]],
+    ["things", ["=", "n", 2.5], ["m"], 5, ["select", "a.b.c", "n", "a.b"]],
+    ["things", ["and", ["=", "words(tags)", "ab"], ["exists", "tags", True]], ["id"], None, ["select", "tags"]],
+    ["things", ["and", [">", "n", 1], ["=", "tags", "a"]], "newest", None, False],
+    ["things", [">", "time()", 0], "oldest", 5, False],
+    ["things", ["and"], "declared", None, ["count by", "n"]],
+    ["things", ["and"], "declared", 3, ["count by", "tags"]],
+    ["things", ["and"], "declared", None, ["distinct", "a.b"]],
+    ["things", ["=", "n", 1], "declared", None, ["count by", "tags"]],
+    ["things", ["=", "tags", "a"], "declared", None, ["count by", "tags"]],
+    ["things", [">", "tags", "a"], "declared", None, ["count by", "tags"]],
+    ["things", [">", "n", 0], "declared", None, ["distinct", "n"]],
+    ["things", ["and", [">", "n", 0], [">", "m", 0]], "declared", None, ["distinct", "n"]],
+    ["things", ["and"], "declared", 4, ["count by", "words(tags)"]],
+    ["things", ["=", "words(tags)", "a"], "declared", None, True],
 ]
 
 COMBINED: list[Any] = [
@@ -90,6 +109,16 @@ NOT_QUERIES: dict[str, Any] = {
     "a limit beyond a million": ["things", ["and"], "declared", 1_000_001, False],
     "a limit that is a float": ["things", ["and"], "declared", 1.0, False],
     "a count that is 1": ["things", ["and"], "declared", None, 1],
+    "selecting nothing": ["things", ["and"], "declared", None, ["select"]],
+    "selecting one path twice": ["things", ["and"], "declared", None, ["select", "a", "a"]],
+    "selecting words": ["things", ["and"], "declared", None, ["select", "words(a)"]],
+    "selecting the time": ["things", ["and"], "declared", None, ["select", "time()"]],
+    "selecting 65 paths": ["things", ["and"], "declared", None, ["select", *[f"p{at}" for at in range(65)]]],
+    "wanting something unknown": ["things", ["and"], "declared", None, ["sum", "a"]],
+    "a count by two paths": ["things", ["and"], "declared", None, ["count by", "a", "b"]],
+    "a count by no path": ["things", ["and"], "declared", None, ["count by"]],
+    "groups in an order": ["things", ["and"], "newest", None, ["count by", "a"]],
+    "words of words": ["things", ["=", "words(words(a))", "b"], "declared", None, False],
     "65 comparisons": ["things", ["and", *[["=", "a", 1]] * 65], "declared", None, False],
     "17 levels": ["things", None, "declared", None, False],
     "a query of too many bytes": ["things", ["=", "a", "b" * 16384], "declared", None, False],
@@ -99,14 +128,7 @@ NOT_QUERIES: dict[str, Any] = {
 def all_queries() -> list[Query]:
     made = [decode_query(cbor.encode(body)) for body in BY_HAND]
     random_ = random.Random(3)
-    some = [
-        query for query in (a_query(random_) for _ in range(120)) if query.kind in (ROWS, COUNT) and not query.paths
-    ]
-    return made + [query for query in some if not any(map(_is_not_null, query.conjuncts()))]
-
-
-def _is_not_null(term: Expr) -> bool:
-    return isinstance(term, Compare) and term.operator == "!=" and term.value is None
+    return made + [a_query(random_) for _ in range(60)]
 
 
 def query_vectors() -> Vectors:
@@ -120,7 +142,7 @@ def query_vectors() -> Vectors:
         "not_queries": [{"name": name, "data": cbor.encode(body).hex()} for name, body in NOT_QUERIES.items()],
         "plans": [plans_of(query) for query in queries],
         "blocks": "the first 4 bytes of the digest of each block, in order; query: a position in `queries`, from 0",
-        "walks": [{"query": at, **walk} for at, query in enumerate(queries[:40]) for walk in walks_of(query)],
+        "walks": [{"query": at, **walk} for at, query in enumerate(queries[:60]) for walk in walks_of(query)],
         "combined": list(combined()),
         "not_plans": list(not_plans()),
         "cursors": cursors(),
@@ -136,14 +158,28 @@ def deep(levels: int) -> Any:
 
 def plans_of(query: Query) -> Vectors:
     """The candidates of a query, and the primary keys of the records that meet it, in the order of the primary."""
-    meets = compile_filter(query.where)
+    meets = compile_filter(settled(query, COLLECTION).where)
     met = [to_dag_json(record["id"]) for record in RECORDS if meets(record)]
     body = to_dag_json(cbor.decode(encode_query(query)))
     try:
         found = candidates(query, COLLECTION)
     except UsageError:
         return {"query": body, "candidates": None, "met": met}
-    return {"query": body, "candidates": [shown(candidate) for candidate in found], "met": met}
+    answers = None if query.kind == COUNT else [rows_of(query, candidate) for candidate in found]
+    assert answers is None or all(answer == answers[0] for answer in answers)
+    return {
+        "query": body,
+        "candidates": [shown(candidate) for candidate in found],
+        "met": met,
+        "answer": answers and answers[0],
+    }
+
+
+def rows_of(query: Query, candidate: Candidate) -> list[Any]:
+    """The rows of an answer."""
+    answer = Answer(query, COLLECTION, candidate)
+    rows, _ = answer_directly(answer, SOURCE)
+    return [to_dag_json(row.record) for row in rows]
 
 
 def shown(candidate: Candidate) -> Vectors:
@@ -155,6 +191,8 @@ def shown(candidate: Candidate) -> Vectors:
         "reverse": access.reverse,
         "ordered": candidate.ordered,
         "repeats": candidate.repeats,
+        "covered": candidate.covered,
+        "grouped": candidate.grouped,
         "residual": len(candidate.residual),
     }
 
@@ -187,6 +225,7 @@ def combined() -> Iterator[Vectors]:
                     "plan": to_dag_json(encode_plan(candidate.plan)),
                     "ordered": candidate.ordered,
                     "reverse": candidate.reverse,
+                    "covered": candidate.covered,
                     "residual": len(candidate.residual),
                     "walks": [*both_walks(query, candidate), *resumed_walks(query, candidate)],
                 }
@@ -227,6 +266,7 @@ def not_plans() -> Iterator[Vectors]:
 def walk_of(query: Query, candidate: Choice, after: bytes | None, left: int | None) -> Vectors:
     blocks: list[str] = []
     rows: list[Any] = []
+    groups: list[Group] = []
     positions: list[str] = []
     alone = query.kind == COUNT and isinstance(candidate, Combination) and not candidate.residual
     counted = 0 if alone else None
@@ -235,10 +275,12 @@ def walk_of(query: Query, candidate: Choice, after: bytes | None, left: int | No
             if counted is not None:  # entries that count by themselves
                 counted += len(step.rows)
             else:
-                rows += [to_dag_json(row.record["id"]) for row in step.rows]
+                rows += [row.key.hex() for row in step.rows]
+            groups += step.groups
             positions.append(step.position.hex())
         elif isinstance(step, Counted):
-            counted = step.count
+            counted = None if candidate.grouped else step.count
+            groups += step.groups
         elif step is not None:
             blocks.append(digest_of(step[0])[:4].hex())
     return {
@@ -247,10 +289,19 @@ def walk_of(query: Query, candidate: Choice, after: bytes | None, left: int | No
         "left": left,
         "blocks": blocks,
         "rows": rows,
+        "groups": shown_groups(groups) if candidate.grouped else None,
         "counted": counted,
         "position": positions[-1] if positions else None,
         "positions": positions,
     }
+
+
+def shown_groups(groups: list[Group]) -> list[Any]:
+    """Components and how many entries have them, added up."""
+    found: dict[bytes, int] = {}
+    for part, count in groups:
+        found[part] = found.get(part, 0) + count
+    return [[part.hex(), count] for part, count in sorted(found.items())]
 
 
 def cursors() -> list[Vectors]:
@@ -266,7 +317,7 @@ def cursors() -> list[Vectors]:
         cursor = answer.cursor(MANIFEST_CID, rows[-1]) if rows else None
         if cursor is not None:
             body = to_dag_json(cbor.decode(encode_query(query)))
-            last = to_dag_json(rows[-1].record["id"])
+            last = rows[-1].key.hex()
             found.append(
                 {
                     "query": body,

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,11 @@ def test_the_independent_verifier_notices_a_changed_vector(tmp_path: Path) -> No
     command = [sys.executable, "-S", folder / "verify.py", "keys"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "FAILED keys/1" in done.stdout
+
+
+def test_word_characters_are_those_of_the_specification() -> None:
+    table = FOLDER / "manifest/1/word-characters.txt"
+    assert table.read_text() == files("rhizome_index.index").joinpath("word-characters.txt").read_text()
 
 
 def test_every_group_of_refusals_is_tried() -> None:

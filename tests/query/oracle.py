@@ -7,6 +7,7 @@ from typing import Any
 
 from rhizome_index.blocks import cbor
 from rhizome_index.index.condition import And, Compare, Expr, Not, Or
+from rhizome_index.index.words import words_of
 from rhizome_index.query.expr import DISTINCT, ROWS, Query
 
 COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -31,6 +32,9 @@ def sortable(value: Any) -> tuple[int, Any]:
 
 def elements(value: Any, path: str) -> list[Any]:
     """What stands at a path, one by one; lists on the way and at its end are opened."""
+    if path.startswith("words("):
+        texts = [text for text in elements(value, path[6:-1]) if isinstance(text, str)]
+        return sorted({word for text in texts for word in words_of(text)})
     first, _, rest = path.partition(".")
     found = value.get(first) if isinstance(value, dict) else None
     if not rest:
@@ -42,6 +46,8 @@ def elements(value: Any, path: str) -> list[Any]:
 
 def lists(value: Any, path: str) -> list[Any]:
     """The whole lists that stand at a path."""
+    if path.startswith("words("):
+        return []
     first, _, rest = path.partition(".")
     found = value.get(first) if isinstance(value, dict) else None
     if not rest:
@@ -52,6 +58,8 @@ def lists(value: Any, path: str) -> list[Any]:
 
 
 def exists(value: Any, path: str) -> bool:
+    if path.startswith("words("):
+        return exists(value, path[6:-1])
     first, _, rest = path.partition(".")
     if not isinstance(value, dict) or first not in value:
         return False
