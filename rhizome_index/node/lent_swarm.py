@@ -19,7 +19,7 @@ from rhizome_index.index.address import Address
 from rhizome_index.limits import CLOSE_TIMEOUT_SECONDS, CONTROL_TIMEOUT_SECONDS
 from rhizome_index.node.call import Call, ask, is_texts, read_progress, tell_changed
 from rhizome_index.node.cost import Cost
-from rhizome_index.node.swarm import StreamHandler
+from rhizome_index.node.swarm import Notice, StreamHandler
 from rhizome_index.node.sync import Progress
 from rhizome_index.node.tally import OUT, Tally
 from rhizome_index.wire import control
@@ -124,8 +124,11 @@ class LentSwarm:
     def latency_seconds(self, peer_id: str) -> float | None:
         return self._peers.get(peer_id)
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
+    def handle(self, protocol: str, handler: StreamHandler, *, lasting: bool = False) -> None:
         raise AssertionError("a lent swarm answers nobody")
+
+    def watch(self, notice: Notice) -> None:
+        raise AssertionError("the node watches for itself")
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
         """See `swarm.Swarm`. Raises UsageError for what is no address of a peer."""
@@ -138,8 +141,11 @@ class LentSwarm:
             self._peers.setdefault(peer, None)
         return str(peer)
 
-    async def open_stream(self, peer_id: str, protocol: str, *, timeout_seconds: float) -> LentStream:
+    async def open_stream(
+        self, peer_id: str, protocol: str, *, timeout_seconds: float, lasting: bool = False
+    ) -> LentStream:
         """See `swarm.Swarm`."""
+        assert not lasting, "what lasts is the node's"
         request = control.Borrow(peer_id, protocol, _milliseconds(timeout_seconds))
         call, _ = await ask(self._path, request, timeout_seconds + CONTROL_TIMEOUT_SECONDS)
         self.tally.streams[protocol, OUT] += 1

@@ -11,6 +11,7 @@ It does not know what is said on a stream, nor who is worth talking to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -38,7 +39,7 @@ from rhizome_index.limits import (
 from rhizome_index.node import libp2p_addresses, libp2p_guards
 from rhizome_index.node.libp2p_yamux import Session
 from rhizome_index.node.libp2p_yamux_stream import MuxStream
-from rhizome_index.node.swarm import StreamHandler
+from rhizome_index.node.swarm import Notice, StreamHandler
 from rhizome_index.node.tally import IN, OUT, Tally
 
 _READ_BYTES = 262_144
@@ -48,11 +49,12 @@ _YAMUX_ID = "/yamux/1.0.0"
 class Libp2pStream:
     """A stream of the real network."""
 
-    def __init__(self, tally: Tally, stream: MuxStream, peer_id: str, protocol: str) -> None:
+    def __init__(self, tally: Tally, stream: MuxStream, peer_id: str, protocol: str, *, lasting: bool) -> None:
         self._tally = tally
         self._stream = stream
         self._peer_id = peer_id
         self._protocol = protocol
+        self._idle_seconds = math.inf if lasting else IDLE_TIMEOUT_SECONDS
         self._active_at = trio.current_time()
 
     @property
@@ -75,10 +77,11 @@ class Libp2pStream:
             raise self._gone(error) from None
 
     async def receive(self) -> bytes:
-        """See `swarm.Stream`. Raises UnavailableError also when nothing is said or sent for IDLE_TIMEOUT_SECONDS."""
+        """See `swarm.Stream`. Raises UnavailableError also when nothing is said or sent for IDLE_TIMEOUT_SECONDS,
+        unless it is meant to last."""
         data = b""
         while not data:
-            deadline = self._active_at + IDLE_TIMEOUT_SECONDS
+            deadline = self._active_at + self._idle_seconds
             if trio.current_time() >= deadline:
                 self._stream.abandon()
                 raise UnavailableError(f"nothing was said with peer {self._peer_id} for {IDLE_TIMEOUT_SECONDS:g} s")
@@ -141,11 +144,11 @@ class Libp2pSwarm:
                 return session
         return None
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
+    def handle(self, protocol: str, handler: StreamHandler, *, lasting: bool = False) -> None:
         async def capped(raw: Any) -> None:
             # Whatever is raised here stays on this stream, and the stream ends: see `contain_handlers`.
             peer_id = str(raw.muxed_conn.peer_id)
-            stream = Libp2pStream(self.tally, raw.muxed_stream, peer_id, protocol)
+            stream = Libp2pStream(self.tally, raw.muxed_stream, peer_id, protocol, lasting=lasting)
             self.tally.streams[protocol, IN] += 1
             name = (peer_id, protocol)
             self._inbound[name] = self._inbound.get(name, 0) + 1
@@ -160,6 +163,9 @@ class Libp2pSwarm:
                     del self._inbound[name]
 
         self._host.set_stream_handler(TProtocol(protocol), capped)
+
+    def watch(self, notice: Notice) -> None:
+        self._network.register_notifee(_Watcher(notice))
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
         """See `swarm.Swarm`. Raises UsageError for what is no address of a peer, UnavailableError with the reason."""
@@ -184,7 +190,9 @@ class Libp2pSwarm:
                 del self._dialling[peer_id]
         return peer_id
 
-    async def open_stream(self, peer_id: str, protocol: str, *, timeout_seconds: float) -> Libp2pStream:
+    async def open_stream(
+        self, peer_id: str, protocol: str, *, timeout_seconds: float, lasting: bool = False
+    ) -> Libp2pStream:
         """See `swarm.Swarm`. One round trip. Cancelled, it leaves nothing open."""
         session = self._session(_parse_peer(peer_id))
         if session is None:
@@ -203,7 +211,7 @@ class Libp2pSwarm:
             if stream is not None and not is_agreed:
                 stream.abandon()
         self.tally.streams[protocol, OUT] += 1
-        return Libp2pStream(self.tally, stream, peer_id, protocol)
+        return Libp2pStream(self.tally, stream, peer_id, protocol, lasting=lasting)
 
     async def disconnect(self, peer_id: str) -> None:
         await self._end(self._network.get_connections(_parse_peer(peer_id)))
@@ -219,6 +227,21 @@ class Libp2pSwarm:
             async with trio.open_nursery() as nursery:
                 for connection in connections:
                     nursery.start_soon(connection.close)
+
+
+class _Watcher:
+    """Tells of connections. The other things that the library tells of are nobody's concern here."""
+
+    def __init__(self, notice: Notice) -> None:
+        self._notice = notice
+
+    async def connected(self, network: Any, conn: Any) -> None:
+        self._notice(str(conn.muxed_conn.peer_id))
+
+    async def _disregard(self, network: Any, what: Any) -> None:
+        pass
+
+    disconnected = opened_stream = closed_stream = listen = listen_close = _disregard
 
 
 @asynccontextmanager

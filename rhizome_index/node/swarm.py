@@ -40,6 +40,7 @@ class Stream(Protocol):
 
 
 StreamHandler = Callable[[Stream], Awaitable[None]]
+Notice = Callable[[str], None]
 
 
 class Swarm(Protocol):
@@ -59,14 +60,23 @@ class Swarm(Protocol):
     def tally(self) -> Tally:
         """What is counted: here the bytes of streams, and how many were opened."""
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
-        """Answer streams opened by others under `protocol`. The stream is closed when the handler returns."""
+    def handle(self, protocol: str, handler: StreamHandler, *, lasting: bool = False) -> None:
+        """Answer streams opened by others under `protocol`. The stream is closed when the handler returns.
+
+        lasting  nothing may be said on them for as long as the connection lives
+        """
+
+    def watch(self, notice: Notice) -> None:
+        """Have `notice` called with a peer's id whenever one has connected, or been connected to."""
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
         """Connect to a full address and return its peer id. A connected peer is not dialled again."""
 
-    async def open_stream(self, peer_id: str, protocol: str, *, timeout_seconds: float) -> Stream:
-        """Open a stream with a connected peer. Raises UnavailableError if it does not speak `protocol`."""
+    async def open_stream(
+        self, peer_id: str, protocol: str, *, timeout_seconds: float, lasting: bool = False
+    ) -> Stream:
+        """Open a stream with a connected peer; `lasting` as above. Raises UnavailableError if it does not speak
+        `protocol`."""
 
     async def disconnect(self, peer_id: str) -> None:
         """Drop all connections with a peer. Never raises."""

@@ -277,7 +277,7 @@ class _Collected:
         self.handlers: dict[str, StreamHandler] = {}
         self._swarm = swarm
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
+    def handle(self, protocol: str, handler: StreamHandler, *, lasting: bool = False) -> None:
         self.handlers[protocol] = handler
 
     def __getattr__(self, name: str) -> Any:
@@ -291,16 +291,18 @@ class _SpoiledSwarm:
         self._swarm = swarm
         self._strategy = strategy
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
+    def handle(self, protocol: str, handler: StreamHandler, *, lasting: bool = False) -> None:
         answering = self._strategy.handler(protocol, handler)
         if answering is not None:
-            self._swarm.handle(protocol, answering)
+            self._swarm.handle(protocol, answering, lasting=lasting)
 
-    async def open_stream(self, peer_id: str, protocol: str, *, timeout_seconds: float) -> Stream:
+    async def open_stream(
+        self, peer_id: str, protocol: str, *, timeout_seconds: float, lasting: bool = False
+    ) -> Stream:
         if not self._strategy.may_open(protocol):
             await trio.lowlevel.checkpoint()
             raise UnavailableError("it does not want to know")
-        return await self._swarm.open_stream(peer_id, protocol, timeout_seconds=timeout_seconds)
+        return await self._swarm.open_stream(peer_id, protocol, timeout_seconds=timeout_seconds, lasting=lasting)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._swarm, name)

@@ -90,6 +90,7 @@ class Host:
     """A host: at most one peer runs on it at a time.
 
     accept    opens this end of a stream that another host opens; None while no peer runs here
+    watchers  told of each peer that is connected
     failures  exceptions that came out of handlers of streams
     """
 
@@ -102,6 +103,7 @@ class Host:
         self.counts = Counts()
         self.connections: dict[str, Connection] = {}
         self.accept: Callable[[Any], None] | None = None
+        self.watchers: list[Callable[[str], None]] = []
         self.failures: list[BaseException] = []
         self._world = world
         self._sending: deque[End] = deque()  # ends of streams that have something to send
@@ -314,6 +316,9 @@ class SimNetwork:
                 seconds = _exponential(self._chance()) * 3600 / self.weather.breaks_per_hour
                 self.world.after(seconds, connection.close, "the connection broke")
             self._watch(connection)
+            for host in connection.hosts:
+                for notice in host.watchers:
+                    notice(connection.other(host).peer_id)
         return connection
 
     # --- what goes wrong ---
@@ -357,6 +362,7 @@ class SimNetwork:
     def leave(self, host: Host, reason: str = "its peer stopped") -> None:
         """The peer of a host stops or is killed: its operating system closes what it had open."""
         host.accept = None
+        host.watchers.clear()
         for connection in list(host.connections.values()):
             connection.leave(host, reason)
 

@@ -22,7 +22,7 @@ from rhizome_index.limits import (
     STREAMS_PER_PEER_MAX,
     WRITE_TIMEOUT_SECONDS,
 )
-from rhizome_index.node.swarm import StreamHandler
+from rhizome_index.node.swarm import Notice, StreamHandler
 from rhizome_index.node.tally import IN, OUT, Tally
 from rhizome_index.simulation.network import SEGMENT_BYTES, Connection, Host, SimNetwork, checksum
 
@@ -33,7 +33,9 @@ _READ_BYTES = 256 * 1024
 class SimStream:
     """One end of a stream. Ends call each other through their connection only, which takes its time."""
 
-    def __init__(self, host: Host, connection: Connection, protocol: str, swarm: SimSwarm) -> None:
+    def __init__(
+        self, host: Host, connection: Connection, protocol: str, swarm: SimSwarm, *, lasting: bool = False
+    ) -> None:
         self.host = host
         self.connection = connection
         self.protocol = protocol
@@ -54,7 +56,8 @@ class SimStream:
         self._read = 0  # bytes, since the twin was last told
         self._has_ended = False
         connection.ends[self] = None
-        swarm.world.after(IDLE_TIMEOUT_SECONDS, self._watch_silence)
+        if not lasting:
+            swarm.world.after(IDLE_TIMEOUT_SECONDS, self._watch_silence)
 
     @property
     def peer_id(self) -> str:
@@ -233,7 +236,7 @@ class SimSwarm:
         self._nursery = nursery
         self.tally = Tally()
         self._inbound: dict[tuple[str, str], int] = {}
-        self._handlers: dict[str, StreamHandler] = {}
+        self._handlers: dict[str, tuple[StreamHandler, bool]] = {}
         host.accept = self._accept
 
     @property
@@ -248,8 +251,11 @@ class SimSwarm:
     def connected_peers(self) -> tuple[str, ...]:
         return tuple(self._host.connections)
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
-        self._handlers[protocol] = handler
+    def handle(self, protocol: str, handler: StreamHandler, *, lasting: bool = False) -> None:
+        self._handlers[protocol] = (handler, lasting)
+
+    def watch(self, notice: Notice) -> None:
+        self._host.watchers.append(notice)
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
         """See `node.swarm.Swarm`."""
@@ -285,13 +291,15 @@ class SimSwarm:
         is_cut = self._network.is_cut(self._host, target) or self._network.is_cut(target, self._host)
         return target.place.is_dialable and not is_cut
 
-    async def open_stream(self, peer_id: str, protocol: str, *, timeout_seconds: float) -> SimStream:
+    async def open_stream(
+        self, peer_id: str, protocol: str, *, timeout_seconds: float, lasting: bool = False
+    ) -> SimStream:
         """See `node.swarm.Swarm`. One round trip. Cancelled, it leaves nothing open."""
         connection = self._host.connections.get(peer_id)
         if connection is None:
             await trio.lowlevel.checkpoint()
             raise UnavailableError(f"peer {peer_id} is not connected")
-        stream = SimStream(self._host, connection, protocol, self)
+        stream = SimStream(self._host, connection, protocol, self, lasting=lasting)
         connection.signal(self._host, partial(_knock, connection.other(self._host), stream))
         try:
             with trio.move_on_after(timeout_seconds):
@@ -319,10 +327,11 @@ class SimSwarm:
         connection = opener.connection
         if self._host.connections.get(opener.host.peer_id) is not connection:
             return  # we have left it, and the peer will hear of it
-        handler = self._handlers.get(opener.protocol)
+        found = self._handlers.get(opener.protocol)
         stream = None
-        if handler is not None:
-            stream = SimStream(self._host, connection, opener.protocol, self)
+        if found is not None:
+            handler, lasting = found
+            stream = SimStream(self._host, connection, opener.protocol, self, lasting=lasting)
             stream.twin = opener
             self.tally.streams[opener.protocol, IN] += 1
             self.world.trace.note("open", self._host.name, opener.protocol)

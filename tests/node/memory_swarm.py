@@ -11,7 +11,7 @@ import trio
 
 from rhizome_index.errors import UnavailableError
 from rhizome_index.limits import STREAM_WINDOW_BYTES, WRITE_TIMEOUT_SECONDS
-from rhizome_index.node.swarm import StreamHandler
+from rhizome_index.node.swarm import Notice, StreamHandler
 from rhizome_index.node.tally import Tally
 
 PIECE_BYTES = 4096
@@ -105,17 +105,23 @@ class MemorySwarm:
         self._answering = answering
         self.bytes_per_second = math.inf
         self.handlers: dict[str, StreamHandler] = {}
+        self.notices: list[Notice] = []
         self.streams: dict[str, list[MemoryStream]] = defaultdict(list)
         self.disconnected: list[str] = []
         self.tally = Tally()
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
+    def handle(self, protocol: str, handler: StreamHandler, *, lasting: bool = False) -> None:
         self.handlers[protocol] = handler
+
+    def watch(self, notice: Notice) -> None:
+        self.notices.append(notice)
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
         raise UnavailableError("nobody can be dialled here")
 
-    async def open_stream(self, peer_id: str, protocol: str, *, timeout_seconds: float) -> MemoryStream:
+    async def open_stream(
+        self, peer_id: str, protocol: str, *, timeout_seconds: float, lasting: bool = False
+    ) -> MemoryStream:
         await trio.lowlevel.checkpoint()
         if self._answering is None or peer_id in self.disconnected:
             raise UnavailableError(f"peer {peer_id} is not connected")

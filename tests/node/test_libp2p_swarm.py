@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from rhizome_index.errors import UnavailableError, UsageError
-from rhizome_index.node import libp2p_addresses
+from rhizome_index.node import libp2p_addresses, libp2p_swarm
 from rhizome_index.node.libp2p_swarm import Libp2pSwarm, open_swarm
 from rhizome_index.node.swarm import Stream
 from rhizome_index.node.tally import IN, OUT, PeerTally
@@ -294,3 +294,29 @@ trio.run(main)
         "default::ResourceWarning",
     )
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+async def test_a_stream_that_is_meant_to_last_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_swarm, "IDLE_TIMEOUT_SECONDS", 0.02)
+    lasting = "/rhizome/lasting/1"
+    async with pair() as (server, client):
+        server.handle(lasting, echo, lasting=True)
+        kept = await client.open_stream(server.peer_id, lasting, timeout_seconds=LIMIT_SECONDS, lasting=True)
+        other = await client.open_stream(server.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS)
+        with trio.fail_after(LIMIT_SECONDS):
+            with pytest.raises(UnavailableError, match="nothing was said"):
+                await other.receive()
+            await kept.send(b"still there?")
+            assert await kept.receive() == b"still there?"
+
+
+async def test_who_watches_is_told_of_each_peer_once_it_can_be_talked_to() -> None:
+    async with open_swarm(b"s" * 32, [LOOPBACK]) as server, open_swarm(b"c" * 32, []) as client:
+        server.handle(ECHO, echo)
+        tell, told = trio.open_memory_channel[tuple[str, str]](10)
+        server.watch(lambda peer: tell.send_nowait(("server", peer)))
+        client.watch(lambda peer: tell.send_nowait(("client", peer)))
+        await dial(client, server)
+        with trio.fail_after(LIMIT_SECONDS):
+            assert {await told.receive() for _ in range(2)} == {("server", client.peer_id), ("client", server.peer_id)}
+        await exchange(client, server.peer_id)

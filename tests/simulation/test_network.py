@@ -299,6 +299,38 @@ def test_silence_ends_a_stream() -> None:
     run(main)
 
 
+def test_a_stream_that_is_meant_to_last_may_be_silent() -> None:
+    async def main(net: Net) -> None:
+        _, swarm = net.add("one")
+        host, other = net.add("other")
+        other.handle(PROTOCOL, net.take, lasting=True)
+        peer = await swarm.dial(host.address, timeout_seconds=DIAL_TIMEOUT_SECONDS)
+        stream = await swarm.open_stream(peer, PROTOCOL, timeout_seconds=DIAL_TIMEOUT_SECONDS, lasting=True)
+        await trio.sleep(10 * IDLE_TIMEOUT_SECONDS)
+        await stream.send(b"still there?")
+        assert await stream.receive() == b"12;"
+
+    run(main)
+
+
+def test_who_watches_is_told_of_each_peer() -> None:
+    async def main(net: Net) -> None:
+        told: list[tuple[str, str]] = []
+        (_, one), (host, other) = net.add("one"), net.add("other")
+        one.watch(lambda peer: told.append(("one", peer)))
+        other.watch(lambda peer: told.append(("other", peer)))
+        for _ in range(2):
+            await one.dial(host.address, timeout_seconds=DIAL_TIMEOUT_SECONDS)
+        assert told == [("one", other.peer_id), ("other", one.peer_id)]
+        net.network.leave(host)
+        await trio.sleep(1)
+        swarm = SimSwarm(net.network, host, net.nursery)  # its next life, which nobody watches
+        await one.dial(host.address, timeout_seconds=DIAL_TIMEOUT_SECONDS)
+        assert told[2:] == [("one", swarm.peer_id)]
+
+    run(main)
+
+
 @pytest.mark.parametrize("count", [STREAMS_PER_PEER_MAX, STREAMS_PER_PEER_MAX + 1])
 def test_streams_of_one_peer_are_capped(count: int) -> None:
     async def main(net: Net) -> bool:
