@@ -13,8 +13,9 @@ Everything that a specification describes is implemented in `verifier/`, a modul
     manifest     records, indexes, manifests         want      blocks and records by name
     head         peer ids, signed heads              heads     the newest heads
     query        conditions, queries and plans       sync      what has changed
+    gossip       topics and messages
 
-`ed25519` has signatures (RFC 8032).
+`protobuf` has fields of messages that are not ours, `ed25519` signatures (RFC 8032).
 
 `harness` reads the vectors and reports; `errors` holds the one exception with which all of them refuse.
 """
@@ -24,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from verifier import ask, block, head, heads, keys, manifest, message, plan, sync, tree, want
+from verifier import ask, block, gossip, head, heads, keys, manifest, message, plan, sync, tree, want
 from verifier.harness import Groups, Vectors, run
 
 PROTOCOLS: Final[dict[str, Groups]] = {
@@ -39,6 +40,7 @@ PROTOCOLS: Final[dict[str, Groups]] = {
     "want": want.GROUPS,
     "heads": heads.GROUPS,
     "sync": sync.GROUPS,
+    "gossip": gossip.GROUPS,
 }
 
 

@@ -75,6 +75,8 @@ FETCH_JOBS_PER_PEER = 2  # one is on its way while the other is asked for
 FETCH_LATE_SECONDS = 1.0  # until some job has shown how long one takes
 DIALS_AT_ONCE_MAX = 8  # of one peer: home routers choke on more
 PROVIDERS_WANTED = 4  # connected providers of a dataset, before more are looked for
+REACH_SECONDS = 1.0  # for more of them to be reached, as soon as one is connected: the others may be gone
+ABSENT_SECONDS = 30.0  # until a provider that could not be reached is dialled again, as long as others are there
 HEADS_ASKED = 3  # providers asked for the newest head: one may be behind
 HEADS_PULL_SECONDS = 30.0  # between pulls of heads; hints come at once
 READERS_MET_SECONDS = 5.0  # between looks for who serves what we publish: a crowd comes within a minute
@@ -102,6 +104,20 @@ SCRYPT_R_MAX = 32  # more only makes a damaged file expensive
 SCRYPT_P = 1  # more takes time without memory, which is cheap for whoever guesses in hardware
 SCRYPT_P_MAX = 16  # likewise: more only makes a damaged file expensive
 SCRYPT_BYTES_MAX = 1024 * 1024 * 1024  # 128 * n * r of a file to be opened
+
+# --- gossip ---
+GOSSIP_TOPICS_MAX = 512  # datasets whose heads are heard of by gossip, and topics noted of a peer; others are pulled
+GOSSIP_SEEN_MAX = 4096  # messages remembered: more than go round while one does
+GOSSIP_ID_BYTES_MAX = 64  # of a message's name: a peer id of 34 or 38 and a sequence number of 8
+GOSSIP_IDS_MAX = 64  # messages told of, or asked for, at once: of a dataset only the newest matters
+GOSSIP_QUEUE_MAX = 2 * GOSSIP_TOPICS_MAX  # things to say to one peer: what subscribing to all topics takes
+GOSSIP_BYTES_PER_SECOND = 64 * 1024  # read of one peer: a hundred heads a second, which is more than anybody needs,
+GOSSIP_BYTES_AT_ONCE = 128 * 1024  # after it has been quiet: subscribing to all topics takes half of that
+GOSSIP_CHECKS_PER_SECOND = 10.0  # messages of one peer whose signatures are checked, at half a millisecond each,
+GOSSIP_CHECKS_AT_ONCE = 64  # after it has been quiet: many publishers may be heard of through one peer
+GOSSIP_PAUSE_SECONDS = 0.25  # between heads of one dataset that we tell of: the newest counts
+GOSSIP_HEADS_AT_ONCE = 16  # of one dataset, kept and passed on after it has been quiet: messages may bunch up
+GOSSIP_AGAIN_SECONDS = 30.0  # until a peer is spoken to again that did not read
 
 # --- swarm ---
 HANDSHAKE_TIMEOUT_SECONDS = 5.0  # four round trips; who connects and says nothing holds a file descriptor no longer

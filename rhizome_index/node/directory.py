@@ -7,6 +7,7 @@ costs is a dial. Hearsay never displaces what we saw ourselves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
@@ -15,12 +16,15 @@ import trio
 from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.limits import (
+    ABSENT_SECONDS,
     ANSWER_SILENCE_SECONDS,
     DIAL_TIMEOUT_SECONDS,
     DIALS_AT_ONCE_MAX,
     HEADS_DATASETS_MAX,
+    PEERS_COUNTED_MAX,
     PROVIDERS_MAX,
     PROVIDERS_WANTED,
+    REACH_SECONDS,
 )
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.link import Links
@@ -43,6 +47,7 @@ class Directory:
         self._register = register
         self._clock = clock
         self._dials = trio.CapacityLimiter(DIALS_AT_ONCE_MAX)
+        self._absent_until: dict[str, float] = {}
         self.search: Search | None = None
 
     async def connect(self, addresses: Iterable[str], *, is_hearsay: bool = False) -> tuple[list[str], dict[str, str]]:
@@ -141,17 +146,39 @@ class Directory:
                 nursery.start_soon(ask, peer)
 
     async def _reach(self, address: Address, count: int) -> None:
-        """Dial providers that are known but not connected."""
-        connected = set(self._swarm.connected_peers)
+        """Dial providers that are known but not connected, until so many are reached.
+
+        Who has somebody to ask does not wait long for others, nor dials those again that were not there just now.
+        """
+        connected, now = set(self._swarm.connected_peers), trio.current_time()
+        is_alone = not self._connected(address)
         absent = [peer for peer in self._register.providers(address) if peer not in connected]
-        for peer in self._links.order(absent)[: 2 * count]:
-            for text in self._register.addresses_of(peer)[:2]:
-                reached, _ = await self.connect([text], is_hearsay=True)
-                if reached:
-                    count -= 1
-                    break
-            if count <= 0:
-                return
+        likely = [peer for peer in absent if is_alone or self._absent_until.get(peer, now) <= now]
+        places = {peer: self._register.addresses_of(peer)[:2] for peer in self._links.order(likely)[: 2 * count]}
+        reached: list[str] = []
+
+        async def dial(peer: str) -> None:
+            self._note_absent(peer)
+            for text in places[peer]:
+                found, _ = await self.connect([text], is_hearsay=True)
+                if found:
+                    self._absent_until.pop(peer, None)
+                    reached.extend(found)
+                    scope.deadline = min(scope.deadline, trio.current_time() + REACH_SECONDS)
+                    if len(reached) >= count:
+                        scope.cancel()
+                    return
+
+        with trio.move_on_after(math.inf if is_alone else REACH_SECONDS) as scope:
+            async with trio.open_nursery() as nursery:
+                for peer in places:
+                    nursery.start_soon(dial, peer)
+
+    def _note_absent(self, peer: str) -> None:
+        """A peer is being dialled: it counts as absent until it is reached, or for a while."""
+        if len(self._absent_until) >= PEERS_COUNTED_MAX:
+            del self._absent_until[next(iter(self._absent_until))]
+        self._absent_until[peer] = trio.current_time() + ABSENT_SECONDS
 
     async def _meet_again(self, address: Address) -> None:
         """Nobody can be reached who is known to serve it: try whom we have met, or heard of, its publisher first."""

@@ -13,7 +13,7 @@ except that chunks are decoded and kept in memory, newest use first.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class DiskStore:
     log_pages  of SQLite's log, before it is written back into the file; by default LOG_PAGES_MAX
     decode     makes a chunk's node; several stores may share what they make
     problem    why the disk failed us last; empty once a write has worked again
+    on_heads   told of datasets whose heads have been put and are durable now
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class DiskStore:
         self._chunks: OrderedDict[Cid, tuple[bytes, Node]] = OrderedDict()
         self._chunk_bytes = 0
         self._is_changing = False
+        self._with_new_heads: set[Address] = set()
+        self.on_heads: Callable[[Collection[Address]], None] = lambda addresses: None
         self.problem = ""
         with self._translated():
             self._db = connect_reading(path) if read_only else connect(path, make, vfs)
@@ -167,12 +170,18 @@ class DiskStore:
 
         What is committed after them in the other way makes them last too.
         """
-        if self._is_changing:
+        with self._unhurried():
             self.put_many(blocks)
+
+    @contextmanager
+    def _unhurried(self) -> Iterator[None]:
+        """What is committed within does not wait for the disk, unless a transaction is under way that does."""
+        if self._is_changing:
+            yield
             return
         self.execute("pragma synchronous = normal")
         try:
-            self.put_many(blocks)
+            yield
         finally:
             self.execute("pragma synchronous = full")
 
@@ -208,6 +217,12 @@ class DiskStore:
                 "insert or ignore into heads values (?, ?, ?, ?)",
                 (str(head.address), head.sequence, head.manifest, head.envelope),
             )
+            self._with_new_heads.add(head.address)
+
+    def put_heard(self, head: Head) -> None:
+        """Keep a verified head that others know too, as fetched blocks are kept."""
+        with self._unhurried():
+            self.put_head(head)
 
     def newest_head(self, address: Address) -> Head | None:
         """The head with the highest sequence, verified again. Raises IntegrityError if it is damaged."""
@@ -287,6 +302,7 @@ class DiskStore:
         with self._translated():
             self._db.execute("begin immediate")
         self._is_changing = True
+        self._with_new_heads.clear()
         try:
             yield
             self._check_whole()
@@ -301,6 +317,8 @@ class DiskStore:
             raise
         finally:
             self._is_changing = False
+        if self._with_new_heads:
+            self.on_heads(frozenset(self._with_new_heads))
 
     def _check_whole(self) -> None:
         """Raise StoreError if SQLite has given up the transaction under way: what follows must not stand alone."""

@@ -53,6 +53,7 @@ class FollowState:
     damaged: frozenset[Cid] = frozenset()
     is_syncing: bool = False
     hinted: trio.Event = field(default_factory=trio.Event)
+    asked: trio.Event = field(default_factory=trio.Event)
     settled: trio.Event = field(default_factory=trio.Event)
     lock: trio.Lock = field(default_factory=trio.Lock)
 
@@ -136,22 +137,36 @@ class Follower:
         failures = 0
         with scope:
             while True:
-                state.hinted = trio.Event()
+                failures = 0 if state.hinted.is_set() else failures
+                state.hinted, state.asked = trio.Event(), trio.Event()
                 state.begun += 1
+                began = trio.current_time()
                 problem: RhizomeError | None = None
+                is_behind = False
                 try:
-                    await self.bring(follow)
+                    head = await self.bring(follow)
+                    # Who hears of a head early may not find it: those whom it knows are bringing it themselves.
+                    is_behind = state.newest is not None and head.sequence < state.newest
                 except RhizomeError as error:
                     problem = error
-                failures = 0 if problem is None else failures + 1
+                failures = failures + 1 if is_behind or problem is not None else 0
                 state.checked_at = self._clock()
                 state.settle(problem)
-                with suppress(StoreError):
-                    if await self._directory.widen(follow.address):
-                        continue
-                pause = min(HEADS_PULL_SECONDS, RETRY_SECONDS * 2**failures) if failures else HEADS_PULL_SECONDS
+                if not failures:  # whose disk or line takes long for one head has others to serve, too
+                    with trio.move_on_after(min(HEADS_PULL_SECONDS, trio.current_time() - began)):
+                        await state.asked.wait()
+                pause = min(HEADS_PULL_SECONDS, RETRY_SECONDS * 2 ** (failures - 1)) if failures else HEADS_PULL_SECONDS
                 with trio.move_on_after(pause * (0.75 + 0.5 * self._chance.random())):
-                    await state.hinted.wait()
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._widen, state)
+                        await state.hinted.wait()
+                        nursery.cancel_scope.cancel()
+
+    async def _widen(self, state: FollowState) -> None:
+        """Look beyond those who are connected; a peer that was reached may know more."""
+        with suppress(StoreError):
+            if await self._directory.widen(state.follow.address):
+                state.hinted.set()
 
     async def wait_brought(self, follow: Follow, tell: Callable[[FollowState], Awaitable[None]]) -> None:
         """Have the follow's own task bring it up to date, and wait for an attempt that begins from now on.
@@ -163,6 +178,7 @@ class Follower:
         state = self.state(follow)
         attempt = state.begun + 1
         state.hinted.set()
+        state.asked.set()
         self.refresh()
         while state.ended < attempt:
             if self.states.get(follow.address) is not state:

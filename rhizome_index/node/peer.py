@@ -20,6 +20,7 @@ from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.follow import Follower
+from rhizome_index.node.gossip import Gossip
 from rhizome_index.node.lent_swarm import LentSwarm
 from rhizome_index.node.link import Links
 from rhizome_index.node.part import PartKeeper
@@ -43,6 +44,7 @@ class Membership:
         register: Register,
         swarm: Swarm,
         nursery: trio.Nursery,
+        keys: Keys,
         clock: Clock,
         chance: random.Random,
     ) -> None:
@@ -55,6 +57,7 @@ class Membership:
         syncer = Syncer(store, self.links, self.resolver.check_time)
         keeper = PartKeeper(store, self.links)
         self.follower = Follower(store, register, self.directory, syncer, keeper, clock, chance, swarm.tally)
+        self.gossip = Gossip(store, register, swarm, self.links, keys, clock, chance, self.follower.hint)
 
 
 class Peer:
@@ -91,7 +94,7 @@ class Peer:
     def join(self, swarm: Swarm, nursery: trio.Nursery) -> Membership:
         """Take part in a swarm, in tasks of `nursery`."""
         self.running = swarm if isinstance(swarm, LentSwarm) else None
-        self.membership = Membership(self.store, self.register, swarm, nursery, self.clock, self._chance)
+        self.membership = Membership(self.store, self.register, swarm, nursery, self.keys, self.clock, self._chance)
         return self.membership
 
     async def connect(self, addresses: Iterable[str]) -> None:
@@ -101,14 +104,21 @@ class Peer:
         self.unreachable = self.unreachable.update(failed)
 
     def serve(self) -> None:
-        """Answer what others ask."""
-        self.joined().server.start()
+        """Answer what others ask, and listen to what they tell."""
+        membership = self.joined()
+        membership.server.start()
+        membership.gossip.start()
+        self.store.on_heads = membership.gossip.stir
 
     async def stay(self) -> None:
-        """Follow what is followed, meet peers met before, notice what other processes write; until cancelled."""
+        """Follow what is followed, tell of new heads, meet peers met before, notice what other processes write.
+
+        Until cancelled.
+        """
         membership = self.joined()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(membership.follower.run)
+            nursery.start_soon(membership.gossip.run)
             nursery.start_soon(self._meet_again)
             nursery.start_soon(self._watch_store)
             nursery.start_soon(self._meet_readers)
@@ -155,7 +165,7 @@ class Peer:
             with suppress(StoreError):  # the next look may work
                 if (now := self.store.data_version()) != seen:
                     seen = now
-                    self.joined().follower.refresh()
+                    self._refresh()
 
     def look(self) -> None:
         """Another process of this home has written to the store: see what, at once."""
@@ -175,9 +185,10 @@ class Peer:
         return was
 
     def _refresh(self) -> None:
-        """What is followed has changed."""
+        """What is followed or published may have changed."""
         if self.membership:
             self.membership.follower.refresh()
+            self.membership.gossip.stir()
         if self.membership and self.running:
             self.membership.nursery.start_soon(self.running.tell_changed)
 

@@ -1,17 +1,28 @@
-"""Dialling: several at a time, and not more."""
+"""Dialling: several at a time, and not more; and nobody who has somebody to ask waits for those who are gone."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
+from trio.testing import MockClock
 
 from rhizome_index.errors import UnavailableError
-from rhizome_index.limits import DIALS_AT_ONCE_MAX
+from rhizome_index.index.address import Address
+from rhizome_index.index.head import Identity
+from rhizome_index.limits import ABSENT_SECONDS, DIAL_TIMEOUT_SECONDS, DIALS_AT_ONCE_MAX, REACH_SECONDS
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.link import Links
 from rhizome_index.node.register import Register
+from rhizome_index.node.tally import Tally
+from rhizome_index.wire.pick import Picker
+
+DATASET = Address(Identity(b"d" * 32).peer_id, "main")
 
 
 class SlowSwarm:
@@ -19,6 +30,7 @@ class SlowSwarm:
 
     def __init__(self) -> None:
         self.dialling = self.most = 0
+        self.tally = Tally()
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
         self.dialling += 1
@@ -40,3 +52,76 @@ async def test_dials_at_the_limit_and_one_past_it(tmp_path: Path, autojump_clock
         assert found == [f"peer {number}" for number in range(0, count, 2)] and len(failed) == count // 2
         assert swarm.most == min(count, DIALS_AT_ONCE_MAX) and trio.current_time() - started == seconds
     store.close()
+
+
+class Places:
+    """A swarm of providers: how long each takes to be dialled, in seconds; for ever, where nobody is any more."""
+
+    peer_id = "us"
+    addresses = ()
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+        self.connected_peers: tuple[str, ...] = ()
+        self.dialled: list[str] = []
+        self.tally = Tally()
+
+    async def dial(self, address: str, *, timeout_seconds: float) -> str:
+        peer = address.rpartition("/p2p/")[2]
+        self.dialled.append(peer)
+        with trio.move_on_after(timeout_seconds) as scope:
+            await trio.sleep(self.seconds.get(peer, 1e9))
+        if scope.cancelled_caught:
+            raise UnavailableError(f"cannot reach {address}")
+        self.connected_peers = (*self.connected_peers, peer)
+        return peer
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[DiskStore]:
+    with_heads = DiskStore(tmp_path / "store", make=True)
+    yield with_heads
+    with_heads.close()
+
+
+def directory_of(store: DiskStore, swarm: Any, providers: list[str]) -> Directory:
+    """A directory that has heard of these providers."""
+    register = Register(store)
+    for peer in providers:
+        register.note_provider(DATASET, peer, 0.0)
+        register.note_hearsay(f"/ip4/10.0.0.1/tcp/1/p2p/{peer}", peer)
+    links = Links(swarm, None, Picker(random.Random(1).random))  # type: ignore[arg-type]
+    return Directory(swarm, links, register, lambda: 0.0)
+
+
+async def test_who_has_somebody_to_ask_does_not_wait_long_for_others(
+    store: DiskStore, autojump_clock: MockClock
+) -> None:
+    swarm = Places({"near": 0.1, "far": 0.5})
+    directory = directory_of(store, swarm, ["near", "gone", "far", "lost"])
+    started = trio.current_time()
+    assert sorted(await directory.providers(DATASET)) == ["far", "near"]
+    assert trio.current_time() == pytest.approx(started + 0.1 + REACH_SECONDS)
+
+
+async def test_who_was_not_there_is_not_dialled_again_for_a_while(store: DiskStore, autojump_clock: MockClock) -> None:
+    swarm = Places({"near": 0.1})
+    directory = directory_of(store, swarm, ["near", "gone"])
+    await directory.providers(DATASET)
+    swarm.dialled.clear()
+    started = trio.current_time()
+    assert await directory.providers(DATASET) == ["near"]
+    assert not swarm.dialled and trio.current_time() == started
+    await trio.sleep(ABSENT_SECONDS)
+    await directory.providers(DATASET)
+    assert swarm.dialled == ["gone"] and trio.current_time() <= started + ABSENT_SECONDS + REACH_SECONDS
+
+
+async def test_who_has_nobody_waits_and_dials_everybody_again(store: DiskStore, autojump_clock: MockClock) -> None:
+    swarm = Places({"far": DIAL_TIMEOUT_SECONDS - 1})
+    directory = directory_of(store, swarm, ["gone", "far"])
+    assert await directory.providers(DATASET) == ["far"]
+    swarm.connected_peers = ()
+    swarm.dialled.clear()
+    assert await directory.providers(DATASET) == ["far"]
+    assert sorted(swarm.dialled) == ["far", "gone"]

@@ -232,6 +232,24 @@ def test_two_heads_with_one_sequence_are_remembered(tmp_path: Path) -> None:
         assert found is not None and set(found) == set(heads)
 
 
+def test_whoever_waits_for_heads_is_told_once_they_are_durable(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    with home.open_store() as store:
+        told: list[set[str]] = []
+        store.on_heads = lambda addresses: told.append({address.name for address in addresses})
+        one, other = (sign_head(home.identity, name, 1, cid_of(b"m"), 0) for name in ("one", "other"))
+        with store.transaction():
+            store.put_head(one)
+            store.set_held(other)
+            assert not told
+        assert told == [{"one", "other"}]
+        with pytest.raises(KeyboardInterrupt), store.transaction():
+            store.put_head(one)
+            raise KeyboardInterrupt
+        store.put_many([(cid_of(b"block"), b"block")])
+        assert len(told) == 1
+
+
 def test_chunks_in_memory_at_the_limit_and_one_past_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The least lately used goes first; and what has gone is read again."""
     store = DiskStore(tmp_path / "store", make=True)

@@ -47,7 +47,8 @@ The numbers are those in the comments below. Where a test stands in another file
  -  what is no WebSocket peer ends who dials it    test_what_is_no_peer_costs_one_dial
  -  it refuses peers that come back quickly        test_a_peer_may_come_back_as_often_as_it_likes
 
-14, 15 and 19 are about gossipsub, the DHT and mDNS, which are not used.
+14, 15 and 19 are about the library's gossipsub, DHT and mDNS, which are not used: we have our own. That its gossipsub
+understands ours, and ours it: test_libp2p_gossip.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.protocols.discovery_vectors import gossip_vectors
 from tests.protocols.format_vectors import (
     block_vectors,
     head_vectors,
@@ -32,6 +33,7 @@ MAKERS: dict[str, Callable[[], dict[str, Any]]] = {
     "want": want_vectors,
     "heads": heads_vectors,
     "sync": sync_vectors,
+    "gossip": gossip_vectors,
 }
 
 

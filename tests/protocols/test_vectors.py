@@ -33,6 +33,7 @@ from rhizome_index.tree.walk import run
 from rhizome_index.wire import message as m
 from rhizome_index.wire.ask import Ask, Asking, Opening
 from rhizome_index.wire.frame import FrameReader
+from rhizome_index.wire.gossip import Message, address_of, read_head
 from rhizome_index.wire.heads import AskingHeads, read_request
 from rhizome_index.wire.sync import Sync, Syncing
 from rhizome_index.wire.want import Want, Wanting
@@ -100,6 +101,19 @@ def find_plan(case: Case) -> None:
     find_candidate(query, COLLECTION, decode_plan(from_dag_json(case["plan"])))
 
 
+def read_topic(topic: str) -> Address:
+    address = address_of(topic)
+    if address is None:
+        raise IntegrityError("not a topic")
+    return address
+
+
+def read_gossip(case: Case) -> None:
+    message = Message.read(bytes.fromhex(case["message"]))
+    read_head(read_topic(case["topic"]), message.data)
+    message.verify()
+
+
 REFUSED: dict[tuple[str, str], Callable[[Any], object]] = {
     ("block", "not_names"): parse_cid,
     ("block", "not_canonical"): lambda case: cbor.decode(bytes.fromhex(case["data"])),
@@ -125,6 +139,9 @@ REFUSED: dict[tuple[str, str], Callable[[Any], object]] = {
     ("sync", "not_requests"): lambda case: Sync.read(fields_of(case["body"])),
     ("heads", "not_answers"): lambda case: feed(case, AskingHeads(read_request(asked(case)))),
     ("heads", "not_requests"): lambda case: read_request(fields_of(case["body"])),
+    ("gossip", "not_topics"): read_topic,
+    ("gossip", "not_heads"): read_gossip,
+    ("gossip", "not_messages"): read_gossip,
 }
 
 
@@ -188,3 +205,13 @@ def test_chunks_and_records_are_read_as_shown() -> None:
         assert [key.hex() for key in node.keys] == case["keys"] and list(node.counts) == case.get("counts", [])
     for case in vectors("block")["values"]:
         assert cbor.encode(cbor.decode(bytes.fromhex(case["data"]))).hex() == case["data"]
+
+
+def test_gossip_is_read_as_shown() -> None:
+    for case in vectors("gossip")["topics"]:
+        assert str(address_of(case["topic"])) == case["address"]
+    for case in vectors("gossip")["messages"]:
+        read_gossip(case)
+        message = Message.read(bytes.fromhex(case["message"]))
+        shown = [message.author.hex(), message.seqno.hex(), message.topic, message.data.hex()]
+        assert shown == [case["from"], case["seqno"], case["topic"], case["data"]]

@@ -15,7 +15,7 @@ from rhizome_index.node.register import Register
 from rhizome_index.simulation.byzantine import Slow, Spoiler, Stale, Sybil, Withholder
 from rhizome_index.simulation.cluster import Member
 from rhizome_index.simulation.scenario import Simulation
-from rhizome_index.wire import sync
+from rhizome_index.wire import gossip, sync
 from tests.simulation.play import broken, play
 
 SOMEBODY = "12D3KooWSxpeJpcAebtV9emdNM7bUNATFhTx2JirESHYLkxhVvHC"
@@ -175,6 +175,9 @@ POST = {"id": "p00000001", "author": "x", "created": 1, "likes": 1, "tags": ["x"
 )
 def test_a_delta_that_lies_costs_the_peer_its_connection_and_the_head_nothing(value: bytes) -> None:
     class Changer(Spoiler):
+        def may_open(self, protocol: str) -> bool:
+            return protocol != gossip.PROTOCOL  # else the follower would know before it is asked to look
+
         async def spoil(self, protocol: str, message: list[Any]) -> list[list[Any]]:
             if protocol == sync.PROTOCOL and message[1] == "blocks":
                 name, changes = cbor.decode(message[2][0])
@@ -188,9 +191,9 @@ def test_a_delta_that_lies_costs_the_peer_its_connection_and_the_head_nothing(va
         liar = await sim.peer("liar", met=[publisher], follows=[publisher], strategy=Changer(sim.chance))
         follower = await sim.peer("follower", met=[publisher, liar], follows=[publisher])
         await sim.sleep(5)
+        cut = sim.network.cut([follower.host], [publisher.host])
         sim.publish_more(publisher, 0, edits=1)
         await liar.running.sync(publisher.dataset)
-        cut = sim.network.cut([follower.host], [publisher.host])
         with pytest.raises(RemoteError):
             await follower.running.sync(publisher.dataset)
         membership = follower.running.peer.membership
@@ -226,3 +229,27 @@ def test_who_names_providers_looks_up_no_more_than_it_names(monkeypatch: pytest.
 
     assert broken(play(main)) == []
     assert len(looked_up) == PROVIDERS_MAX - 1  # the first is the publisher itself
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_new_head_reaches_everybody_at_once_over_several_peers(seed: int) -> None:
+    """Followers in a row, each of which reaches only its neighbours: gossip goes from one to the next, and so do heads.
+
+    Nobody waits for the next pull, though all but the first hear of a head before anybody whom they know has it.
+    """
+
+    async def main(sim: Simulation) -> None:
+        row = [await sim.publish(20)]
+        for number in range(4):
+            row.append(await sim.peer(f"follower-{number}", named=[row[-1]], follows=[row[0]]))
+            for other in row[:-2]:
+                sim.network.cut([row[-1].host], [other.host])
+            await sim.sleep(20)
+        for _ in range(3):
+            sim.publish_more(row[0], 5)
+            await sim.sleep(8)
+            heads = [member.running.peer.store.held_head(row[0].dataset) for member in row[1:]]
+            newest = row[0].running.peer.store.newest_head(row[0].dataset)
+            sim.expect("all have it", heads == [newest] * 4, f"{[head and head.sequence for head in heads]}")
+
+    assert broken(play(main, seed)) == []
