@@ -78,10 +78,11 @@ class Register:
 
     def follow(self, follow: Follow) -> None:
         """Follow a dataset from now on; in place of an earlier way, if there was one."""
+        dataset, policy = str(follow.address), follow.policy.encode()
         with self._store.transaction():
-            self._store.execute(
-                "insert or replace into follows values (?, ?)", (str(follow.address), follow.policy.encode())
-            )
+            if not self._store.execute("select 1 from follows where (dataset, policy) = (?, ?)", (dataset, policy)):
+                self._store.execute("delete from held where dataset = ?", (dataset,))  # what is to be kept is another
+            self._store.execute("insert or replace into follows values (?, ?)", (dataset, policy))
 
     def unfollow(self, address: Address) -> bool:
         """Follow it no longer; whether it was followed."""

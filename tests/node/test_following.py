@@ -19,6 +19,7 @@ from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest
 from rhizome_index.node import serve
 from rhizome_index.node.local import LocalSource
+from rhizome_index.node.mend import missing_blocks
 from rhizome_index.node.publish import Publisher
 from rhizome_index.node.register import INDEX, WHERE, Policy
 from rhizome_index.tree.node import EMPTY_TREE
@@ -73,6 +74,21 @@ async def test_what_changed_comes_in_one_round_trip(tmp_path: Path) -> None:
         assert cost.round_trips - before[1] <= 3 and cost.bytes_received - before[0] < 20_000
         page = await reader.query("first 1 posts tagged #cats", address).page()
         assert page.rows[0]["id"] == "new" and page.cost.blocks_remote == 0
+
+
+@pytest.mark.parametrize("first", [Policy(INDEX, "posts", "by_tag"), Policy(WHERE, query=QUERY)], ids=str)
+async def test_who_changes_his_mind_gets_the_rest(tmp_path: Path, first: Policy) -> None:
+    """Though there is no newer head."""
+    async with a_pair(tmp_path) as (_, reader, address):
+        reader.follow(address, first)
+        head = await reader.sync(address)
+        assert missing_blocks(reader.peer.store, head)
+        reader.follow(address, first)
+        assert reader.peer.store.held_head(address) == head
+        reader.follow(address)
+        assert reader.peer.store.held_head(address) is None
+        assert await reader.sync(address) == head
+        assert not missing_blocks(reader.peer.store, head)
 
 
 async def test_a_running_node_catches_up_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
