@@ -147,6 +147,7 @@ PEERS_COUNTED_MAX = 4096  # peers whose received bytes are remembered; then the 
 SOCKET_PATH_BYTES_MAX = 103  # what every system takes for a Unix socket's name; Linux has four more
 CONTROL_CONNECTIONS_MAX = 128  # each may hold a stream and 256 KiB on its way; a query needs a few
 CONTROL_ANSWER_BYTES_MAX = 4 * 1024 * 1024  # all that a node tells of itself, with its lists cut
+STATUS_ITEMS_MAX = 400  # peers and follows told of one by one, some KiB each at worst: nobody reads more
 CONTROL_WAIT_MS_MAX = 300_000  # nobody waits longer for a peer
 CONTROL_TIMEOUT_SECONDS = 2.0  # a node that does not answer its own user by then hangs: do without
 PROGRESS_SECONDS = 0.1  # between news of how far something is: smooth enough for a bar

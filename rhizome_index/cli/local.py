@@ -92,7 +92,7 @@ def id_command(settings: Settings) -> None:
 @click.command("status", epilog="\b\nExample:\n  rhizome status --json")
 @common
 def status_command(settings: Settings) -> None:
-    """Show what this home holds: its datasets, collections and indexes."""
+    """Show what this home holds: its datasets, collections and indexes; and how its running node does."""
     peer_id = settings.home.peer_id
     datasets = []
     with settings.home.open_store() as store:
@@ -124,10 +124,17 @@ def status_command(settings: Settings) -> None:
         "bytes": bytes_,
         "damaged_blocks": damaged,
         "datasets": datasets,
+        "node": None,
     }
     lines = [f"home     {found['home']}", f"peer id  {peer_id}", f"store    {blocks:,} blocks, {size(bytes_)}"]
     if damaged:
         lines.append(f"damaged  {damaged} blocks set aside")
+    if settings.home.is_running:
+        from rhizome_index.cli.watching import node_status, status_lines
+
+        node = node_status(settings)
+        found["node"] = node and node.fields()
+        lines += status_lines(node) if node else []
     for dataset in datasets:
         expiry = say_expiry(dataset["expires_in_seconds"])  # type: ignore[arg-type]
         lines.append(

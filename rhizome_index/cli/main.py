@@ -45,6 +45,7 @@ class Commands(click.Group):
         "passphrase": "passphrase",
         "id": "local",
         "status": "local",
+        "top": "watching",
         "import": "local",
         "put": "local",
         "get": "local",

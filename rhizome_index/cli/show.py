@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
@@ -117,7 +118,7 @@ def summary_line(found: dict[str, Any]) -> str:
     ]
     if found["peers"]:
         parts.append(f"{size(found['bytes_received'])} in {many(found['round_trips'], 'round trip')}")
-        parts.append(f"from {', '.join(peer[:8] + '…' + peer[-4:] for peer in found['peers'])}")
+        parts.append(f"from {', '.join(shortened(peer) for peer in found['peers'])}")
         milliseconds = found["connect_seconds"] * 1000
         over = "over the running node's connections" if found["over_running_node"] else "connected"
         parts.append(f"{over} in {milliseconds:.0f} ms")
@@ -146,6 +147,16 @@ def say_expiry(seconds: float | None) -> str:
     if seconds is None:
         return ""
     return f", holds for {say_duration(seconds)}" if seconds > 0 else f", EXPIRED {say_duration(abs(seconds))} ago"
+
+
+def rate(count: int, seconds: float) -> str:
+    """Bytes a second for people."""
+    return f"{size(round(max(0, count) / max(seconds, 1e-3)))}/s"
+
+
+def shortened(name: str) -> str:
+    """A peer id, or an address with one in it, so that it fits a line."""
+    return re.sub(r"\b(\w{8})\w{30,}(\w{4})\b", r"\1…\2", name)
 
 
 def print_error(error: RhizomeError, *, as_json: bool) -> None:

@@ -5,7 +5,8 @@ connected, dial, disconnect, or a stream, whose bytes are then passed on both wa
 another process asks peers with its own code over its own view of the store, and the
 node's connections, which are there already. Whoever leaves takes with him what he was
 lent. What is followed the node itself brings, and tells who has asked for it how far
-it is: nothing comes twice. It does not know what is said on a stream.
+it is: nothing comes twice. And it says how it is doing. It does not know what is said
+on a stream.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rhizome_index.node.follow import FollowState
 from rhizome_index.node.framed import Framed
 from rhizome_index.node.peer import Peer
 from rhizome_index.node.register import Follow
+from rhizome_index.node.status import status_of
 from rhizome_index.node.swarm import Stream
 from rhizome_index.node.unix_socket import is_own
 from rhizome_index.wire import control
@@ -37,6 +39,7 @@ class Lender:
         self._peer = peer
         self._swarm = peer.joined().swarm
         self._looks = 0
+        self._started_at = trio.current_time()
         self.connections = 0
 
     async def serve(self, listener: socket.socket) -> None:
@@ -93,6 +96,8 @@ class Lender:
                 await self._bring(guest, self._peer.followed(Address.parse(address)))
             case control.Look():
                 self._peer.look()
+            case control.Status():
+                return status_of(self._peer, self._started_at).fields()
         return {}
 
     def _look(self) -> int:

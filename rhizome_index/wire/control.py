@@ -80,7 +80,12 @@ class Look:
     """Something else has been written to the store: what is followed, say."""
 
 
-Request = WatchPeers | Dial | Disconnect | Borrow | Bring | Look
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the node is doing: the end has it."""
+
+
+Request = WatchPeers | Dial | Disconnect | Borrow | Bring | Look | Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,7 @@ _KINDS: dict[str, tuple[type[Request], _Checks]] = {
     "borrow": (Borrow, {"peer_id": is_text, "protocol": is_text, "timeout_ms": _is_wait}),
     "bring": (Bring, {"address": is_text}),
     "look": (Look, {}),
+    "status": (Status, {}),
 }
 _NAMES = {request: name for name, (request, _) in _KINDS.items()}
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import signal
 import socket
 import struct
 import sys
+import termios
+import traceback
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 import rhizome_index.node.libp2p_swarm  # noqa: F401  here once, not in every child
+from rhizome_index.cli import watching
+from rhizome_index.cli.main import main
 from rhizome_index.node.lender import Lender
 from tests.cli.faulty_disk import give_up_rights, need_rights_that_can_be_given_up
 from tests.cli.terminal import DECLARED, POSTS, Terminal
@@ -163,3 +169,90 @@ def test_a_home_with_a_long_name(published: Terminal, tmp_path: Path) -> None:
             "find", f"rhizome:{published('id')[0].strip()}/main", prepare=without_libp2p
         )
         assert code == 3 and "nobody was found" in err
+
+
+# --- watching ---
+
+
+def test_status_tells_of_the_running_node(published: Terminal, reader: Terminal) -> None:
+    assert json.loads(reader("status", "--json")[0])["node"] is None
+    reader.fails("top", code=3, says=f"no node of {reader.home} is running")
+    with both_running(published, reader) as (address, dataset):
+        peer = address.rpartition("/")[2]
+        reader("follow", dataset)
+        out, _ = reader("status")
+        assert f"  {peer}  " in out and f"follows {dataset}, all of it: kept, head 1" in out and "1 peer" in out
+        node = json.loads(reader("status", "--json")[0])["node"]
+        assert [item["peer"] for item in node["peers"]] == [peer] and node["pid"] == pid_of_node(reader.home)
+        assert json.loads(reader("top", "--json")[0]).keys() == node.keys()
+        out, _ = reader("top")
+        assert f"{peer[:8]}…{peer[-4:]}" in out and "kept" in out and "follows 1 dataset" in out
+
+
+def test_a_node_that_hangs_is_said_to(published: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "CONTROL_TIMEOUT_SECONDS", 0.05)
+    with published.serving():
+        os.kill(pid_of_node(published.home), signal.SIGSTOP)
+        out, err = published("status")
+        assert "posts: 2 records" in out and "rhizome: the running node did not answer within 0.05 s" in err
+        out, err = published("status", "--json")
+        assert json.loads(out)["node"] is None and "did not answer" in json.loads(err)["warning"]
+        published.fails("top", code=3, says="did not answer within 0.05 s")
+        os.kill(pid_of_node(published.home), signal.SIGCONT)
+
+
+@contextmanager
+def top(home: Path) -> Iterator[tuple[int, int]]:
+    """`rhizome top` in a terminal of its own: its process, and the other side of that terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child, terminal = pty.fork()
+    if not child:
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.argv = ["rhizome", "--home", str(home), "top", "--every", "0.1"]
+        try:
+            main()
+        except SystemExit as error:
+            os._exit(int(error.code or 0))
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(99)
+        os._exit(0)
+    try:
+        yield child, terminal
+    finally:
+        os.close(terminal)
+
+
+def read_until(terminal: int, text: str) -> str:
+    found = b""
+    while text.encode() not in found:
+        found += os.read(terminal, 65536)
+    return found.decode(errors="replace")
+
+
+@pytest.mark.parametrize("leave", ["q", "\x1b", "\x03", "node"])
+def test_top_is_left_as_one_leaves_it(published: Terminal, leave: str) -> None:
+    """By a key, by ^C, or because the node stops: the terminal is as it was before."""
+    with ExitStack() as stack:
+        serving = stack.enter_context(ExitStack())
+        address = serving.enter_context(published.serving())
+        child, terminal = stack.enter_context(top(published.home))
+        before = termios.tcgetattr(terminal)
+        shown = read_until(terminal, "follows 0 datasets")
+        assert "\x1b[?1049h" in shown and address[:25] in shown
+        if leave == "node":
+            serving.close()
+        else:
+            read_until(terminal, "follows 0 datasets")  # again: it is live
+            os.write(terminal, leave.encode())
+        rest = read_until(terminal, "\x1b[?1049l")
+        _, status = os.waitpid(child, 0)
+        if leave == "node":
+            rest += read_until(terminal, "\n")
+            assert os.waitstatus_to_exitcode(status) == 3 and "running" in rest
+        else:
+            assert os.waitstatus_to_exitcode(status) == 0, rest
+        assert termios.tcgetattr(terminal)[:4] == before[:4]

@@ -25,6 +25,7 @@ REQUESTS = st.one_of(
     st.builds(control.Borrow, TEXT, TEXT, WAIT),
     st.builds(control.Bring, TEXT),
     st.builds(control.Look),
+    st.builds(control.Status),
 )
 
 
