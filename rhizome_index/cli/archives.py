@@ -1,4 +1,4 @@
-"""Commands for CAR files: verify, export, restore."""
+"""Commands for CAR files: verify, evidence, export, restore."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
+from rhizome_index.blocks.cid import format_cid
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.show import print_rows, say_expiry, size, to_json
 from rhizome_index.errors import IntegrityError, StoreError, UnavailableError, UsageError
 from rhizome_index.index.address import Address, public_key_of
 from rhizome_index.index.freshness import expires_in
-from rhizome_index.node.archive import read_dataset, verify_answer, write_dataset
+from rhizome_index.node.archive import Verified, read_dataset, verify, write_dataset
+from rhizome_index.node.frauds import Frauds
 from rhizome_index.query.expr import COUNT
+from rhizome_index.trust.evidence import Fraud
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -52,18 +55,34 @@ def _open_for_reading(path: Path) -> Iterator[BinaryIO]:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
-@click.command("verify", epilog="\b\nExample:\n  rhizome verify cats.car --publisher 12D3KooW...")
+@click.command(
+    "verify",
+    epilog="""\b
+Examples:
+  rhizome verify cats.car --publisher 12D3KooW...
+  rhizome verify fraud.car
+""",
+)
 @click.argument("file", type=_FILE)
 @click.option("--publisher", metavar="PEER_ID", help="Insist that this peer has published the data.")
 @common
 def verify_command(settings: Settings, file: Path, publisher: str | None) -> None:
-    """Check a saved answer offline and print its rows. Nothing is needed but the FILE."""
+    """Check a saved answer offline and print its rows, or a fraud proof and what it proves. It needs only the FILE."""
     if publisher is not None:
         public_key_of(publisher)
     with _open_for_reading(file) as stream:
-        found = verify_answer(stream)
-    if publisher is not None and found.head.address.publisher != publisher:
-        raise IntegrityError(f"this was published by {found.head.address.publisher}, not by {publisher}")
+        found = verify(stream)
+    head = found.heads[0] if isinstance(found, Fraud) else found.head
+    if publisher is not None and head.address.publisher != publisher:
+        raise IntegrityError(f"this was published by {head.address.publisher}, not by {publisher}")
+    if isinstance(found, Fraud):
+        text = f"proven fraud: head {head.sequence} of {head.address}: {found.verdict}"
+        print(to_json(_as_row(found)) if settings.as_json else text)
+    else:
+        _print_answer(settings, found)
+
+
+def _print_answer(settings: Settings, found: Verified) -> None:
     if found.query.kind == COUNT:
         print(to_json({"count": found.answer.count}))
     else:
@@ -88,6 +107,47 @@ def verify_command(settings: Settings, file: Path, publisher: str | None) -> Non
         f"{found.blocks} blocks, {size(found.bytes)}"
     )
     print(to_json(told) if settings.as_json else text, file=sys.stderr)
+
+
+@click.command(
+    "evidence",
+    epilog="""\b
+Examples:
+  rhizome evidence
+  rhizome evidence --save proofs
+""",
+)
+@click.option("--save", type=click.Path(path_type=Path, file_okay=False), help="Write each proof to a file in here.")
+@common
+def evidence_command(settings: Settings, save: Path | None) -> None:
+    """List the fraud proofs kept here: heads that are refused, and why. Anybody can check them with `verify`."""
+    with settings.home.open_store() as store:
+        found = Frauds(store).known()
+    if save is not None:
+        _save(found, save)
+    print_rows(map(_as_row, found), as_json=settings.as_json)
+    if not found and not settings.as_json and sys.stdout.isatty():
+        print("nobody has been found out", file=sys.stderr)
+
+
+def _save(frauds: list[Fraud], folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None
+    for fraud in frauds:
+        with open_for_writing(folder / f"{format_cid(fraud.cid)}.car") as stream:
+            fraud.write(stream)
+
+
+def _as_row(fraud: Fraud) -> dict[str, Any]:
+    return {
+        "address": str(fraud.heads[0].address),
+        "head": fraud.heads[0].sequence,
+        "fraud": fraud.verdict,
+        "proof": format_cid(fraud.cid),
+        "bytes": sum(map(len, fraud.blocks)),
+    }
 
 
 @click.command("export", epilog="\b\nExample:\n  rhizome export posts.car --dataset main")

@@ -62,6 +62,7 @@ class Commands(click.Group):
         "sync": "following",
         "find": "following",
         "verify": "archives",
+        "evidence": "archives",
         "export": "archives",
         "restore": "archives",
         "scrub": "scrubbing",

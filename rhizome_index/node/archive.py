@@ -1,4 +1,4 @@
-"""CAR files of ours: a saved answer that anybody can check offline, and a whole dataset.
+"""CAR files of ours: a saved answer or a fraud proof, which anybody can check offline, and a whole dataset.
 
 An answer's file begins with a block `{"kind": "rhizome-answer/1", "query", "plan",
 "ordered", "after", "head", "manifest"}`, its root; then come the manifest and the
@@ -9,6 +9,7 @@ every linked record, parents first.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, BinaryIO
@@ -28,6 +29,7 @@ from rhizome_index.query.expr import Query, decode_query, encode_query
 from rhizome_index.query.plan import decode_plan, encode_plan
 from rhizome_index.query.proof import Replay
 from rhizome_index.query.rows import Row
+from rhizome_index.trust.evidence import Fraud, is_fraud, read_fraud
 from rhizome_index.wire.ask import Opening
 
 ANSWER_KIND, DATASET_KIND = "rhizome-answer/1", "rhizome-dataset/1"
@@ -84,16 +86,22 @@ class Verified:
     bytes: int
 
 
-def verify_answer(file: BinaryIO) -> Verified:
-    """Check a saved answer by replaying its walk over its own blocks alone. Raises IntegrityError."""
+def verify(file: BinaryIO) -> Verified | Fraud:
+    """Check a saved answer or a fraud proof by replaying its walk over its own blocks. Raises IntegrityError."""
     roots, blocks = read_car(file)
     first = next(blocks, None)
     if first is None or roots != [first[0]]:
         raise IntegrityError("a CAR file whose root is not its first block")
     body = cbor.decode(first[1])
+    if is_fraud(body):
+        return read_fraud(roots, chain([first], blocks))
+    return _verify_answer(body, blocks)
+
+
+def _verify_answer(body: Any, blocks: Iterator[tuple[Cid, bytes]]) -> Verified:
     fields = {"kind", "query", "plan", "after", "head", "manifest"}
     if not isinstance(body, dict) or body.get("kind") != ANSWER_KIND or body.keys() != fields:
-        raise IntegrityError("not a saved answer", hint="datasets are read with: rhizome restore")
+        raise IntegrityError("no saved answer and no fraud proof", hint="datasets are read with: rhizome restore")
     if not all(type(body[name]) is bytes for name in ("head", "query")) or type(body["after"]) not in (
         bytes,
         type(None),

@@ -236,9 +236,20 @@ class DiskStore:
         )
         return rows[0] if rows else None
 
+    def believed_head(self, address: Address) -> Head | None:
+        """The newest head that is not convicted of fraud."""
+        condition = (
+            "where dataset = ? and manifest not in (select manifest from frauds) order by sequence desc, envelope"
+        )
+        rows = self._heads(f"{condition} limit 1", (str(address),))
+        return rows[0] if rows else None
+
     def current_head(self, address: Address) -> Head | None:
-        """The head to answer from: of a dataset that is followed the one that is all here, else the newest."""
-        return self.held_head(address) or self.newest_head(address)
+        """The head to answer from: of a dataset that is followed the one that is all here, else the newest believed."""
+        held = self.held_head(address)
+        if held is None or self.execute("select 1 from frauds where manifest = ?", (held.manifest,)):
+            return self.believed_head(address)
+        return held
 
     def current_heads(self) -> list[Head]:
         """The head to answer from of every dataset, by address; without those that are damaged."""

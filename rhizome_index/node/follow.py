@@ -23,6 +23,8 @@ from rhizome_index.limits import HEADS_ASKED, HEADS_PULL_SECONDS, PROGRESS_SECON
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.frauds import Frauds
+from rhizome_index.node.inquire import Inquirer
 from rhizome_index.node.part import PartKeeper
 from rhizome_index.node.register import FULL, Follow, Register
 from rhizome_index.node.sync import Progress, Syncer
@@ -80,6 +82,7 @@ class Follower:
         directory: Directory,
         syncer: Syncer,
         keeper: PartKeeper,
+        inquirer: Inquirer,
         clock: Callable[[], float],
         chance: random.Random,
         tally: Tally,
@@ -89,6 +92,8 @@ class Follower:
         self._directory = directory
         self._syncer = syncer
         self._keeper = keeper
+        self._inquirer = inquirer
+        self._frauds = Frauds(store)
         self._clock = clock
         self._chance = chance
         self._tally = tally
@@ -212,11 +217,15 @@ class Follower:
         held = self._store.held_head(address)
         if newest is None or (held is not None and held.sequence >= newest.sequence):
             if held is None:
+                self._check_newest(address)
                 raise UnavailableError(f"no peer asked knows a head of {address}")
             await self._mend(follow, held, providers, state)
+            self._check_newest(address)
             return held
         if newest.manifest in state.refused:
             raise IntegrityError(state.refused[newest.manifest])
+        if follow.policy.kind != FULL:  # who derives everything finds out by himself
+            await self._inquirer.ask(newest, providers, state.cost)
         async with self._slots:
             state.is_syncing, state.progress = True, Progress()
             how = FAILED
@@ -237,6 +246,12 @@ class Follower:
                 self._tally.syncs[how] += 1
         self.on_head(head)
         return head
+
+    def _check_newest(self, address: Address) -> None:
+        """Raise IntegrityError if what the publisher has signed last is convicted of fraud, so that its user knows."""
+        newest = self._store.newest_head(address)
+        if newest is not None:
+            self._frauds.check(newest)
 
     async def mend(self, address: Address, peers: Sequence[str]) -> None:
         """Bring back what is missing of something that is followed. Raises RhizomeError."""
@@ -277,6 +292,6 @@ class Follower:
                 continue
             for head in told.heads if told else ():
                 self._store.put_head(head)
-        newest = self._store.newest_head(address)
+        newest = self._store.believed_head(address)
         state.newest = newest.sequence if newest else None
         return newest

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import repeat
 from typing import Any
 
 import trio
 
 from rhizome_index.blocks.cid import Cid
-from rhizome_index.errors import StoreError, UnavailableError
+from rhizome_index.errors import IntegrityError, StoreError, UnavailableError
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.index.write import NeedRecords
 from rhizome_index.node.disk import DiskStore, describe_missing
@@ -25,9 +26,8 @@ from rhizome_index.node.fetch import Block, Fetcher, Wanted
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.sink import BlockBuffer
 from rhizome_index.query.execute import Found
-from rhizome_index.query.proof import names
+from rhizome_index.query.proof import names, supply
 from rhizome_index.tree.cursor import get_many
-from rhizome_index.tree.node import Node
 from rhizome_index.tree.walk import NeedNodes
 
 _STEPS_AT_ONCE = 16  # needs met from the store before others have their turn
@@ -63,11 +63,11 @@ class Gatherer:
             return await self._run(walk, on_found)
 
     async def _run(self, walk: Any, on_found: Callable[[Found], None] | None) -> Any:
-        reply: Any = None
+        resume: Callable[[], Any] = partial(next, walk)
         steps = 0
         while True:
             try:
-                step = walk.send(reply)
+                step = resume()
             except StopIteration as stop:
                 return stop.value
             steps += 1
@@ -76,18 +76,23 @@ class Gatherer:
             if isinstance(step, Found):
                 assert on_found is not None
                 on_found(step)
-                reply = None
+                resume = partial(next, walk)
                 continue
-            if isinstance(step, NeedNodes):
-                held = [self.local.chunk(cid) for cid in step.cids]
-                chunks = held if None not in held else await self._chunks(step)
-                blocks: Sequence[bytes] = [chunk[0] for chunk in chunks if chunk]
-                reply = [chunk[1] for chunk in chunks if chunk]
-            else:
-                reply = blocks = await self._records(step)
+            blocks, resume = await self._supply(walk, step)
             if self._proving:
-                for cid, data in zip(names(step), blocks, strict=True):
+                for cid, data in zip(names(step), blocks, strict=False):
                     self.touched.setdefault(cid, data)
+
+    async def _supply(self, walk: Any, step: NeedNodes | NeedRecords) -> tuple[Sequence[bytes], Callable[[], Any]]:
+        """What a walk needs, from wherever it is, and how the walk goes on."""
+        if isinstance(step, NeedRecords):
+            records = await self._records(step)
+            return records, partial(walk.send, records)
+        try:
+            return supply(walk, step, self.local)
+        except UnavailableError:
+            await self._fetch_chunks(step)
+            return supply(walk, step, self.local)
 
     def sink(self, cid: Cid, data: bytes) -> None:
         """Takes blocks that walks make, which they may read again."""
@@ -99,9 +104,12 @@ class Gatherer:
         data = self.local.block(cid)
         return data, decode_manifest(data)
 
-    async def _chunks(self, need: NeedNodes) -> list[tuple[bytes, Node]]:
-        await self._fetch([Wanted(cid) for cid in dict.fromkeys(need.cids) if self.local.chunk(cid) is None])
-        return self.local.chunks(need.cids)
+    async def _fetch_chunks(self, need: NeedNodes) -> None:
+        missing = []
+        for cid in dict.fromkeys(need.cids):
+            with suppress(IntegrityError):  # it is here, though it is no node
+                missing += [Wanted(cid)] if self.local.chunk(cid) is None else []
+        await self._fetch(missing)
 
     async def _records(self, need: NeedRecords) -> Sequence[bytes]:
         try:
@@ -118,10 +126,10 @@ class Gatherer:
                 await self._fetch([item for item in kind if not self.local.has(item.cid)])
         if not all(self.local.has(item.cid) for item in wanted):
             walk = get_many(need.primary, sorted(set(need.keys)))
-            reply: Any = None
+            resume: Callable[[], Any] = partial(next, walk)
             with suppress(StopIteration):
                 while True:
-                    reply = [node for _, node in await self._chunks(walk.send(reply))]
+                    _, resume = await self._supply(walk, resume())
             return self.local.records(need)
         return [self.local.block(item.cid) for item in wanted]
 

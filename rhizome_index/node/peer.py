@@ -21,6 +21,7 @@ from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.follow import Follower
 from rhizome_index.node.gossip import Gossip
+from rhizome_index.node.inquire import Inquirer
 from rhizome_index.node.lent_swarm import LentSwarm
 from rhizome_index.node.link import Links
 from rhizome_index.node.part import PartKeeper
@@ -56,7 +57,10 @@ class Membership:
         self.resolver = Resolver(store, clock, self.links, self.directory)
         syncer = Syncer(store, self.links, self.resolver.check_time)
         keeper = PartKeeper(store, self.links)
-        self.follower = Follower(store, register, self.directory, syncer, keeper, clock, chance, swarm.tally)
+        self.inquirer = Inquirer(store, self.links)
+        self.follower = Follower(
+            store, register, self.directory, syncer, keeper, self.inquirer, clock, chance, swarm.tally
+        )
         self.gossip = Gossip(store, register, swarm, self.links, keys, clock, chance, self.follower.hint)
 
 

@@ -30,6 +30,7 @@ from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Fetcher
+from rhizome_index.node.frauds import Frauds
 from rhizome_index.node.gather import Gatherer
 from rhizome_index.node.link import Links, in_turn
 from rhizome_index.node.serve import LocalAnswerer, Plans
@@ -103,6 +104,7 @@ class Resolver:
         self._links = links
         self._directory = directory
         self._plans: Plans = {}
+        self._frauds = Frauds(store)
 
     async def resolve(
         self,
@@ -152,7 +154,13 @@ class Resolver:
     def _resolve_here(self, address: Address, resolution: Resolution, *, allow_scan: bool) -> None:
         source = LocalAnswerer(self._store, self._plans)
         wanted = resolution.after.manifest if resolution.after else None
-        head, manifest_bytes, manifest = source.snapshot(address, wanted)
+        try:
+            head, manifest_bytes, manifest = source.snapshot(address, wanted)
+        except UnavailableError:
+            if (newest := self._store.newest_head(address)) is not None:
+                self._frauds.check(newest)
+            raise
+        self._frauds.check(head)
         resolution.freshness.check(head, self._clock())
         collection = manifest.collection(resolution.query.collection)
         if resolution.after is not None:
@@ -264,12 +272,13 @@ class Resolver:
         if resolution.after is not None:
             known = self._store.head_of(address, resolution.after.manifest)
         else:
-            known = self._store.newest_head(address)
+            known = self._store.believed_head(address)
             for peer in peers:
                 assert self._directory is not None
                 told = (await self._directory.ask(peer, [address], resolution.cost)).get(address)
                 for head in told.heads if told else ():
                     self.check_time(head, peer)
+                    self._frauds.check(head)
                     known = head if known is None or head.sequence > known.sequence else known
         if known is None:
             raise UnavailableError(f"nobody asked knows a head of {address}")
@@ -281,9 +290,10 @@ class Resolver:
             raise RemoteError(peer, "a head from the future")
 
     def _check_newest(self, head: Head, peer: str, *, pinned: bool) -> None:
-        """Refuse a head that is older than one we know, unless it was asked for, or comes from the future."""
+        """Refuse a head that is convicted, from the future, or, unless it was asked for, older than one we know."""
         self.check_time(head, peer)
-        known = self._store.newest_head(head.address)
+        self._frauds.check(head)
+        known = self._store.believed_head(head.address)
         if known is not None and head.sequence < known.sequence and not pinned:
             raise UnavailableError(f"peer {peer} knows head {head.sequence} only; we know {known.sequence}")
 

@@ -1,4 +1,4 @@
-"""Answer what other peers ask: heads, asks and wants, from the local store.
+"""Answer what other peers ask, from the local store.
 
 Requests on one stream are answered at the same time, frame by frame in turn, so
 that a small answer does not wait behind a large one. Frames are made as they are
@@ -38,6 +38,7 @@ from rhizome_index.limits import (
     TURN_TIMEOUT_SECONDS,
 )
 from rhizome_index.node.disk import DiskStore, describe_missing
+from rhizome_index.node.frauds import Frauds
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.register import Register
 from rhizome_index.node.swarm import Stream, Swarm
@@ -47,7 +48,7 @@ from rhizome_index.query.combine import Choice
 from rhizome_index.query.expr import Query
 from rhizome_index.tree.cursor import get
 from rhizome_index.tree.node import Tree
-from rhizome_index.wire import ask, heads, sync, want
+from rhizome_index.wire import ask, heads, sync, trust, want
 from rhizome_index.wire import message as m
 from rhizome_index.wire.frame import FrameReader
 
@@ -98,6 +99,7 @@ class Server:
         self._swarm = swarm
         self.tally = swarm.tally
         self._answerer = LocalAnswerer(store, {})
+        self._frauds = Frauds(store)
         self._shares: WeakValueDictionary[str, trio.Semaphore] = WeakValueDictionary()
         self.slots = trio.CapacityLimiter(ANSWERS_AT_ONCE_MAX)
         self.requests = 0
@@ -109,6 +111,7 @@ class Server:
             (want.PROTOCOL, self._answer_want),
             (heads.PROTOCOL, self._answer_heads),
             (sync.PROTOCOL, self._answer_sync),
+            (trust.PROTOCOL, self._answer_trust),
         ):
             self._swarm.handle(protocol, partial(self._converse, protocol, answering))
 
@@ -131,6 +134,10 @@ class Server:
 
     def _answer_sync(self, request: m.Request) -> Iterator[bytes]:
         return sync.answer(request.number, sync.Sync.read(request.fields), self._answerer)
+
+    def _answer_trust(self, request: m.Request) -> Iterator[bytes]:
+        about = trust.About.read(request.fields)
+        return trust.answer(request.number, self._frauds.of(about.manifest))
 
     def _get_wanted(self, wanted: want.Want, name: bytes) -> bytes | None:
         if wanted.root is None:
@@ -156,7 +163,7 @@ class Server:
                 yield heads.DatasetHeads(head.address, (head,), self._providers(head.address))
         for address in addresses:
             contradiction = self._store.equivocation(address)
-            newest = self._store.newest_head(address)
+            newest = self._store.believed_head(address)
             known: tuple[Head, ...] = contradiction or ((newest,) if newest else ())
             yield heads.DatasetHeads(address, known, self._providers(address))
 

@@ -8,7 +8,7 @@ must be those of the signed manifest. Only then does the dataset switch to the n
 head, at once; queries under way keep the old one.
 
 An index never travels. A publisher whose index does not follow from its records is
-found out here, and its head refused.
+found out here, its head refused, and the proof kept for others.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from rhizome_index.index.record import decode_record, parse_path
 from rhizome_index.index.schema import Collection, primary_key
 from rhizome_index.index.write import RecordWalk, Sorter, add_index, apply_changes, rebuild
 from rhizome_index.limits import ANSWER_SILENCE_SECONDS, SEGMENTS_MAX, SORT_BYTES_MAX
+from rhizome_index.node.accuse import find_fraud
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Block, Fetcher, Wanted
+from rhizome_index.node.frauds import Frauds, refused
 from rhizome_index.node.gather import Gatherer
 from rhizome_index.node.link import Links, SilentError
 from rhizome_index.node.mend import derive_again, fill
@@ -39,7 +41,9 @@ from rhizome_index.node.sink import without_collecting
 from rhizome_index.node.spill import SpillingSorter
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import Node, Tree
-from rhizome_index.tree.walk import load_root
+from rhizome_index.tree.walk import load_many, load_root
+from rhizome_index.trust.fraud import Claim
+from rhizome_index.trust.search import find_difference, find_failure
 from rhizome_index.wire import sync as protocol
 from rhizome_index.wire.message import Reply
 from rhizome_index.wire.sync import Sync, Syncing
@@ -67,12 +71,13 @@ class Syncer:
         self._store = store
         self._links = links
         self._check_head = check_head
+        self._frauds = Frauds(store)
 
     async def sync(self, newest: Head, peers: Sequence[str], cost: Cost, progress: Progress) -> Head:
         """Hold all of a dataset as of a head or, if none of these peers has that, a newer one than is held; that head.
 
         Raises UnavailableError if no peer has it or the peers failed on the way (what came is kept), and
-        IntegrityError if a peer or the publisher lied.
+        IntegrityError if a peer or the publisher lied. What the latter can be proven guilty of is kept.
         """
         held = self._store.held_head(newest.address)
         syncing, peer = await self._ask(newest, held, peers, cost)
@@ -80,7 +85,8 @@ class Syncer:
         assert head is not None and manifest is not None
         if held is None or head.manifest != held.manifest:
             self._store.put_many([(head.manifest, syncing.manifest_bytes)])
-            one = _OneSync(self._store, Fetcher(self._links, _first(peer, peers), cost), cost, progress)
+            self._frauds.check(head)
+            one = _OneSync(self._store, Fetcher(self._links, _first(peer, peers), cost), head, cost, progress)
             old = None if held is None else one.manifest(held.manifest)
             for name in sorted(manifest.collections):
                 if not await one.bring(old, manifest, name, syncing):
@@ -155,9 +161,10 @@ class _HeardSyncing(Syncing):
 class _OneSync:
     """One dataset on its way here."""
 
-    def __init__(self, store: DiskStore, fetcher: Fetcher, cost: Cost, progress: Progress) -> None:
+    def __init__(self, store: DiskStore, fetcher: Fetcher, head: Head, cost: Cost, progress: Progress) -> None:
         self._store = store
         self._fetcher = fetcher
+        self._head = head
         self._gatherer = Gatherer(store, fetcher)
         self._cost = cost
         self._progress = progress
@@ -171,19 +178,41 @@ class _OneSync:
         form = syncing.forms[name]
         held = old.collections.get(name) if old is not None and old.rule == new.rule else None
         if form != protocol.CHUNKS and held is not None:
-            delta = syncing.deltas.get(name, protocol.Delta())
-            self._store.put_many(delta.records)
-            with suppress(IntegrityError):
-                changes = _as_records(wanted, delta)
-                made = await self._derive(self._changed(new.rule, held, wanted, changes))
-                if made.primary == wanted.primary:
-                    _compare(made, wanted)
-                    return True
+            made = await self._apply(new.rule, held, wanted, syncing.deltas.get(name, protocol.Delta()))
+            if made == wanted:
+                return True
+            if made is not None and made.primary == wanted.primary:
+                await self._accuse(find_difference(new, made))
             # The delta was wrong, or the publisher's tree is not what its entries give: the chunks decide.
-        await self._fetch_tree(wanted.primary)
-        made = await self._derive(partial(rebuild, new.rule, wanted))
-        _compare(made, wanted)
+        try:
+            await self._fetch_tree(wanted.primary)
+            made = await self._derive(partial(rebuild, new.rule, wanted))
+        except RemoteError:
+            raise
+        except (UsageError, IntegrityError) as error:
+            await self._accuse(find_failure(new, name, error, self._gatherer.sink, self._new_sorter()))
+            raise IntegrityError(f"the publisher's {wanted.name!r} cannot be derived: {error}") from None
+        if made != wanted:
+            await self._accuse(find_difference(new, made))
+            raise IntegrityError(f"the publisher's {wanted.name!r} does not follow from its records")
         return form != protocol.DELTA
+
+    async def _apply(
+        self, rule: Rule, held: Collection, wanted: Collection, delta: protocol.Delta
+    ) -> Collection | None:
+        """What a delta makes of the collection that is held; None if nobody honest sends it."""
+        self._store.put_many(delta.records)
+        try:
+            return await self._derive(self._changed(rule, held, wanted, _as_records(wanted, delta)))
+        except (UsageError, IntegrityError):
+            return None
+
+    async def _accuse(self, search: RecordWalk[Claim | None]) -> None:
+        """Raise IntegrityError if it can be proven, with what peers have, that the publisher lies."""
+        with suppress(UnavailableError):
+            fraud = await find_fraud(self._store, self._fetcher, self._head, search)
+            if fraud is not None:
+                raise refused(self._head, fraud.verdict)
 
     def _changed(
         self, rule: Rule, held: Collection, wanted: Collection, changes: Sequence[tuple[bytes, bytes | None]]
@@ -207,13 +236,12 @@ class _OneSync:
     async def _derive(self, walk: Callable[..., RecordWalk[Collection]]) -> Collection:
         """Drive a walk that makes a collection, keeping its blocks as they come."""
         self._progress.phase = "deriving"
-        new_sorter: Callable[[], Sorter] = partial(SpillingSorter, self._store.folder, SORT_BYTES_MAX // 4)
-        try:
-            with without_collecting():
-                made: Collection = await self._gatherer.run(walk(sink=self._gatherer.sink, new_sorter=new_sorter))
-        except UsageError as error:
-            raise IntegrityError(f"the publisher lists a record that its indexes cannot hold: {error}") from None
+        with without_collecting():
+            made: Collection = await self._gatherer.run(walk(sink=self._gatherer.sink, new_sorter=self._new_sorter()))
         return made
+
+    def _new_sorter(self) -> Callable[[], Sorter]:
+        return partial(SpillingSorter, self._store.folder, SORT_BYTES_MAX // 4)
 
     async def _fetch_tree(self, tree: Tree) -> None:
         """Fetch the chunks of a tree that are not here, one level after another."""
@@ -233,10 +261,7 @@ class _OneSync:
             if leaves:
                 return
             refs = [node.child(place) for node in level for place in range(len(node.keys))]
-            nodes = self._gatherer.local.chunks([ref.cid for ref in refs])
-            for ref, (_, node) in zip(refs, nodes, strict=True):
-                ref.check(node)
-            level = [node for _, node in nodes]
+            level = await self._gatherer.run(load_many(refs))
 
     async def _fetch(self, cids: Sequence[Cid], counts: dict[Cid, int]) -> None:
         """Fetch blocks; `counts` says how many entries each brings."""
@@ -265,15 +290,6 @@ def _as_records(collection: Collection, delta: protocol.Delta) -> list[tuple[byt
             raise IntegrityError("a record that stands at another primary key than its own")
         changes.append((key, data))
     return changes
-
-
-def _compare(made: Collection, wanted: Collection) -> None:
-    """Raise IntegrityError unless what was derived here is what the publisher has signed."""
-    if made.primary != wanted.primary:
-        raise IntegrityError(f"the publisher's {wanted.name!r} is not the tree that its entries give")
-    for name, index in wanted.indexes.items():
-        if made.indexes[name] != index:
-            raise IntegrityError(f"the publisher's index {name!r} of {wanted.name!r} does not follow from its records")
 
 
 def _first(peer: str, peers: Sequence[str]) -> list[str]:

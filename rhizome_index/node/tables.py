@@ -32,6 +32,12 @@ create table providers (
 create table signed (dataset text primary key, sequence integer not null) without rowid;
 insert into signed select dataset, max(sequence) from heads group by dataset;
 """,
+    """
+create table frauds (
+    manifest blob primary key, dataset text not null, sequence integer not null, verdict text not null,
+    proof blob not null
+) without rowid;
+""",
 )
 
 # Every dataset of which there are heads, in order, without looking at all of its heads.

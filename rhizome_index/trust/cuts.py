@@ -14,8 +14,6 @@ inside a node ends at the node's own cuts or before, so it weighs at most MAX.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 from rhizome_index.tree.boundary import Priority, Rule
 from rhizome_index.tree.levels import Levels, Place, weights_of
 from rhizome_index.tree.node import Node, Tree
@@ -68,33 +66,43 @@ def _flaw_at(rule: Rule, levels: Levels, place: Place) -> Walk[str]:
     if flaw or not place.has_left:
         return flaw
     gap = _priority(rule, place.node.level, place.node.keys[0])
-    weight = yield from _run(rule, levels, place, gap, +1, 0)
-    weight = yield from _run(rule, levels, place, gap, -1, weight)
+    weight = yield from _weigh_forwards(rule, levels, place, gap)
+    weight = yield from _weigh_backwards(rule, levels, place, gap, weight)
     return "" if weight > rule.max_weight else "a cut that should not be"
 
 
-def _run(rule: Rule, levels: Levels, start: Place, gap: Priority, step: int, weight: int) -> Walk[int]:
-    """The weight so far and that of the run behind (+1) or before (-1) a node's first gap, as far as it matters."""
-    place: Place | None = start
-    if step < 0:
-        place = yield from levels.neighbour(start, step)
-    while place is not None:
-        for item, priority in _outwards(rule, place.node, step):
-            if step > 0 and priority < gap:
+def _weigh_forwards(rule: Rule, levels: Levels, place: Place, gap: Priority) -> Walk[int]:
+    """The weight of the run behind a node's first gap, as far as it matters."""
+    weight = 0
+    while True:
+        for item, priority in _items(rule, place.node):
+            if priority < gap:
                 return weight
             weight += item
-            if weight > rule.max_weight or (step < 0 and priority <= gap):
+            if weight > rule.max_weight:
                 return weight
-        place = yield from levels.neighbour(place, step)
+        end_key = place.end_key()
+        if end_key is None or _priority(rule, place.node.level, end_key) < gap:
+            return weight
+        following = yield from levels.neighbour(place, +1)
+        assert following is not None
+        place = following
+
+
+def _weigh_backwards(rule: Rule, levels: Levels, place: Place, gap: Priority, weight: int) -> Walk[int]:
+    """The weight so far and that of the run before a node's first gap, as far as it matters."""
+    while weight <= rule.max_weight and (previous := (yield from levels.neighbour(place, -1))) is not None:
+        for item, priority in reversed(_items(rule, previous.node)):
+            weight += item
+            if weight > rule.max_weight or priority <= gap:
+                return weight
+        place = previous
     return weight
 
 
-def _outwards(rule: Rule, node: Node, step: int) -> Iterator[tuple[int, Priority]]:
-    """The items of a node away from a gap: each one's weight, and the priority of the gap before it."""
-    items: Sequence[tuple[int, Priority]] = list(
-        zip(weights_of(node), rule.priorities(node.level, node.keys), strict=True)
-    )
-    return iter(items[::step])
+def _items(rule: Rule, node: Node) -> list[tuple[int, Priority]]:
+    """The items of a node: each one's weight, and the priority of the gap before it."""
+    return list(zip(weights_of(node), rule.priorities(node.level, node.keys), strict=True))
 
 
 def _priority(rule: Rule, level: int, key: bytes) -> Priority:

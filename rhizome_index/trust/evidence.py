@@ -18,7 +18,7 @@ Source: protocols/fraud/1/spec.md
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -149,20 +149,19 @@ def is_fraud(body: Any) -> bool:
     return isinstance(body, dict) and body.get("kind") == KIND
 
 
-def read_fraud(file: BinaryIO) -> Fraud:
-    """The fraud proof in a CAR file. Raises IntegrityError if it is none, or does not convict."""
-    roots, blocks = read_car(file)
+def read_fraud(roots: Sequence[Cid], blocks: Iterable[tuple[Cid, bytes]]) -> Fraud:
+    """The fraud proof in the blocks of a CAR file. Raises IntegrityError if it is none, or does not convict."""
     judging = Judging()
     for place, (cid, block) in enumerate(blocks):
-        if place == 0 and roots != [cid]:
+        if place == 0 and list(roots) != [cid]:
             raise IntegrityError("a CAR file whose root is not its first block")
         judging.feed(block)
     return judging.close()
 
 
 def decode_fraud(data: bytes) -> Fraud:
-    """The same of the bytes of such a file."""
-    return read_fraud(BytesIO(data))
+    """The fraud proof in the bytes of a CAR file. Raises IntegrityError."""
+    return read_fraud(*read_car(BytesIO(data)))
 
 
 def _check_two(heads: Sequence[Head]) -> None:

@@ -176,7 +176,9 @@ def test_broken_cars(published: Terminal, tmp_path: Path, command: str) -> None:
     wrong = {
         "ends in the middle of a block": whole[:-1],
         "do not match the block": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
-        "rhizome: not a saved answer" if command == "verify" else "rhizome: not the file of a dataset": other,
+        "rhizome: no saved answer and no fraud proof"
+        if command == "verify"
+        else "rhizome: not the file of a dataset": other,
         "rhizome: not a CAR file": b"hello, this is no CAR file at all\n" * 9,
         "rhizome: not a CAR file of version 1, or cut off": b"",
         "rhizome: not a CAR file of version 1, ": b"\xff\xff\xff\xff\x0f" + whole,

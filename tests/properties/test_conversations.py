@@ -16,7 +16,7 @@ from rhizome_index.index.condition import And, Compare
 from rhizome_index.index.head import Head, Identity, sign_head
 from rhizome_index.index.manifest import Manifest, encode_manifest
 from rhizome_index.index.schema import Collection
-from rhizome_index.node.archive import verify_answer, write_answer
+from rhizome_index.node.archive import verify, write_answer
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice, all_candidates
@@ -113,7 +113,7 @@ def check_plan(query: Query, peer: Peer, plan: Plan | None, budget: int, wanted:
         assert answer.candidate.residual and answer.candidate.ordered and query.limit
         return
     file.seek(0)
-    verified = verify_answer(file)
+    verified = verify(file)
     assert [row.record for row in verified.rows] == rows and verified.answer.count == answer.count
 
 

@@ -17,6 +17,7 @@ from tests.protocols.format_vectors import (
 )
 from tests.protocols.query_vectors import query_vectors
 from tests.protocols.sync_vectors import sync_vectors
+from tests.protocols.trust_vectors import fraud_vectors, trust_vectors
 from tests.protocols.wire_vectors import ask_vectors, heads_vectors, message_vectors, want_vectors
 
 FOLDER = Path(__file__).parents[2] / "protocols"
@@ -34,6 +35,8 @@ MAKERS: dict[str, Callable[[], dict[str, Any]]] = {
     "heads": heads_vectors,
     "sync": sync_vectors,
     "gossip": gossip_vectors,
+    "fraud": fraud_vectors,
+    "trust": trust_vectors,
 }
 
 

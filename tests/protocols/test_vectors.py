@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from rhizome_index.blocks import cbor
-from rhizome_index.blocks.cid import cid_of, parse_cid
+from rhizome_index.blocks.cid import cid_of, format_cid, parse_cid
 from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import IntegrityError, RhizomeError, UsageError
 from rhizome_index.index.address import Address
@@ -30,12 +30,14 @@ from rhizome_index.query.plan import decode_plan
 from rhizome_index.tree.cursor import Cursor
 from rhizome_index.tree.node import Tree, decode_node
 from rhizome_index.tree.walk import run
+from rhizome_index.trust.evidence import Fraud, Judging
 from rhizome_index.wire import message as m
 from rhizome_index.wire.ask import Ask, Asking, Opening
 from rhizome_index.wire.frame import FrameReader
 from rhizome_index.wire.gossip import Message, address_of, read_head
 from rhizome_index.wire.heads import AskingHeads, read_request
 from rhizome_index.wire.sync import Sync, Syncing
+from rhizome_index.wire.trust import About, AskingTrust
 from rhizome_index.wire.want import Want, Wanting
 from tests.protocols.dag_json import from_dag_json
 from tests.protocols.dataset import COLLECTION, HEAD, MANIFEST, MANIFEST_DATA
@@ -96,6 +98,13 @@ def take_wanted(case: Case) -> None:
     feed(case, Wanting(Want.read(asked(case)), [bytes.fromhex(cid) for cid in case["wanted"]]))
 
 
+def judged(blocks: list[str]) -> Fraud:
+    judging = Judging()
+    for block in blocks:
+        judging.feed(bytes.fromhex(block))
+    return judging.close()
+
+
 def find_plan(case: Case) -> None:
     query = decode_query(cbor.encode(from_dag_json(case["query"])))
     find_candidate(query, COLLECTION, decode_plan(from_dag_json(case["plan"])))
@@ -142,6 +151,9 @@ REFUSED: dict[tuple[str, str], Callable[[Any], object]] = {
     ("gossip", "not_topics"): read_topic,
     ("gossip", "not_heads"): read_gossip,
     ("gossip", "not_messages"): read_gossip,
+    ("fraud", "not_proofs"): lambda case: judged(case["blocks"]),
+    ("trust", "not_answers"): lambda case: feed(case, AskingTrust(About.read(asked(case)))),
+    ("trust", "not_requests"): lambda case: About.read(fields_of(case["body"])),
 }
 
 
@@ -197,6 +209,17 @@ def test_wanted_blocks_are_taken_as_shown() -> None:
         wanting = Wanting(Want.read(asked(case)), [bytes.fromhex(cid) for cid in case["wanted"]])
         feed(case, wanting)
         assert [None if block is None else cid_of(block).hex() for block in wanting.blocks] == case["blocks"]
+
+
+def test_frauds_are_proven_as_shown() -> None:
+    for case in vectors("fraud")["proofs"]:
+        fraud = judged(case["blocks"])
+        assert (format_cid(fraud.cid), fraud.heads[0].sequence) == (case["cid"], case["sequence"])
+        assert str(fraud.heads[0].address) == case["address"]
+    for case in vectors("trust")["exchanges"]:
+        asking = AskingTrust(About.read(asked(case)))
+        feed(case, asking)
+        assert asking.is_over and (asking.fraud is not None) == case["convicted"]
 
 
 def test_chunks_and_records_are_read_as_shown() -> None:
