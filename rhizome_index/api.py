@@ -36,6 +36,7 @@ from rhizome_index.index.head import Head
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import Definition, SortPath
 from rhizome_index.node.cost import Cost
+from rhizome_index.node.feed import FeedResolver
 from rhizome_index.node.home import Home
 from rhizome_index.node.lender import Lender
 from rhizome_index.node.lent_swarm import borrow_swarm
@@ -226,6 +227,19 @@ class Node:
         place = address or self.peer.publisher.address(DEFAULT_DATASET)
         cursor = Cursor.parse(after, query) if after else None
         return Results(self, place, query, cursor, scan=scan, proof=proof, fresh=fresh)
+
+    def feed(self, query: str | Query, addresses: Sequence[Address | str], *, scan: bool = False) -> FeedResults:
+        """Ask a query of many datasets: one order over all of them."""
+        if isinstance(query, str):
+            query, after = parse(query, int(self.peer.clock() * 1000))
+            if after is not None:
+                raise UsageError("a feed has no cursor", hint="ask for more rows at once")
+        places = [place if isinstance(place, Address) else Address.parse(place) for place in addresses]
+        return FeedResults(self, query, places, scan=scan)
+
+    def followed(self) -> list[Address]:
+        """The datasets that are followed."""
+        return [follow.address for follow in self.peer.register.follows()]
 
     async def explain(
         self, query: str | Query, address: Address | None = None, *, scan: bool = False
@@ -450,3 +464,33 @@ class Results:
             opening.head,
             self.resolution.cost,
         )
+
+
+class FeedResults:
+    """One query over many datasets being answered: iterate it for (address, record)."""
+
+    def __init__(
+        self,
+        node: Node,
+        query: Query,
+        addresses: Sequence[Address],
+        *,
+        scan: bool = False,
+        fresh: Freshness = ANY_AGE,
+    ) -> None:
+        self.node = node
+        self.query = query
+        places = list(dict.fromkeys(addresses))
+        self.feed = FeedResolver(node.peer.resolver, node.peer.feeds, query, places, fresh)
+        self._scan = scan
+
+    async def __aiter__(self) -> AsyncIterator[tuple[Address, Record]]:
+        started = trio.current_time()
+        peer, cost = self.node.peer, self.feed.cost
+        cost.connect_seconds = self.node.connect_seconds
+        find_peers = None if peer.membership is None else peer.providers
+        async for rows in self.feed.resolve(find_peers, local=not peer.named, allow_scan=self._scan):
+            cost.seconds = trio.current_time() - started
+            for address, row in rows:
+                yield address, row.record
+        cost.seconds = trio.current_time() - started

@@ -15,6 +15,7 @@ import trio
 from rhizome_index.api import DEFAULT_DATASET, Node, Results, open_node
 from rhizome_index.cli.archives import open_for_writing
 from rhizome_index.cli.durations import FRESH
+from rhizome_index.cli.feeding import ask_feed, is_feed
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.show import print_rows, summary, summary_line, to_json
 from rhizome_index.errors import RhizomeError, UnavailableError, UsageError, first_of
@@ -37,12 +38,23 @@ PEERS = click.option("--peer", "peers", multiple=True, metavar="MULTIADDR", help
 Examples:
   rhizome query 'first 32 posts tagged #cats'
   rhizome query 'newest 10 posts by alice where likes > 5' --from rhizome:12D3KooW.../main
+  rhizome query 'newest 32 posts tagged #cats' --from @following
+  rhizome query 'newest 10 posts since 7d where text matches "cute cats" select id, text'
+  rhizome query 'count by tags of posts limit 10'
+  rhizome query 'max likes of posts tagged #cats'
+  rhizome query '{"find": "posts", "where": {"likes": {"$gt": 5}}, "limit": 3}'
   rhizome query 'count posts tagged #cats' --peer /ip4/127.0.0.1/tcp/4711/p2p/12D3KooW...
   rhizome query 'first 5 posts' --fresh 1h
 """,
 )
 @click.argument("text")
-@click.option("--from", "source", metavar="ADDRESS", help="The dataset to ask; by default the only one there is.")
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="ADDRESS",
+    help="The dataset to ask, by default the only one there is; or several; or @following.",
+)
 @PEERS
 @click.option("--offline", is_flag=True, help="Answer from this home alone.")
 @click.option("--scan", is_flag=True, help="Allow reading everything where no index answers.")
@@ -53,7 +65,7 @@ Examples:
 def query_command(
     settings: Settings,
     text: str,
-    source: str | None,
+    sources: tuple[str, ...],
     peers: tuple[str, ...],
     offline: bool,
     scan: bool,
@@ -64,14 +76,19 @@ def query_command(
     """Ask a query. Rows go to stdout; what was proven, and at what cost, to stderr."""
     query, after = parse(text, int(time.time() * 1000))
     cursor = Cursor.parse(after, query) if after else None
-    address = Address.parse(source) if source else None
+    address = Address.parse(sources[0]) if sources and not is_feed(sources) else None
     fresh = Freshness(age_seconds, unexpired)
+    if is_feed(sources) and (cursor is not None or proof is not None):
+        raise UsageError("a feed has no cursor, and no proof to save", hint="ask one dataset: --from ADDRESS")
     if offline and peers:
         raise UsageError("--offline and --peer contradict each other")
 
     async def ask() -> None:
         async with open_node(settings.home, peers=peers, join=not offline and settings.home.is_running) as node:
             check_reached(node)
+            if is_feed(sources):
+                await ask_feed(settings, node, query, sources, scan=scan, fresh=fresh)
+                return
             place = address or await _only_dataset(node, query.collection)
             results = Results(node, place, query, cursor, scan=scan, proof=proof is not None, fresh=fresh)
             rows = 0

@@ -18,6 +18,14 @@ class Cost:
     connect_seconds: float = 0.0
     seconds: float = 0.0
 
+    def add(self, other: Cost) -> None:
+        """What something has cost that went on meanwhile: everything but its time and its round trips."""
+        self.entries_scanned += other.entries_scanned
+        self.blocks_local += other.blocks_local
+        self.blocks_remote += other.blocks_remote
+        self.bytes_received += other.bytes_received
+        self.peers += [peer for peer in other.peers if peer not in self.peers]
+
     def note_request(self, peer: str) -> None:
         """A request goes out, which takes a round trip."""
         self.round_trips += 1

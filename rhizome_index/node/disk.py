@@ -117,6 +117,10 @@ class DiskStore:
         (version,) = self.execute("pragma data_version")[0]
         return int(version)
 
+    def version(self) -> tuple[int, int]:
+        """Something that changes with everything that is written, by whatever process."""
+        return self.data_version(), self._db.total_changes()
+
     # --- blocks ---
 
     def get(self, cid: Cid) -> bytes | None:

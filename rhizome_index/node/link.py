@@ -20,7 +20,7 @@ from rhizome_index.limits import (
     ANSWER_SILENCE_SECONDS,
     ASK_TIMEOUT_SECONDS,
     DIAL_TIMEOUT_SECONDS,
-    REQUESTS_IN_FLIGHT_MAX,
+    IN_FLIGHT_BYTES_MAX,
 )
 from rhizome_index.node.swarm import Stream, Swarm
 from rhizome_index.wire import message as m
@@ -77,7 +77,7 @@ class Links:
         silence_seconds: float | None = None,
         forgives: bool = True,
     ) -> int:
-        """Send a request and wait until its answer has ended; returns bytes received meanwhile on that stream.
+        """Send a request and wait until its answer has ended; returns how many bytes that answer had.
 
         forgives  whether a good answer makes up for earlier failures
 
@@ -89,7 +89,8 @@ class Links:
         try:
             with trio.fail_after(timeout_seconds) as scope:
                 link = await self._link(peer_id, protocol)
-                while not await link.wait_turn():
+                weight = m.weight(fields)
+                while not await link.wait_turn(weight):
                     link = await self._link(peer_id, protocol)
                 is_asked = True
                 received = await link.converse(fields, conversation, scope, silence_seconds)
@@ -136,8 +137,10 @@ class Links:
 class _Waiting:
     """Somebody who waits for an answer."""
 
-    def __init__(self, conversation: Conversation, scope: trio.CancelScope) -> None:
+    def __init__(self, conversation: Conversation, scope: trio.CancelScope, weight: int) -> None:
         self.conversation = conversation
+        self.weight = weight
+        self.received = 0
         self.done = trio.Event()
         self.error: Exception | None = None
         self._scope = scope
@@ -151,15 +154,16 @@ class _Waiting:
 class _Link:
     """One stream, its reader and the answers under way.
 
-    There are as many of those as the peer answers at once. An answer that nobody waits for any more counts until it
-    has ended; when it is the only one, the stream is reset, so that the peer may stop.
+    There are as many of those as the peer answers at once: each has its weight. An answer that nobody waits for any
+    more counts until it has ended; when it is the only one, the stream is reset, so that the peer may stop.
     """
 
     def __init__(self, swarm: Swarm, stream: Stream) -> None:
         self._swarm = swarm
         self._stream = stream
         self._waiting: dict[int, _Waiting] = {}
-        self._given_up: set[int] = set()
+        self._given_up: dict[int, int] = {}
+        self._weight = 0  # of all that are under way
         self._turns = trio.lowlevel.ParkingLot()
         self._sending = trio.Lock()
         self._next = 0
@@ -167,9 +171,9 @@ class _Link:
         self._scope = trio.CancelScope()
         self.is_closed = False
 
-    async def wait_turn(self) -> bool:
-        """Wait until one more request may be sent; False if the stream has ended instead."""
-        while not self.is_closed and len(self._waiting) + len(self._given_up) >= REQUESTS_IN_FLIGHT_MAX:
+    async def wait_turn(self, weight: int) -> bool:
+        """Wait until a request of this weight may be sent; False if the stream has ended instead."""
+        while not self.is_closed and self._weight + weight > IN_FLIGHT_BYTES_MAX:
             await self._turns.park()
         return not self.is_closed
 
@@ -182,8 +186,8 @@ class _Link:
     ) -> int:
         """Send a request, at once after `wait_turn`, and wait for the end of its answer."""
         number = self._take_number()
-        waiting = self._waiting[number] = _Waiting(conversation, scope)
-        before = self._received
+        waiting = self._waiting[number] = _Waiting(conversation, scope, m.weight(fields))
+        self._weight += waiting.weight
         is_sent = False
         try:
             async with self._sending:
@@ -193,11 +197,12 @@ class _Link:
         finally:
             del self._waiting[number]
             if is_sent and not waiting.done.is_set():
-                self._give_up(number)
-            self._turns.unpark()
+                self._give_up(number, waiting.weight)
+            else:
+                self._end(waiting.weight)
         if waiting.error is not None:
             raise waiting.error
-        return self._received - before
+        return waiting.received
 
     def _take_number(self) -> int:
         while self._next in self._waiting or self._next in self._given_up:
@@ -205,8 +210,12 @@ class _Link:
         number, self._next = self._next, (self._next + 1) % 2**32
         return number
 
-    def _give_up(self, number: int) -> None:
-        self._given_up.add(number)
+    def _end(self, weight: int) -> None:
+        self._weight -= weight
+        self._turns.unpark_all()  # several small ones may have waited for a large one
+
+    def _give_up(self, number: int, weight: int) -> None:
+        self._given_up[number] = weight
         if not self._waiting:
             self.is_closed = True
             self._scope.cancel()
@@ -251,6 +260,8 @@ class _Link:
                 for waiting in self._waiting.values():
                     waiting.extend(len(body))  # whoever's it is: answers on one stream share the line
                 reply = replies.read(body)
+                if replies.number in self._waiting:
+                    self._waiting[replies.number].received += len(body)
                 if reply is not None:
                     self._take(reply, replies)
 
@@ -263,8 +274,7 @@ class _Link:
             if reply.number not in self._given_up:
                 raise IntegrityError("an answer to nothing that was asked")
             if ended:
-                self._given_up.discard(reply.number)
-                self._turns.unpark()
+                self._end(self._given_up.pop(reply.number))
             return
         waiting.conversation.take(reply)
         if waiting.conversation.is_over:

@@ -19,6 +19,7 @@ from rhizome_index.limits import READERS_MET_SECONDS, RENEWALS_SECONDS, STORE_WA
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.feed import FeedParts
 from rhizome_index.node.follow import Follower
 from rhizome_index.node.gossip import Gossip
 from rhizome_index.node.inquire import Inquirer
@@ -85,6 +86,7 @@ class Peer:
         self._looking = trio.Event()
         self._chance = chance
         self._alone = Resolver(store, clock)
+        self.feeds = FeedParts(store)
 
     @property
     def resolver(self) -> Resolver:

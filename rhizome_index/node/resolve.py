@@ -25,7 +25,7 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.freshness import ANY_AGE, Freshness
 from rhizome_index.index.head import Head
 from rhizome_index.index.schema import Collection
-from rhizome_index.limits import CLOCK_SKEW_SECONDS_MAX, SEGMENTS_MAX
+from rhizome_index.limits import CLOCK_SKEW_SECONDS_MAX, PROOF_BYTES_MAX, SEGMENTS_MAX
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
@@ -64,6 +64,7 @@ class Resolution:
 
     proof      blocks in the walk's order, for saving: only where it was asked for
     freshness  what is insisted on of the head
+    first_budget  bytes that the first request may bring: little is expected
     """
 
     query: Query
@@ -74,6 +75,7 @@ class Resolution:
     proof: list[tuple[Cid, bytes]] | None = None
     after: Cursor | None = None
     freshness: Freshness = ANY_AGE
+    first_budget: int = PROOF_BYTES_MAX
 
     @property
     def is_complete(self) -> bool:
@@ -216,7 +218,7 @@ class Resolver:
             plan, position = answer.candidate.plan, answer.position
             ask = Ask(address, query, opening.head.manifest, True, plan, position, answer.left)
             return Asking(ask, opening, answer)
-        ask = Ask(address, query, limit=query.limit, scan=allow_scan)
+        ask = Ask(address, query, limit=query.limit, budget=resolution.first_budget, scan=allow_scan)
         if after is not None:
             # A position among sorted rows means nothing to the walk, which then covers the whole range.
             position = after.position if after.ordered else None

@@ -32,9 +32,9 @@ from rhizome_index.limits import (
     ASK_TIMEOUT_SECONDS,
     FRAME_BYTES_MAX,
     HEADS_DATASETS_MAX,
+    IN_FLIGHT_BYTES_MAX,
     PLANS_REMEMBERED_MAX,
     PROVIDERS_MAX,
-    REQUESTS_IN_FLIGHT_MAX,
     TURN_TIMEOUT_SECONDS,
 )
 from rhizome_index.node.disk import DiskStore, describe_missing
@@ -189,7 +189,7 @@ class _Conversation:
         self._stream = stream
         self._share = server.share_of(stream.peer_id)
         self._sending = trio.Lock()
-        self._in_flight: set[int] = set()
+        self._in_flight: dict[int, int] = {}  # what each counts
 
     async def run(self) -> None:
         """Answer every request until the peer has finished."""
@@ -208,12 +208,13 @@ class _Conversation:
     async def _take(self, request: m.Request, nursery: trio.Nursery) -> None:
         if request.number in self._in_flight:
             raise IntegrityError("a number that is in use")
-        if len(self._in_flight) >= REQUESTS_IN_FLIGHT_MAX:
+        weight = m.weight(request.fields)
+        if sum(self._in_flight.values()) + weight > IN_FLIGHT_BYTES_MAX:
             self._note(m.BUSY)
             await self._send(m.encode_failure(request.number, m.BUSY, "too many requests at once"))
             return
         answer = self._answering(request)
-        self._in_flight.add(request.number)
+        self._in_flight[request.number] = weight
         self._server.requests += 1
         asked_at = trio.current_time()
         await self._share.acquire()
@@ -227,7 +228,7 @@ class _Conversation:
             begun_at = trio.current_time()
             tally.waits.note(begun_at - asked_at)
             if waiting.cancelled_caught:
-                self._in_flight.discard(number)
+                self._in_flight.pop(number, None)
                 how = m.BUSY
                 await self._send(m.encode_failure(number, m.BUSY, "too many answers are under way"))
                 return
@@ -255,7 +256,7 @@ class _Conversation:
                     waiting = b""
                 waiting += frame
                 await trio.lowlevel.checkpoint()
-            self._in_flight.discard(number)  # free for the peer as soon as it has the end
+            self._in_flight.pop(number, None)  # free for the peer as soon as it has the end
             await self._send(waiting)
         if scope.cancelled_caught:
             raise UnavailableError(f"peer {self._stream.peer_id} takes an answer too slowly")

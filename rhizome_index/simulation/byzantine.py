@@ -19,7 +19,7 @@ from rhizome_index.api import DEFAULT_DATASET
 from rhizome_index.blocks import cbor
 from rhizome_index.errors import RhizomeError, UnavailableError
 from rhizome_index.index.address import Address
-from rhizome_index.limits import IDLE_TIMEOUT_SECONDS, REQUESTS_IN_FLIGHT_MAX
+from rhizome_index.limits import IDLE_TIMEOUT_SECONDS, IN_FLIGHT_BYTES_MAX, PROOF_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.publish import Publisher
 from rhizome_index.node.register import Register
@@ -206,7 +206,7 @@ class Flooder(Spoiler):
             sync.PROTOCOL: sync.Sync(self.address).fields(),
         }.get(protocol, {"nothing": 0})
         with suppress(RhizomeError):
-            for number in range(REQUESTS_IN_FLIGHT_MAX):
+            for number in range(IN_FLIGHT_BYTES_MAX // PROOF_BYTES_MAX):
                 await stream.send(encode_frame(cbor.encode([number, fields])))
             await trio.sleep(IDLE_TIMEOUT_SECONDS)
 

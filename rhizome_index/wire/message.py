@@ -24,7 +24,14 @@ from typing import Any
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError
-from rhizome_index.limits import ERROR_TEXT_MAX, FRAME_PAYLOAD_BYTES, RECORD_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX
+from rhizome_index.limits import (
+    BUDGET_COUNTED_MIN,
+    ERROR_TEXT_MAX,
+    FRAME_PAYLOAD_BYTES,
+    IN_FLIGHT_BYTES_MAX,
+    PROOF_BYTES_MAX,
+    RECORD_BYTES_MAX,
+)
 from rhizome_index.wire.frame import FrameReader, encode_frame
 
 # Why a peer does not answer. The text beside it is for people.
@@ -87,6 +94,12 @@ def decode_request(body: bytes) -> Request:
     return Request(_number(value[0]), value[1])
 
 
+def weight(fields: Mapping[str, Any]) -> int:
+    """What a request counts among those under way: the bytes of blocks that it may bring."""
+    budget = fields.get("budget", PROOF_BYTES_MAX)
+    return min(max(budget, BUDGET_COUNTED_MIN), PROOF_BYTES_MAX) if is_natural(budget) else PROOF_BYTES_MAX
+
+
 def encode_open(number: int, fields: Mapping[str, Any]) -> bytes:
     return encode_frame(cbor.encode([number, "open", dict(fields)]))
 
@@ -140,11 +153,15 @@ class BlockPacker:
 class ReplyReader:
     """Reads the answers on one stream, putting large blocks together.
 
-    It holds one unfinished block for each number, of as many numbers as there may be requests under way.
+    number  of the answer that the last frame was of
+
+    It holds one unfinished block for each number, all together no more than the budgets of what may be under way.
     """
 
     def __init__(self) -> None:
         self._parts: dict[int, bytearray] = {}
+        self._parts_bytes = 0
+        self.number = -1
 
     def read(self, body: bytes) -> Reply | None:
         """The message in a frame, or None where more parts must follow. Raises IntegrityError for anything else."""
@@ -152,6 +169,7 @@ class ReplyReader:
         if type(value) is not list or len(value) < 3 or type(value[1]) is not str:
             raise IntegrityError("an answer must be [number, kind, content]")
         number, kind, content = _number(value[0]), value[1], value[2]
+        self.number = number
         if kind == "error" and len(value) == 4 and content in CODES and type(value[3]) is str:
             return Failure(number, content, value[3][:ERROR_TEXT_MAX])
         if len(value) == 3 and kind in ("open", "end") and type(content) is dict:
@@ -162,8 +180,9 @@ class ReplyReader:
             begun = self._parts.setdefault(number, bytearray())
             if len(begun) + len(content) > RECORD_BYTES_MAX:
                 raise IntegrityError("a block larger than any may be")
-            if len(self._parts) > REQUESTS_IN_FLIGHT_MAX:
-                raise IntegrityError("parts of more answers than there are requests")
+            self._parts_bytes += len(content)
+            if self._parts_bytes > IN_FLIGHT_BYTES_MAX:
+                raise IntegrityError("parts of blocks beyond all budgets")
             begun += content
             return None
         if len(value) == 3 and kind == "blocks" and type(content) is list and content:
@@ -172,13 +191,18 @@ class ReplyReader:
             if number in self._parts:
                 if content[0] is None:
                     raise IntegrityError("an answer that ends within a block")
-                content[0] = bytes(self._parts.pop(number) + content[0])
+                content[0] = bytes(self._take_parts(number) + content[0])
             return Blocks(number, tuple(content))
         raise IntegrityError(f"an answer of an unknown kind: {kind[:40]!r}")
 
     def forget(self, number: int) -> None:
         """An answer has ended."""
-        self._parts.pop(number, None)
+        self._take_parts(number)
+
+    def _take_parts(self, number: int) -> bytearray:
+        begun = self._parts.pop(number, bytearray())
+        self._parts_bytes -= len(begun)
+        return begun
 
 
 def read_fields(fields: Mapping[str, Any], **checks: Callable[[Any], bool]) -> list[Any]:

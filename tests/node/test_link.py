@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from rhizome_index.limits import (
     ANSWER_BYTES_PER_SECOND_MIN,
     ANSWER_SECONDS_MAX,
     ASK_TIMEOUT_SECONDS,
+    BUDGET_COUNTED_MIN,
     FRAME_PAYLOAD_BYTES,
+    IN_FLIGHT_BYTES_MAX,
     PROOF_BYTES_MAX,
-    REQUESTS_IN_FLIGHT_MAX,
 )
 from rhizome_index.node.link import Links
 from rhizome_index.node.swarm import Stream
@@ -28,6 +30,7 @@ from rhizome_index.wire.pick import Picker
 from tests.node.memory_swarm import MemorySwarm
 
 PROTOCOL = "/rhizome/test/1"
+IN_FLIGHT = IN_FLIGHT_BYTES_MAX // PROOF_BYTES_MAX  # requests that say nothing of a budget
 
 
 class Conversation:
@@ -82,8 +85,8 @@ async def hold(lock: trio.Lock) -> None:
         await trio.sleep_forever()
 
 
-async def ask(links: Links, peer: str = "other") -> int:
-    return await links.converse(peer, PROTOCOL, {}, Conversation())
+async def ask(links: Links, peer: str = "other", **fields: int) -> int:
+    return await links.converse(peer, PROTOCOL, fields, Conversation())
 
 
 # --- nothing grows ---
@@ -107,13 +110,13 @@ async def test_peers_leave_nothing_behind(autojump_clock: MockClock, nursery: tr
 async def test_no_more_is_asked_at_once_than_a_peer_answers(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     other = Other()
     links, _ = links_to(other, nursery)
-    for _ in range(REQUESTS_IN_FLIGHT_MAX + 2):
+    for _ in range(IN_FLIGHT + 2):
         nursery.start_soon(ask, links)
     await wait_all_tasks_blocked()
-    assert other.asked == [*range(REQUESTS_IN_FLIGHT_MAX)]
+    assert other.asked == [*range(IN_FLIGHT)]
     await other.stream.send(m.encode_end(3, {}))
     await wait_all_tasks_blocked()
-    assert other.asked == [*range(REQUESTS_IN_FLIGHT_MAX + 1)]
+    assert other.asked == [*range(IN_FLIGHT + 1)]
     nursery.cancel_scope.cancel()
 
 
@@ -123,16 +126,16 @@ async def test_what_was_given_up_counts_until_it_has_ended(autojump_clock: MockC
     nursery.start_soon(ask, links)
     await wait_all_tasks_blocked()
     async with trio.open_nursery() as given_up:
-        for _ in range(REQUESTS_IN_FLIGHT_MAX - 1):
+        for _ in range(IN_FLIGHT - 1):
             given_up.start_soon(ask, links)
         await wait_all_tasks_blocked()
         given_up.cancel_scope.cancel()
     nursery.start_soon(ask, links)
     await wait_all_tasks_blocked()
-    assert other.asked == [*range(REQUESTS_IN_FLIGHT_MAX)]
+    assert other.asked == [*range(IN_FLIGHT)]
     await other.stream.send(m.encode_failure(4, m.MISSING, ""))
     await wait_all_tasks_blocked()
-    assert len(other.asked) == REQUESTS_IN_FLIGHT_MAX + 1 and len(swarm.streams["other"]) == 1
+    assert len(other.asked) == IN_FLIGHT + 1 and len(swarm.streams["other"]) == 1
     nursery.cancel_scope.cancel()
 
 
@@ -156,14 +159,14 @@ async def test_who_waits_for_a_turn_gets_it_on_the_next_stream(
     other = Other()
     links, swarm = links_to(other, nursery)
     async with trio.open_nursery() as given_up:
-        for _ in range(REQUESTS_IN_FLIGHT_MAX):
+        for _ in range(IN_FLIGHT):
             given_up.start_soon(ask, links)
         await wait_all_tasks_blocked()
         nursery.start_soon(ask, links)
         await wait_all_tasks_blocked()
         given_up.cancel_scope.cancel()
     await wait_all_tasks_blocked()
-    assert len(swarm.streams["other"]) == 2 and other.asked[REQUESTS_IN_FLIGHT_MAX:] == [0]
+    assert len(swarm.streams["other"]) == 2 and other.asked[IN_FLIGHT:] == [0]
     await other.stream.send(m.encode_end(0, {}))
 
 
@@ -177,7 +180,7 @@ async def test_all_who_wait_for_a_turn_go_on_when_the_peer_ends_the_stream(
             failing.start_soon(ask, links)
             await wait_all_tasks_blocked()
             async with trio.open_nursery() as given_up:
-                for _ in range(REQUESTS_IN_FLIGHT_MAX - 1):
+                for _ in range(IN_FLIGHT - 1):
                     given_up.start_soon(ask, links)
                 await wait_all_tasks_blocked()
                 given_up.cancel_scope.cancel()
@@ -186,7 +189,7 @@ async def test_all_who_wait_for_a_turn_go_on_when_the_peer_ends_the_stream(
             await wait_all_tasks_blocked()
             await other.stream.close()
     await wait_all_tasks_blocked()
-    assert len(swarm.streams["other"]) == 2 and other.asked[REQUESTS_IN_FLIGHT_MAX:] == [0, 1, 2]
+    assert len(swarm.streams["other"]) == 2 and other.asked[IN_FLIGHT:] == [0, 1, 2]
     nursery.cancel_scope.cancel()
 
 
@@ -197,7 +200,7 @@ async def test_a_request_that_was_never_sent_is_not_given_up(autojump_clock: Moc
     async with trio.open_nursery() as others:
         others.start_soon(hold, link._sending)
         await wait_all_tasks_blocked()
-        for _ in range(REQUESTS_IN_FLIGHT_MAX):
+        for _ in range(IN_FLIGHT):
             with trio.move_on_after(1):
                 await ask(links)
         others.cancel_scope.cancel()
@@ -223,22 +226,47 @@ async def test_unfinished_blocks_of_answers_nobody_asked_for_are_bounded(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     def parts(request: m.Request) -> bytes:
-        return b"".join(encode_frame(cbor.encode([number, "part", b"x"])) for number in range(100))
+        part = bytes(60_000)
+        numbers = range(IN_FLIGHT_BYTES_MAX // len(part) + 1)
+        return b"".join(encode_frame(cbor.encode([number, "part", part])) for number in numbers)
 
     links, swarm = links_to(Other(parts), nursery)
-    with pytest.raises(RemoteError, match="more answers than"):
+    with pytest.raises(RemoteError, match="beyond all budgets"):
         await ask(links)
     assert swarm.disconnected == ["other"]
 
 
-def test_as_many_blocks_may_be_unfinished_as_there_are_requests() -> None:
-    reader = m.ReplyReader()
-    for number in range(REQUESTS_IN_FLIGHT_MAX):
-        for _ in range(2):
-            assert reader.read(cbor.encode([number, "part", b"ab"])) is None
+def test_unfinished_blocks_have_so_many_bytes_at_the_limit_and_one_past_it() -> None:
+    reader, part = m.ReplyReader(), bytes(2**20)
+    for number in range(IN_FLIGHT_BYTES_MAX // len(part)):
+        assert reader.read(cbor.encode([number, "part", part])) is None
     with pytest.raises(IntegrityError):
-        reader.read(cbor.encode([REQUESTS_IN_FLIGHT_MAX, "part", b"ab"]))
-    assert reader.read(cbor.encode([0, "blocks", [b"c"]])) == m.Blocks(0, (b"ababc",))
+        reader.read(cbor.encode([0, "part", b"x"]))
+    reader = m.ReplyReader()
+    for _ in range(2 * IN_FLIGHT_BYTES_MAX // len(part)):
+        assert reader.read(cbor.encode([7, "part", part])) is None
+        assert reader.read(cbor.encode([7, "blocks", [b"c"]])) == m.Blocks(7, (part + b"c",))
+    for _ in range(2 * IN_FLIGHT_BYTES_MAX // len(part)):
+        assert reader.read(cbor.encode([7, "part", part])) is None
+        reader.forget(7)
+
+
+async def test_small_requests_go_out_together_and_a_large_one_waits(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    other = Other()
+    links, _ = links_to(other, nursery)
+    for budget in [1] * (IN_FLIGHT_BYTES_MAX // BUDGET_COUNTED_MIN - 1) + [BUDGET_COUNTED_MIN + 1, 0]:
+        nursery.start_soon(partial(ask, links, budget=budget))
+        await wait_all_tasks_blocked()
+    assert len(other.asked) == IN_FLIGHT_BYTES_MAX // BUDGET_COUNTED_MIN
+    await other.stream.send(m.encode_end(3, {}))
+    await wait_all_tasks_blocked()
+    assert len(other.asked) == IN_FLIGHT_BYTES_MAX // BUDGET_COUNTED_MIN
+    await other.stream.send(m.encode_end(4, {}))
+    await wait_all_tasks_blocked()
+    assert len(other.asked) == IN_FLIGHT_BYTES_MAX // BUDGET_COUNTED_MIN + 1
+    nursery.cancel_scope.cancel()
 
 
 # --- slow and stalled peers ---
@@ -272,7 +300,7 @@ async def test_who_gets_no_turn_leaves_the_others_theirs(autojump_clock: MockClo
         await links.converse("other", PROTOCOL, {}, Conversation(), timeout_seconds=10 * ASK_TIMEOUT_SECONDS)
 
     links, swarm = links_to(Other(), nursery)
-    for _ in range(REQUESTS_IN_FLIGHT_MAX):
+    for _ in range(IN_FLIGHT):
         nursery.start_soon(wait_long)
     await wait_all_tasks_blocked()
     with pytest.raises(UnavailableError, match="within 30 s"):

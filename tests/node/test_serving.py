@@ -19,8 +19,8 @@ from rhizome_index.limits import (
     ANSWERS_PER_PEER_MAX,
     ASK_TIMEOUT_SECONDS,
     HEADS_DATASETS_MAX,
+    IN_FLIGHT_BYTES_MAX,
     PROOF_BYTES_MAX,
-    REQUESTS_IN_FLIGHT_MAX,
     ROWS_BATCH,
     STREAM_WINDOW_BYTES,
     TURN_TIMEOUT_SECONDS,
@@ -37,6 +37,7 @@ from rhizome_index.wire.ask import Ask, answer
 from rhizome_index.wire.frame import FrameReader
 from tests.node.memory_swarm import PIECE_BYTES, MemoryStream, MemorySwarm
 
+IN_FLIGHT = IN_FLIGHT_BYTES_MAX // PROOF_BYTES_MAX  # requests that say nothing of a budget
 BLOCKS = [number.to_bytes(4, "big") * 12_500 for number in range(PROOF_BYTES_MAX // 50_000)]
 BULKY = want.Want(None, tuple(cid_of(block) for block in BLOCKS)).fields()
 SMALL = want.Want(None, (cid_of(b"not here"),)).fields()
@@ -79,7 +80,7 @@ async def test_one_peer_takes_its_share_and_no_more(
             for protocol in (want.PROTOCOL, heads.PROTOCOL):
                 stream = swarm.accept("greedy", protocol)
                 fields = BULKY if protocol == want.PROTOCOL else {"datasets": []}
-                await ask(stream, *range(REQUESTS_IN_FLIGHT_MAX), fields=fields)
+                await ask(stream, *range(IN_FLIGHT), fields=fields)
         await wait_all_tasks_blocked()
         assert server.slots.borrowed_tokens == ANSWERS_PER_PEER_MAX
         other = swarm.accept("other", want.PROTOCOL)
@@ -92,9 +93,9 @@ async def test_all_peers_share_the_slots_and_who_waits_too_long_is_told_so(
     tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     with serving(tmp_path, nursery) as (server, swarm):
-        for number in range(ANSWERS_AT_ONCE_MAX // REQUESTS_IN_FLIGHT_MAX):
+        for number in range(ANSWERS_AT_ONCE_MAX // IN_FLIGHT):
             stream = swarm.accept(f"peer {number}", want.PROTOCOL)
-            await ask(stream, *range(REQUESTS_IN_FLIGHT_MAX))
+            await ask(stream, *range(IN_FLIGHT))
         await wait_all_tasks_blocked()
         assert server.slots.borrowed_tokens == ANSWERS_AT_ONCE_MAX
         other = swarm.accept("other", want.PROTOCOL)
@@ -141,11 +142,11 @@ async def test_a_stream_has_so_many_requests_under_way(
 ) -> None:
     with serving(tmp_path, nursery) as (server, swarm):
         stream = swarm.accept("peer", want.PROTOCOL)
-        await ask(stream, *range(REQUESTS_IN_FLIGHT_MAX + 1))
+        await ask(stream, *range(IN_FLIGHT + 1))
         await wait_all_tasks_blocked()
-        assert server.requests == server.slots.borrowed_tokens == REQUESTS_IN_FLIGHT_MAX
+        assert server.requests == server.slots.borrowed_tokens == IN_FLIGHT
         found = await replies(stream)
-        assert found[-1] == m.Failure(REQUESTS_IN_FLIGHT_MAX, m.BUSY, "too many requests at once")
+        assert found[-1] == m.Failure(IN_FLIGHT, m.BUSY, "too many requests at once")
 
 
 async def test_a_number_is_free_as_soon_as_its_answer_is_there(
