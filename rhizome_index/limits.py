@@ -157,3 +157,6 @@ CONTROL_WAIT_MS_MAX = 300_000  # nobody waits longer for a peer
 CONTROL_TIMEOUT_SECONDS = 2.0  # a node that does not answer its own user by then hangs: do without
 PROGRESS_SECONDS = 0.1  # between news of how far something is: smooth enough for a bar
 PEERS_WATCH_SECONDS = 0.5  # between looks at who is connected, for those who want to know
+METRICS_CONNECTIONS_MAX = 16  # scrapes at once; there are one or two collectors
+METRICS_REQUEST_BYTES_MAX = 8 * 1024  # of a scrape's headers: many times what collectors send
+METRICS_TIMEOUT_SECONDS = 10.0  # for one scrape, as collectors have it by default

@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import trio
@@ -27,6 +29,9 @@ from rhizome_index.node.cost import Cost
 from rhizome_index.query.answer import Cursor
 from rhizome_index.query.expr import COUNT
 from rhizome_index.query.parse import parse
+
+if TYPE_CHECKING:
+    from rhizome_index.node.exposition import Scrapes
 from rhizome_index.query.phrases import is_extreme
 
 PEERS = click.option("--peer", "peers", multiple=True, metavar="MULTIADDR", help="A peer to connect to.")
@@ -188,13 +193,15 @@ async def _only_dataset(node: Node, collection: str) -> Address:
     epilog="""\b
 Examples:
   rhizome node --listen /ip4/0.0.0.0/tcp/4711 --listen /ip4/0.0.0.0/tcp/4712/ws
+  rhizome node --metrics 127.0.0.1:9464
   rhizome node --json | head -1
 """,
 )
 @click.option("--listen", multiple=True, metavar="MULTIADDR", help="Where to listen. Default: /ip4/127.0.0.1/tcp/0.")
 @PEERS
+@click.option("--metrics", metavar="ADDRESS:PORT", help="Serve Prometheus metrics there; without ADDRESS, on loopback.")
 @common
-def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, ...]) -> None:
+def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, ...], metrics: str | None) -> None:
     """Serve this home's datasets until interrupted."""
     settings.home.create()
     settings.home.unlock()  # who is asked for a passphrase can still interrupt
@@ -203,9 +210,15 @@ def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, 
         async with AsyncExitStack() as stack:
             signals = stack.enter_context(trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))
             addresses = listen or ("/ip4/127.0.0.1/tcp/0",)
+            scrapes = await stack.enter_async_context(_scraping(metrics))
             node = await stack.enter_async_context(open_node(settings.home, listen=addresses, peers=peers))
             if settings.as_json:
-                found = {"peer_id": node.peer_id, "addresses": node.addresses, "unreachable": dict(node.unreachable)}
+                found = {
+                    "peer_id": node.peer_id,
+                    "addresses": node.addresses,
+                    "unreachable": dict(node.unreachable),
+                    "metrics": scrapes.url if scrapes else None,
+                }
                 print(to_json(found), flush=True)
             else:
                 print(f"peer {node.peer_id} serves {len(node.catalog)} datasets on", flush=True)
@@ -213,10 +226,14 @@ def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, 
                     print(f"  {address}", flush=True)
                 for dataset in sorted(node.catalog):
                     print(f"  {dataset}", flush=True)
+                if scrapes:
+                    print(f"metrics on {scrapes.url}", flush=True)
                 for reason in sorted(node.unreachable.values()):
                     print(f"rhizome: {reason}", file=sys.stderr)
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(tell_problems, node)
+            if scrapes:
+                nursery.start_soon(scrapes.serve, node.peer)
             async for _ in signals:
                 break
             nursery.cancel_scope.cancel()
@@ -224,6 +241,18 @@ def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, 
             print("stopped", file=sys.stderr)
 
     run(serve)
+
+
+@asynccontextmanager
+async def _scraping(endpoint: str | None) -> AsyncIterator[Scrapes | None]:
+    """Where metrics can be had, if that is wanted. Raises UsageError."""
+    if endpoint is None:
+        yield None
+        return
+    from rhizome_index.node.exposition import open_scrapes
+
+    async with open_scrapes(endpoint) as scrapes:
+        yield scrapes
 
 
 async def tell_problems(node: Node) -> None:

@@ -103,10 +103,9 @@ def status_of(peer: Peer, started_at: float) -> NodeStatus:
     """What there is to say of a peer that has joined a swarm, and when: by trio's clock."""
     swarm = peer.joined().swarm
     met: dict[str, str] = {}
-    follows: list[Follow] = []
     with suppress(StoreError):  # what the store says is missing then
         met = {peer_id: address for address, peer_id in reversed(peer.register.peers())}
-        follows = peer.register.follows()
+    follows = _follows(peer)
     connected, tally = swarm.connected_peers, swarm.tally
     answers: dict[str, dict[str, int]] = {}
     for (protocol, how), count in sorted(tally.answers.items()):
@@ -132,6 +131,17 @@ def status_of(peer: Peer, started_at: float) -> NodeStatus:
         followed=len(follows),
         follows=[_follow_status(peer, follow) for follow in follows[:STATUS_ITEMS_MAX]],
     )
+
+
+def follow_statuses(peer: Peer) -> list[FollowStatus]:
+    """Of what a peer follows, at most STATUS_ITEMS_MAX."""
+    return [_follow_status(peer, follow) for follow in _follows(peer)[:STATUS_ITEMS_MAX]]
+
+
+def _follows(peer: Peer) -> list[Follow]:
+    with suppress(StoreError):
+        return peer.register.follows()
+    return []
 
 
 def _follow_status(peer: Peer, follow: Follow) -> FollowStatus:

@@ -14,10 +14,12 @@ import termios
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import rhizome_index.node.libp2p_swarm  # noqa: F401  here once, not in every child
 from rhizome_index.cli import watching
@@ -226,10 +228,12 @@ def top(home: Path) -> Iterator[tuple[int, int]]:
         os.close(terminal)
 
 
-def read_until(terminal: int, text: str) -> str:
+def read_until(terminal: int, text: str | None) -> str:
+    """What is shown until a text comes; or until nobody shows anything any more."""
     found = b""
-    while text.encode() not in found:
-        found += os.read(terminal, 65536)
+    with suppress(OSError if text is None else ()):
+        while text is None or text.encode() not in found:
+            found += os.read(terminal, 65536)
     return found.decode(errors="replace")
 
 
@@ -248,11 +252,30 @@ def test_top_is_left_as_one_leaves_it(published: Terminal, leave: str) -> None:
         else:
             read_until(terminal, "follows 0 datasets")  # again: it is live
             os.write(terminal, leave.encode())
-        rest = read_until(terminal, "\x1b[?1049l")
+        rest = read_until(terminal, None)
         _, status = os.waitpid(child, 0)
+        assert "\x1b[?1049l" in rest
         if leave == "node":
-            rest += read_until(terminal, "\n")
-            assert os.waitstatus_to_exitcode(status) == 3 and "running" in rest
+            assert os.waitstatus_to_exitcode(status) == 3 and "rhizome: " in rest and "running" in rest
         else:
             assert os.waitstatus_to_exitcode(status) == 0, rest
         assert termios.tcgetattr(terminal)[:4] == before[:4]
+
+
+# --- metrics ---
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def test_a_node_that_is_scraped(published: Terminal, tmp_path: Path) -> None:
+    port = str(free_port())
+    with published.serving(lambda: None, "--metrics", port):
+        with urlopen(f"http://127.0.0.1:{port}/metrics") as reply:
+            families = {family.name: family for family in text_string_to_metric_families(reply.read().decode())}
+        assert families["rhizome_connected_peers"].samples[0].value == 0
+        published.home = tmp_path / "other"
+        published.fails("node", "--metrics", port, says=f"cannot serve metrics on {port}: ")
+        published.fails("node", "--metrics", "somewhere", says="cannot serve metrics on 'somewhere'")
