@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
+from rhizome_index import __version__
 from rhizome_index.api import DEFAULT_DATASET, Node, Results, open_node
 from rhizome_index.cli.archives import open_for_writing
 from rhizome_index.cli.durations import FRESH
 from rhizome_index.cli.feeding import ask_feed, is_feed
+from rhizome_index.cli.logs import LOG, LOG_LEVEL, logging_to, tell_listeners, tell_problems
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.show import print_rows, summary, summary_line, to_json
 from rhizome_index.errors import RhizomeError, UnavailableError, UsageError, first_of
 from rhizome_index.index.address import Address
 from rhizome_index.index.freshness import Freshness
-from rhizome_index.limits import STORE_WATCH_SECONDS
 from rhizome_index.node.archive import write_answer
 from rhizome_index.node.cost import Cost
+from rhizome_index.node.events import INFO, note
 from rhizome_index.query.answer import Cursor
 from rhizome_index.query.expr import COUNT
 from rhizome_index.query.parse import parse
@@ -193,15 +195,24 @@ async def _only_dataset(node: Node, collection: str) -> Address:
     epilog="""\b
 Examples:
   rhizome node --listen /ip4/0.0.0.0/tcp/4711 --listen /ip4/0.0.0.0/tcp/4712/ws
-  rhizome node --metrics 127.0.0.1:9464
+  rhizome node --metrics 127.0.0.1:9464 --log node.log
   rhizome node --json | head -1
 """,
 )
 @click.option("--listen", multiple=True, metavar="MULTIADDR", help="Where to listen. Default: /ip4/127.0.0.1/tcp/0.")
 @PEERS
 @click.option("--metrics", metavar="ADDRESS:PORT", help="Serve Prometheus metrics there; without ADDRESS, on loopback.")
+@LOG
+@LOG_LEVEL
 @common
-def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, ...], metrics: str | None) -> None:
+def node_command(
+    settings: Settings,
+    listen: tuple[str, ...],
+    peers: tuple[str, ...],
+    metrics: str | None,
+    log: str | None,
+    log_level: str,
+) -> None:
     """Serve this home's datasets until interrupted."""
     settings.home.create()
     settings.home.unlock()  # who is asked for a passphrase can still interrupt
@@ -209,6 +220,7 @@ def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, 
     async def serve() -> None:
         async with AsyncExitStack() as stack:
             signals = stack.enter_context(trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))
+            stack.enter_context(logging_to(log, log_level, as_json=settings.as_json))
             addresses = listen or ("/ip4/127.0.0.1/tcp/0",)
             scrapes = await stack.enter_async_context(_scraping(metrics))
             node = await stack.enter_async_context(open_node(settings.home, listen=addresses, peers=peers))
@@ -232,10 +244,13 @@ def node_command(settings: Settings, listen: tuple[str, ...], peers: tuple[str, 
                     print(f"rhizome: {reason}", file=sys.stderr)
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(tell_problems, node)
+            nursery.start_soon(tell_listeners, node)
             if scrapes:
                 nursery.start_soon(scrapes.serve, node.peer)
+            note(INFO, "started", peer=node.peer_id, addresses=list(node.addresses), version=__version__)
             async for _ in signals:
                 break
+            note(INFO, "stopped")
             nursery.cancel_scope.cancel()
         if not settings.as_json:
             print("stopped", file=sys.stderr)
@@ -253,17 +268,6 @@ async def _scraping(endpoint: str | None) -> AsyncIterator[Scrapes | None]:
 
     async with open_scrapes(endpoint) as scrapes:
         yield scrapes
-
-
-async def tell_problems(node: Node) -> None:
-    """Say so when the store cannot be written, and when it can again. Answers go on meanwhile."""
-    told = ""
-    while True:
-        if (problem := node.peer.store.problem) != told:
-            told = problem
-            text = f"{problem}; answers go on, nothing new is kept" if problem else "the store can be written again"
-            print(f"rhizome: {text}", file=sys.stderr, flush=True)
-        await trio.sleep(STORE_WATCH_SECONDS)
 
 
 def check_reached(node: Node) -> None:

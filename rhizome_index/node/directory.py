@@ -27,6 +27,7 @@ from rhizome_index.limits import (
     REACH_SECONDS,
 )
 from rhizome_index.node.cost import Cost
+from rhizome_index.node.events import DEBUG, note
 from rhizome_index.node.link import Links
 from rhizome_index.node.register import Register
 from rhizome_index.node.swarm import Swarm
@@ -65,10 +66,12 @@ class Directory:
                 try:
                     found[place] = await self._swarm.dial(address, timeout_seconds=DIAL_TIMEOUT_SECONDS)
                     self._swarm.tally.dials[DONE] += 1
+                    note(DEBUG, "dialled", peer=found[place], address=address)
                     self._register.note_peer(address, found[place], self._clock())
                 except UnavailableError as error:
                     failed[address] = str(error)
                     self._swarm.tally.dials[FAILED] += 1
+                    note(DEBUG, "dial_failed", address=address, reason=str(error))
                     self._register.note_hearsay(address, address.rpartition("/p2p/")[2])
                 except UsageError as error:
                     failed[address] = str(error)

@@ -23,6 +23,7 @@ from rhizome_index.limits import HEADS_ASKED, HEADS_PULL_SECONDS, PROGRESS_SECON
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.events import INFO, WARNING, note
 from rhizome_index.node.frauds import Frauds
 from rhizome_index.node.inquire import Inquirer
 from rhizome_index.node.part import PartKeeper
@@ -156,6 +157,7 @@ class Follower:
                     problem = error
                 failures = failures + 1 if is_behind or problem is not None else 0
                 state.checked_at = self._clock()
+                _tell_problem(state, problem)
                 state.settle(problem)
                 if not failures:  # whose disk or line takes long for one head has others to serve, too
                     with trio.move_on_after(min(HEADS_PULL_SECONDS, trio.current_time() - began)):
@@ -228,13 +230,21 @@ class Follower:
             await self._inquirer.ask(newest, providers, state.cost)
         async with self._slots:
             state.is_syncing, state.progress = True, Progress()
-            how = FAILED
+            how, begun_at, bytes_before = FAILED, trio.current_time(), state.cost.bytes_received
             try:
                 if follow.policy.kind == FULL:
                     head = await self._syncer.sync(newest, providers, state.cost, state.progress)
                 else:
                     head = await self._keeper.keep(newest, follow.policy, providers, state.cost, state.progress)
                 how = DONE
+                note(
+                    INFO,
+                    "synced",
+                    dataset=str(address),
+                    head=head.sequence,
+                    bytes=state.cost.bytes_received - bytes_before,
+                    seconds=round(trio.current_time() - begun_at, 3),
+                )
             except RemoteError:
                 raise
             except IntegrityError as error:
@@ -295,3 +305,16 @@ class Follower:
         newest = self._store.believed_head(address)
         state.newest = newest.sequence if newest else None
         return newest
+
+
+def _tell_problem(state: FollowState, problem: RhizomeError | None) -> None:
+    """Note why a follow does not go on, once."""
+    if problem is None or str(problem) == state.problem:
+        return
+    dataset = str(state.follow.address)
+    if isinstance(problem, IntegrityError) and not isinstance(problem, RemoteError):
+        # Not why: that may quote a record.
+        text = f"what the publisher of {dataset} has signed is refused; rhizome status says why"
+        note(WARNING, "publisher_refused", text, dataset=dataset)
+    else:
+        note(INFO, "follow_failing", dataset=dataset, reason=str(problem))

@@ -22,6 +22,7 @@ from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError,
 from rhizome_index.index.address import Address
 from rhizome_index.limits import CONTROL_CONNECTIONS_MAX, CONTROL_TIMEOUT_SECONDS, PEERS_WATCH_SECONDS
 from rhizome_index.node.call import progress_fields
+from rhizome_index.node.events import DEBUG, note
 from rhizome_index.node.follow import FollowState
 from rhizome_index.node.framed import Framed
 from rhizome_index.node.peer import Peer
@@ -132,6 +133,7 @@ class Lender:
     async def _lend(self, guest: Framed, request: control.Borrow) -> None:
         """Open a stream and go between its ends. Neither is read faster than the other takes it."""
         wait = request.timeout_ms / 1000
+        note(DEBUG, "lent", peer=request.peer_id, protocol=request.protocol)
         lent = await self._swarm.open_stream(request.peer_id, request.protocol, timeout_seconds=wait)
         is_closed = False
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 import ifaddr
 from libp2p.peer.peerinfo import PeerInfo, info_from_p2p_addr
@@ -86,7 +87,7 @@ def parse_dial(text: str) -> tuple[Multiaddr, PeerInfo]:
 
 
 def concrete(addresses: Sequence[Multiaddr]) -> list[Multiaddr]:
-    """The addresses with wildcards replaced by those of this machine's interfaces."""
+    """The addresses with wildcards replaced by those of this machine's interfaces, without those that it lost."""
     found: dict[str, Multiaddr] = {}
     for address in addresses:
         text = str(address)
@@ -98,8 +99,18 @@ def concrete(addresses: Sequence[Multiaddr]) -> list[Multiaddr]:
                     found[name] = Multiaddr(name)
                 break
         else:
-            found[text] = address
+            if _is_here(address):
+                found[text] = address
     return list(found.values())
+
+
+def _is_here(address: Multiaddr) -> bool:
+    """Whether an address is this machine's still: networks come and go, and a listener does not notice."""
+    kind = address.protocols()[0].name
+    if kind not in ("ip4", "ip6"):
+        return True
+    ip = ip_address(str(address.value_for_protocol(kind)))
+    return ip.is_loopback or ip in map(ip_address, _own_addresses(is_ip4=kind == "ip4"))
 
 
 def _own_addresses(*, is_ip4: bool) -> list[str]:

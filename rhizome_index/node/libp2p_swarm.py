@@ -124,9 +124,16 @@ class Libp2pSwarm:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        bound = [self._network.listeners[str(address)].get_addrs() for address in self._listening]
-        found = libp2p_addresses.concrete([address for addresses in bound for address in addresses])
+        found = libp2p_addresses.concrete([bound for address in self._listening for bound in self._bound(address)])
         return tuple(f"{address}/p2p/{self.peer_id}" for address in found)
+
+    def _bound(self, address: Multiaddr) -> Sequence[Multiaddr]:
+        """Where a listener is bound; nowhere once it has been closed."""
+        listener = self._network.listeners.get(str(address))
+        try:
+            return () if listener is None else listener.get_addrs()
+        except OSError:
+            return ()
 
     @property
     def connected_peers(self) -> tuple[str, ...]:

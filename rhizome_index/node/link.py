@@ -22,6 +22,7 @@ from rhizome_index.limits import (
     DIAL_TIMEOUT_SECONDS,
     IN_FLIGHT_BYTES_MAX,
 )
+from rhizome_index.node.events import INFO, note
 from rhizome_index.node.swarm import Stream, Swarm
 from rhizome_index.wire import message as m
 from rhizome_index.wire.frame import FrameReader
@@ -113,6 +114,7 @@ class Links:
 
     async def drop(self, peer_id: str) -> None:
         """A peer is not worth talking to any more: it was right in form, but lied."""
+        note(INFO, "peer_dropped", peer=peer_id, reason="it lied")
         self._picker.note_failure(peer_id, trio.current_time())
         await self._swarm.disconnect(peer_id)
 
@@ -240,6 +242,7 @@ class _Link:
                 await self._read_replies()
         except IntegrityError as problem:
             error = RemoteError(self._stream.peer_id, str(problem), cid=problem.cid)
+            note(INFO, "peer_dropped", peer=self._stream.peer_id, reason=str(problem))
             await self._swarm.disconnect(self._stream.peer_id)
         except UnavailableError as problem:
             error = problem

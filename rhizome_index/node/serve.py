@@ -38,6 +38,7 @@ from rhizome_index.limits import (
     TURN_TIMEOUT_SECONDS,
 )
 from rhizome_index.node.disk import DiskStore, describe_missing
+from rhizome_index.node.events import DEBUG, INFO, note
 from rhizome_index.node.frauds import Frauds
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.register import Register
@@ -124,6 +125,7 @@ class Server:
 
     async def refuse(self, peer_id: str) -> None:
         """A peer has broken a protocol."""
+        note(INFO, "peer_dropped", peer=peer_id, reason="its request breaks the protocol")
         await self._swarm.disconnect(peer_id)
 
     def _answer_ask(self, request: m.Request) -> Iterator[bytes]:
@@ -243,6 +245,7 @@ class _Conversation:
 
     def _note(self, how: str) -> None:
         self._server.tally.note_answer(self._stream.peer_id, self._protocol, how)
+        note(DEBUG, "answered", peer=self._stream.peer_id, protocol=self._protocol, outcome=how)
 
     async def _send_answer(self, number: int, answer: Iterator[bytes]) -> str:
         """Send an answer, in time that its reader earns by reading; how it ended. Raises UnavailableError."""

@@ -12,8 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from rhizome_index.cli.logs import logging_to, tell_problems
 from rhizome_index.cli.main import Commands
-from rhizome_index.cli.network import tell_problems
 from rhizome_index.limits import STORE_WATCH_SECONDS
 from rhizome_index.node.disk import DiskStore
 from tests.cli.terminal import DECLARED, POSTS, Terminal
@@ -140,12 +140,13 @@ async def test_a_running_node_says_once_that_its_disk_fails(
 ) -> None:
     store = SimpleNamespace(problem="")
     node: Any = SimpleNamespace(peer=SimpleNamespace(store=store))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(tell_problems, node)
-        for problem in ("", "the disk is full", ""):
-            store.problem = problem
-            await trio.sleep(3 * STORE_WATCH_SECONDS)
-        nursery.cancel_scope.cancel()
+    with logging_to(None, "info", as_json=False):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell_problems, node)
+            for problem in ("", "the disk is full", ""):
+                store.problem = problem
+                await trio.sleep(3 * STORE_WATCH_SECONDS)
+            nursery.cancel_scope.cancel()
     assert capsys.readouterr().err.splitlines() == [
         "rhizome: the disk is full; answers go on, nothing new is kept",
         "rhizome: the store can be written again",
