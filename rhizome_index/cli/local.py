@@ -20,12 +20,15 @@ from rhizome_index.cli.records import open_records
 from rhizome_index.cli.show import print_rows, say_expiry, size, to_json
 from rhizome_index.errors import RecordError, UsageError
 from rhizome_index.index.freshness import expires_in
+from rhizome_index.index.head import Head
 from rhizome_index.index.keys import decode_key, encode_component
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import SortPath, check_order
 from rhizome_index.limits import RECORD_TEXT_BYTES_MAX
+from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.publish import Declaration, Publisher
+from rhizome_index.node.register import Policy, Register
 from rhizome_index.query.explain import describe_index
 from rhizome_index.query.parse import parse_index
 
@@ -94,28 +97,13 @@ def id_command(settings: Settings) -> None:
 def status_command(settings: Settings) -> None:
     """Show what this home holds: its datasets, collections and indexes; and how its running node does."""
     peer_id = settings.home.peer_id
-    datasets = []
     with settings.home.open_store() as store:
-        source = LocalSource(store)
         blocks, bytes_ = store.count_blocks()
+        kept = {follow.address: follow.policy for follow in Register(store).follows()}
+        datasets = []
         for head in store.current_heads():
-            collections = {}
-            if store.has(head.manifest):
-                for name, collection in sorted(source.manifest(head.manifest).collections.items()):
-                    collections[name] = {
-                        "records": collection.primary.count,
-                        "indexes": {index.name: list(map(str, index.paths)) for index in collection.indexes.values()},
-                    }
-            datasets.append(
-                {
-                    "address": str(head.address),
-                    "own": head.address.publisher == peer_id,
-                    "sequence": head.sequence,
-                    "age_seconds": round(max(0.0, time.time() - head.time_ms / 1000), 3),
-                    "expires_in_seconds": expires_in(head, time.time()),
-                    "collections": collections,
-                }
-            )
+            is_own = head.address.publisher == peer_id
+            datasets.append(_describe(store, head, Policy() if is_own else kept.get(head.address), is_own=is_own))
         damaged = len(store.damaged())
     found = {
         "home": str(settings.home.path),
@@ -136,14 +124,41 @@ def status_command(settings: Settings) -> None:
         found["node"] = node and node.fields()
         lines += status_lines(node) if node else []
     for dataset in datasets:
-        expiry = say_expiry(dataset["expires_in_seconds"])  # type: ignore[arg-type]
-        lines.append(
-            f"\n{dataset['address']}  head {dataset['sequence']}{'' if dataset['own'] else ', not ours'}{expiry}"
-        )
-        for name, content in dataset["collections"].items():  # type: ignore[attr-defined]
-            lines.append(f"  {name}: {content['records']:,} records")
-            lines += [f"    {label} = {','.join(paths)}" for label, paths in content["indexes"].items()]
+        lines += ["", *_dataset_lines(dataset)]
     say(settings, found, "\n".join(lines))
+
+
+def _describe(store: DiskStore, head: Head, policy: Policy | None, *, is_own: bool) -> dict[str, Any]:
+    """What is here of a dataset. `policy` says what is meant to be; None: what was asked for happens to be."""
+    from rhizome_index.node.measure import bytes_held
+
+    collections = {}
+    if store.has(head.manifest):
+        for name, collection in sorted(LocalSource(store).manifest(head.manifest).collections.items()):
+            collections[name] = {
+                "records": collection.primary.count,
+                "indexes": {index.name: list(map(str, index.paths)) for index in collection.indexes.values()},
+            }
+    return {
+        "address": str(head.address),
+        "own": is_own,
+        "sequence": head.sequence,
+        "age_seconds": round(max(0.0, time.time() - head.time_ms / 1000), 3),
+        "expires_in_seconds": expires_in(head, time.time()),
+        "keeps": None if policy is None else str(policy),
+        "bytes_held": None if policy is None else bytes_held(store, head, policy),
+        "collections": collections,
+    }
+
+
+def _dataset_lines(dataset: dict[str, Any]) -> Iterator[str]:
+    whose = "" if dataset["own"] else ", not ours"
+    held = "" if dataset["bytes_held"] is None else f", {dataset['keeps']}, {size(dataset['bytes_held'])}"
+    yield f"{dataset['address']}  head {dataset['sequence']}{whose}{say_expiry(dataset['expires_in_seconds'])}{held}"
+    for name, content in dataset["collections"].items():
+        yield f"  {name}: {content['records']:,} records"
+        for label, paths in content["indexes"].items():
+            yield f"    {label} = {','.join(paths)}"
 
 
 @click.command(
