@@ -105,8 +105,7 @@ def install() -> None:
     # It logs connections on the root logger, which installs a handler there if nobody has.
     vars(swarm_connection)["logging"] = logging.getLogger("libp2p.network.connection.swarm_connection")
     if "LIBP2P_DEBUG" not in os.environ:  # the library's own switch
-        for name in ("libp2p", "trio-websocket"):
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        logging.getLogger("libp2p").setLevel(logging.CRITICAL + 1)
 
 
 async def close_connection(self: swarm_connection.SwarmConn) -> None:
@@ -117,7 +116,6 @@ async def close_connection(self: swarm_connection.SwarmConn) -> None:
     if not getattr(self, "_shared_muxed_conn", False):
         await self.muxed_conn.close()
     self.swarm.remove_conn(self)
-    self.streams.clear()  # the session has ended them
     await self.swarm.notify_disconnected(self)
 
 
@@ -132,8 +130,6 @@ async def read_websocket(self: WebSocketConnection) -> None:
     """
     with suppress(Exception):
         await _read_websocket(self)
-    if self._close_reason is None:
-        await self._abort_web_socket()
     await self._close_stream()
     self._open_handshake.set()  # the dialler finds it closed
 

@@ -1,30 +1,40 @@
 """A regression test for each thing that py-libp2p gets wrong: red when the guard alone is off.
 
-The numbers are those in the comments below. Where a test stands in another file, what it tests is named.
+The numbers are those in the comments below. Where a test stands in another file, what it tests is named (yamux
+stands for libp2p_yamux).
 
  #  what the library does                          test
  1  an exception out of a handler ends the host    test_a_handler_that_fails_costs_one_stream
                                                    test_bytes_that_are_no_negotiation_cost_one_stream
  2  inbound slots are never given back             test_a_listener_outlives_its_connections
     silent connections hold them, in any number    test_silent_clients_keep_nobody_out (libp2p_arrivals)
+    good ones do not count among those             test_silent_clients_end_no_good_connection (libp2p_arrivals)
  3  a cancelled write corrupts the connection      test_a_cancelled_send_leaves_the_connection_whole
                                                    test_a_send_that_waits_for_its_turn_can_be_cancelled_and_loses_nothing
                                                    test_a_send_that_its_peer_never_takes_costs_the_connection
                                                    test_a_send_cancelled_between_frames_resets_its_stream
+                                                   test_what_a_cancelled_write_gives_back_others_may_use (yamux_stream)
     so does a cancelled opening of a stream        test_opening_that_is_given_up_leaves_nothing_open
  4  dialling waits 250 ms after a success          test_nor_does_the_library_when_it_dials
  5  the window is not enforced                     test_a_byte_past_the_window_costs_the_connection
+                                                   test_what_is_forbidden_ends_the_connection (yamux)
     what nobody reads is not bounded               test_all_streams_of_a_connection_share_a_bound
+                                                   test_so_much_may_be_unread (yamux)
     nor are streams                                test_silent_streams_of_a_connection_are_bounded
+                                                   test_a_stream_too_many_is_reset (yamux)
+                                                   test_streams_that_are_reset_before_anybody_looks_are_bounded_too (yamux)
                                                    test_streams_of_a_peer_under_one_protocol_are_bounded
                                                    test_a_stream_on_which_nothing_is_said_is_reset
     nor what waits to be sent                      test_answers_queued_for_a_peer_that_does_not_read_are_bounded
+                                                   test_so_many_answers_may_wait (yamux)
  6  a closed window is no reset for the peer       test_a_peer_that_does_not_read_costs_one_stream
+                                                   test_a_peer_that_opens_no_window_costs_its_stream (yamux_stream)
  7  100 partial reads end a message                test_a_message_may_arrive_byte_by_byte
                                                    test_connections_are_read_so
  8  streams leak                                   test_a_handler_that_returns_leaves_nothing_open
                                                    test_what_comes_on_a_closed_stream_is_not_kept
                                                    test_a_closed_stream_does_not_wait_for_its_peer_for_ever
+                                                   test_a_stream_is_over_when_both_sides_have_finished (yamux_stream)
     opening one too many waits for ever            test_one_stream_too_many_is_refused_at_once
  9  a failed dial blocks the peer for a minute     test_a_peer_that_was_away_can_be_dialled_when_it_is_back
     and is tried three times more                  test_a_dial_is_tried_once
@@ -34,18 +44,28 @@ The numbers are those in the comments below. Where a test stands in another file
                                                    test_tcp_and_websocket_do_not_share_a_port (libp2p_swarm)
 12  envelopes are made for peer records only       test_another_payload_type_is_no_head (index/head)
 13  no keepalive                                   test_a_peer_that_falls_silent_is_disconnected
+                                                   test_a_silent_peer_is_left_and_a_busy_one_is_not (yamux)
 16  a reset looks like an end                      test_an_end_and_a_reset_are_told_apart
 17  no deadlines                                   test_a_peer_that_does_not_negotiate_is_given_up
                                                    test_a_listener_that_says_nothing_is_given_up_in_time (libp2p_swarm)
                                                    test_a_peer_that_says_nothing_is_given_up (link)
                                                    test_a_connection_that_is_stuck_is_ended_without_a_goodbye
+                                                   test_a_write_that_is_cut_off_ends_the_connection_in_time (yamux)
+                                                   test_closing_has_its_time_and_no_more (yamux)
 18  it dials unasked                               test_nobody_is_dialled_unasked
 20  importing it takes half a second               test_the_interface_does_not_import_libp2p (libp2p_swarm)
  -  it identifies at once, both ways               test_first_answers_do_not_wait_for_identify
+    and in tasks that end the host                 test_a_peer_is_identified_once_and_what_goes_wrong_is_let_be
+ -  it waits for a greeting before it asks         test_a_protocol_is_named_along_with_the_greeting
+                                                   test_a_peer_that_does_not_agree_is_given_up
  -  it sleeps before it has closed                 test_a_connection_closes_at_once
+                                                   test_a_closed_connection_is_forgotten_and_said_to_be_gone_once
+                                                   test_one_of_two_wrappers_of_a_session_closes_alone
  -  it offers plaintext and mplex                  test_nothing_but_noise_and_yamux_is_offered
  -  what is no WebSocket peer ends who dials it    test_what_is_no_peer_costs_one_dial
  -  it refuses peers that come back quickly        test_a_peer_may_come_back_as_often_as_it_likes
+ -  it prints                                      test_nothing_is_printed_or_left_open (libp2p_swarm)
+                                                   test_the_library_is_quiet_unless_asked_otherwise
 
 14, 15 and 19 are about the library's gossipsub, DHT and mDNS, which are not used: we have our own. That its gossipsub
 understands ours, and ours it: test_libp2p_gossip.
@@ -53,6 +73,7 @@ understands ours, and ours it: test_libp2p_gossip.
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import struct
@@ -65,15 +86,17 @@ from typing import Any
 import pytest
 import trio
 from libp2p.network import swarm as network_swarm
+from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.protocol_muxer import multiselect_client
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from multiaddr import Multiaddr
 
 from rhizome_index.errors import UnavailableError
 from rhizome_index.limits import STREAM_FRAME_BYTES
-from rhizome_index.node import libp2p_guards, libp2p_swarm, libp2p_yamux, libp2p_yamux_stream
-from rhizome_index.node.libp2p_guards import BufferedTcpStream
+from rhizome_index.node import libp2p_arrivals, libp2p_guards, libp2p_swarm, libp2p_yamux, libp2p_yamux_stream
+from rhizome_index.node.libp2p_guards import BufferedTcpStream, postpone_identify
 from rhizome_index.node.libp2p_swarm import Libp2pSwarm, open_swarm
 from rhizome_index.node.libp2p_yamux import Session
 from rhizome_index.node.swarm import Stream
@@ -146,7 +169,8 @@ async def test_bytes_that_are_no_negotiation_cost_one_stream() -> None:
 
 
 @pytest.mark.parametrize("listen", ADDRESSES)
-async def test_a_listener_outlives_its_connections(listen: str) -> None:
+async def test_a_listener_outlives_its_connections(listen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_arrivals, "HANDSHAKE_TIMEOUT_SECONDS", 600.0)  # no way of giving it back
     async with open_swarm(b"s" * 32, [listen]) as server:
         server.handle(ECHO, echo)
         slots = server._network._inbound_limiter
@@ -445,9 +469,11 @@ async def test_a_message_may_arrive_byte_by_byte() -> None:
     from libp2p.io.utils import read_exactly
 
     stream = BufferedTcpStream(Crumbs(b"x" * 300))  # type: ignore[arg-type]
-    assert await read_exactly(stream, 250) == b"x" * 250
-    assert await stream.read(100) == b"x" * 50
-    assert await stream.read(100) == b""
+    with trio.fail_after(LIMIT_SECONDS):
+        assert await read_exactly(stream, 250) == b"x" * 250
+        assert await stream.read(100) == b"x" * 50
+        assert await stream.read(100) == b""
+        assert await BufferedTcpStream(Crumbs(b"xy")).read() == b"x"  # type: ignore[arg-type]
 
 
 async def test_connections_are_read_so() -> None:
@@ -468,11 +494,13 @@ async def test_a_handler_that_returns_leaves_nothing_open(monkeypatch: pytest.Mo
         server.handle("/rhizome/ignore/1", ignore)
         for _ in range(8):
             stream = await client.open_stream(server.peer_id, "/rhizome/ignore/1", timeout_seconds=LIMIT_SECONDS)
+            await stream.send(b"never read")
             with trio.fail_after(LIMIT_SECONDS):
                 assert await stream.receive() == b""
             await stream.close()
         await wait_until(lambda: not session_with(server, client).streams)
         assert not session_with(client, server).streams and not server._inbound
+        assert not session_with(server, client).unread_bytes
 
 
 async def test_what_comes_on_a_closed_stream_is_not_kept() -> None:
@@ -619,11 +647,18 @@ NO_PEERS = {
 @pytest.mark.parametrize("transport", ["", "/ws"])
 @pytest.mark.parametrize("reply", NO_PEERS.values(), ids=NO_PEERS.keys())
 async def test_what_is_no_peer_costs_one_dial(reply: bytes, transport: str) -> None:
+    has_ended = trio.Event()
+
     async def answer(stream: trio.SocketStream) -> None:
         with suppress(trio.BrokenResourceError):
             await stream.send_all(reply)
-            await stream.receive_some(4096)
+            if reply:
+                await stream.receive_some(4096)
+                await stream.send_eof()
+                while await stream.receive_some(4096):
+                    pass
         await stream.aclose()
+        has_ended.set()
 
     async with pair() as (server, client), trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -631,6 +666,8 @@ async def test_what_is_no_peer_costs_one_dial(reply: bytes, transport: str) -> N
         address = f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}{transport}/p2p/{NOBODY}"
         with trio.fail_after(LIMIT_SECONDS), pytest.raises(UnavailableError, match="no libp2p peer"):
             await client.dial(address, timeout_seconds=2 * LIMIT_SECONDS)
+        with trio.fail_after(LIMIT_SECONDS):
+            await has_ended.wait()
         await exchange(client, server.peer_id)
         nursery.cancel_scope.cancel()
 
@@ -666,6 +703,100 @@ async def test_first_answers_do_not_wait_for_identify() -> None:
         assert not client._host._identified_peers and not server._host._identified_peers
 
 
+class Unidentified:
+    """A host with which identifying fails. `asked` are the peers with which it was tried."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self._schedule_identify: Any = None
+
+    def _has_cached_protocols(self, peer_id: str) -> bool:
+        return peer_id == "known"
+
+    async def _identify_peer(self, peer_id: str, *, reason: str) -> None:
+        self.asked.append(peer_id)
+        raise ValueError("says nothing of itself")
+
+
+async def test_a_peer_is_identified_once_and_what_goes_wrong_is_let_be(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host = Unidentified()
+    postpone_identify(host, nursery)
+    for expected in (["new"], ["new", "new"]):
+        for peer_id in ("known", "new", "new"):
+            host._schedule_identify(peer_id, reason="connected")
+        await trio.sleep(libp2p_guards.IDENTIFY_DELAY_SECONDS + 1)
+        assert host.asked == expected
+
+
+async def test_a_protocol_is_named_along_with_the_greeting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's own way takes a round trip more, and there are three negotiations before the first question."""
+
+    async def forbidden(*_: object) -> None:
+        raise AssertionError("waits for a greeting before it says what it wants")
+
+    monkeypatch.setattr(multiselect_client.MultiselectClient, "handshake", forbidden)
+    async with pair() as (server, client):
+        await exchange(client, server.peer_id)
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (b"\x04abc\n\x10/rhizome/echo/1\n", "does not speak multistream"),
+        (b"\x13/multistream/1.0.0\n\x03na\n", "does not speak /rhizome/echo/1"),
+        (b"\x13/multistream/1.0.0\n\x02\xff\n", "no agreement"),
+        (b"", "no agreement"),
+    ],
+)
+async def test_a_peer_that_does_not_agree_is_given_up(reply: bytes, says: str) -> None:
+    async def answer(stream: Any) -> None:
+        await stream.muxed_stream.write(reply)
+        await stream.muxed_stream.close()
+
+    async with pair() as (server, client):
+        server._network.set_stream_handler(answer)
+        with pytest.raises(UnavailableError, match=says):
+            await client.open_stream(server.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS)
+        assert not session_with(client, server).streams
+
+
+async def test_a_closed_connection_is_forgotten_and_said_to_be_gone_once() -> None:
+    told: list[object] = []
+
+    class Notified:
+        """Takes every notification, and notes who has gone."""
+
+        async def disconnected(self, network: object, connection: object) -> None:
+            told.append(connection)
+
+        def __getattr__(self, name: str) -> Any:
+            return self._nothing
+
+        async def _nothing(self, *_: object) -> None:
+            return
+
+    async with pair() as (server, _):
+        (connection,) = server._network.get_connections()
+        server._network.register_notifee(Notified())
+        await connection.close()
+        await connection.close()
+        assert connection.is_closed and connection.muxed_conn.is_closed
+        assert told == [connection] and not server._network.connections
+
+
+async def test_one_of_two_wrappers_of_a_session_closes_alone() -> None:
+    """The library makes two when two tasks add one connection, and marks the one that goes."""
+    async with pair() as (server, client):
+        (connection,) = client._network.get_connections()
+        second = SwarmConn(connection.muxed_conn, client._network)
+        connection.muxed_conn.on_close = connection._on_muxed_conn_closed
+        second._shared_muxed_conn = True
+        await second.close()
+        await exchange(client, server.peer_id)
+
+
 async def test_a_connection_closes_at_once() -> None:
     """The library sleeps 0.1 s for each. The quickest of several counts, for the machine may be busy."""
     seconds = []
@@ -679,6 +810,17 @@ async def test_a_connection_closes_at_once() -> None:
 
 
 # --- what a host offers, and what it says of itself ---
+
+
+def test_the_library_is_quiet_unless_asked_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("libp2p")
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    monkeypatch.setenv("LIBP2P_DEBUG", "1")
+    libp2p_guards.install()
+    assert logger.level == logging.NOTSET
+    monkeypatch.delenv("LIBP2P_DEBUG")
+    libp2p_guards.install()
+    assert logger.level > logging.CRITICAL
 
 
 async def test_nothing_but_noise_and_yamux_is_offered() -> None:
