@@ -22,7 +22,7 @@ stands for libp2p_yamux).
                                                    test_so_much_may_be_unread (yamux)
     nor are streams                                test_silent_streams_of_a_connection_are_bounded
                                                    test_a_stream_too_many_is_reset (yamux)
-                                                   test_streams_that_are_reset_before_anybody_looks_are_bounded_too (yamux)
+                                                   test_streams_reset_before_anybody_looks_are_bounded (yamux)
                                                    test_streams_of_a_peer_under_one_protocol_are_bounded
                                                    test_a_stream_on_which_nothing_is_said_is_reset
     nor what waits to be sent                      test_answers_queued_for_a_peer_that_does_not_read_are_bounded

@@ -43,8 +43,6 @@ class Transport:
     on_close  what happens when it is closed
     """
 
-    is_initiator = False
-
     def __init__(self) -> None:
         self.sent = bytearray()
         self.is_stuck = self.is_alive = self.is_closed = False
@@ -91,10 +89,10 @@ OPEN = frame(WINDOW, SYN, 1, 0)
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[tuple[Session, Transport]]:
-    """A session whose peer has opened the connection; but not for ever."""
+async def running(*, is_initiator: bool = False) -> AsyncIterator[tuple[Session, Transport]]:
+    """A session, of a connection that its peer has opened unless said otherwise; but not for ever."""
     transport: Any = Transport()
-    session = Session(transport, "peer")  # type: ignore[arg-type]
+    session = Session(transport, "peer", is_initiator)  # type: ignore[arg-type]
     with trio.fail_after(1000):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.start)
@@ -136,6 +134,15 @@ async def test_what_is_forbidden_ends_the_connection(frames: bytes, autojump_clo
     async with running() as (session, transport):
         await transport.bring(frames)
         assert session.is_closed and transport.is_closed
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_who_opened_the_connection_has_the_odd_numbers(number: int, autojump_clock: MockClock) -> None:
+    async with running(is_initiator=True) as (session, transport):
+        await transport.bring(frame(WINDOW, SYN, 2, 0))
+        assert (await session.open_stream()).stream_id == 1 and len(session.streams) == 2
+        await transport.bring(frame(WINDOW, SYN, number, 0))
+        assert session.is_closed
 
 
 async def test_a_goodbye_and_an_end_end_the_connection(autojump_clock: MockClock) -> None:
@@ -203,7 +210,7 @@ async def test_a_stream_too_many_is_reset(autojump_clock: MockClock) -> None:
         await session.open_stream()  # ours count apart
 
 
-async def test_streams_that_are_reset_before_anybody_looks_are_bounded_too(autojump_clock: MockClock) -> None:
+async def test_streams_reset_before_anybody_looks_are_bounded(autojump_clock: MockClock) -> None:
     async with running() as (session, transport):
         for number in range(1, 2 * CONNECTION_STREAMS_MAX, 2):
             await transport.bring(frame(WINDOW, SYN, number, 0), frame(WINDOW, RST, number, 0))
