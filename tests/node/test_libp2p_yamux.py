@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import trio
-from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamReset
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF, MuxedStreamReset
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rhizome_index.limits import (
@@ -197,6 +197,8 @@ async def test_frames_may_be_cut_anywhere(autojump_clock: MockClock) -> None:
             await transport.bring(bytes([byte]))
         stream = await session.accept_stream()
         assert await stream.read() == b"abcde" and not session.unread_bytes
+        with pytest.raises(MuxedStreamEOF):
+            await stream.read()
 
 
 async def test_a_stream_too_many_is_reset(autojump_clock: MockClock) -> None:
