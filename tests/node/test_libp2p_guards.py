@@ -94,7 +94,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from multiaddr import Multiaddr
 
 from rhizome_index.errors import UnavailableError
-from rhizome_index.limits import STREAM_FRAME_BYTES
+from rhizome_index.limits import IDLE_TIMEOUT_SECONDS, STREAM_FRAME_BYTES
 from rhizome_index.node import libp2p_arrivals, libp2p_guards, libp2p_swarm, libp2p_yamux, libp2p_yamux_stream
 from rhizome_index.node.libp2p_guards import BufferedTcpStream, postpone_identify
 from rhizome_index.node.libp2p_swarm import Libp2pSwarm, open_swarm
@@ -416,10 +416,11 @@ async def test_streams_of_a_peer_under_one_protocol_are_bounded(monkeypatch: pyt
         await kept[0][0].reset()  # `be_silent` never looks, but the connection's end frees its place
 
 
-async def test_a_stream_on_which_nothing_is_said_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_on_which_nothing_is_said_is_reset() -> None:
     async with pair() as (server, client):
         stream = await client.open_stream(server.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS)
-        monkeypatch.setattr(libp2p_swarm, "IDLE_TIMEOUT_SECONDS", 0.02)
+        assert stream._idle_seconds == IDLE_TIMEOUT_SECONDS
+        stream._idle_seconds = 0.02
         with trio.fail_after(LIMIT_SECONDS), pytest.raises(UnavailableError, match="nothing was said"):
             await stream.receive()
         await wait_until(lambda: not server._inbound and not session_with(server, client).streams)
