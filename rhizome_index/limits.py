@@ -90,6 +90,7 @@ SYNCS_AT_ONCE_MAX = 4  # datasets on their way here; each holds a few MiB
 DIAL_TIMEOUT_SECONDS = 10.0  # people wait no longer for an address
 ANSWERS_AT_ONCE_MAX = 64  # over all peers; each holds one frame and one open walk
 ANSWERS_PER_PEER_MAX = 16  # of those, on all its streams: what it asks beyond stays unread until one is done
+HELD_UP_SECONDS = 0.25  # an answer that waits so long for its reader makes room: a frame takes that at 2 Mbit/s
 TURN_TIMEOUT_SECONDS = 5.0  # who has no place among all answers by then is told to ask somebody else
 RECORDS_REMEMBERED_MAX = 4096  # checks of records remembered for each of 16 indexes: about 1 KiB each
 LOG_PAGES_MAX = 1000  # then SQLite's log is written back into the file: 16 MiB

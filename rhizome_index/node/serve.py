@@ -35,12 +35,12 @@ from rhizome_index.limits import (
     IN_FLIGHT_BYTES_MAX,
     PLANS_REMEMBERED_MAX,
     PROVIDERS_MAX,
-    TURN_TIMEOUT_SECONDS,
 )
 from rhizome_index.node.disk import DiskStore, describe_missing
 from rhizome_index.node.events import DEBUG, INFO, note
 from rhizome_index.node.frauds import Frauds
 from rhizome_index.node.local import LocalSource
+from rhizome_index.node.places import Place, Places
 from rhizome_index.node.register import Register
 from rhizome_index.node.swarm import Stream, Swarm
 from rhizome_index.node.tally import DONE, GONE, MALFORMED
@@ -89,7 +89,7 @@ class LocalAnswerer(LocalSource):
 class Server:
     """Serves the store's datasets on a swarm.
 
-    slots     taken by answers under way
+    places    of answers under way
     requests  how many have been read
     tally     where answers are counted
     """
@@ -102,7 +102,7 @@ class Server:
         self._answerer = LocalAnswerer(store, {})
         self._frauds = Frauds(store)
         self._shares: WeakValueDictionary[str, trio.Semaphore] = WeakValueDictionary()
-        self.slots = trio.CapacityLimiter(ANSWERS_AT_ONCE_MAX)
+        self.places = Places(ANSWERS_AT_ONCE_MAX)
         self.requests = 0
 
     def start(self) -> None:
@@ -120,7 +120,7 @@ class Server:
         await _Conversation(self, protocol, answering, stream).run()
 
     def share_of(self, peer_id: str) -> trio.Semaphore:
-        """What one peer may have of the slots, for as long as somebody holds it."""
+        """What one peer may have of the places, for as long as somebody holds it."""
         return self._shares.setdefault(peer_id, trio.Semaphore(ANSWERS_PER_PEER_MAX))
 
     async def refuse(self, peer_id: str) -> None:
@@ -225,20 +225,19 @@ class _Conversation:
     async def _answer(self, number: int, answer: Iterator[bytes], asked_at: float) -> None:
         tally, how = self._server.tally, GONE
         try:
-            with trio.move_on_after(TURN_TIMEOUT_SECONDS) as waiting:
-                await self._server.slots.acquire()
+            place = await self._server.places.take(self._stream.peer_id)
             begun_at = trio.current_time()
             tally.waits.note(begun_at - asked_at)
-            if waiting.cancelled_caught:
+            if place is None:
                 self._in_flight.pop(number, None)
                 how = m.BUSY
                 await self._send(m.encode_failure(number, m.BUSY, "too many answers are under way"))
                 return
             try:
-                how = await self._send_answer(number, answer)
+                how = await self._send_answer(number, answer, place)
             finally:
                 tally.answering.note(trio.current_time() - begun_at)
-                self._server.slots.release()
+                self._server.places.leave(place)
         finally:
             self._note(how)
             self._share.release()
@@ -247,20 +246,23 @@ class _Conversation:
         self._server.tally.note_answer(self._stream.peer_id, self._protocol, how)
         note(DEBUG, "answered", peer=self._stream.peer_id, protocol=self._protocol, outcome=how)
 
-    async def _send_answer(self, number: int, answer: Iterator[bytes]) -> str:
+    async def _send_answer(self, number: int, answer: Iterator[bytes], place: Place) -> str:
         """Send an answer, in time that its reader earns by reading; how it ended. Raises UnavailableError."""
-        with trio.CancelScope(deadline=trio.current_time() + ASK_TIMEOUT_SECONDS) as scope:
+        place.scope.deadline = trio.current_time() + ASK_TIMEOUT_SECONDS
+        with place.scope as scope:
             waiting = last = b""
             for frame in _contained(number, answer):
                 last = frame or last
                 if waiting and len(waiting) + len(frame) > FRAME_BYTES_MAX:
-                    await self._send(waiting)
+                    with place.held_up():
+                        await self._send(waiting)
                     scope.deadline += len(waiting) / ANSWER_BYTES_PER_SECOND_MIN
                     waiting = b""
                 waiting += frame
                 await trio.lowlevel.checkpoint()
             self._in_flight.pop(number, None)  # free for the peer as soon as it has the end
-            await self._send(waiting)
+            with place.held_up():
+                await self._send(waiting)
         if scope.cancelled_caught:
             raise UnavailableError(f"peer {self._stream.peer_id} takes an answer too slowly")
         return m.outcome(last) or DONE

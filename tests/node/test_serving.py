@@ -19,6 +19,7 @@ from rhizome_index.limits import (
     ANSWERS_PER_PEER_MAX,
     ASK_TIMEOUT_SECONDS,
     HEADS_DATASETS_MAX,
+    HELD_UP_SECONDS,
     IN_FLIGHT_BYTES_MAX,
     PROOF_BYTES_MAX,
     ROWS_BATCH,
@@ -82,14 +83,14 @@ async def test_one_peer_takes_its_share_and_no_more(
                 fields = BULKY if protocol == want.PROTOCOL else {"datasets": []}
                 await ask(stream, *range(IN_FLIGHT), fields=fields)
         await wait_all_tasks_blocked()
-        assert server.slots.borrowed_tokens == ANSWERS_PER_PEER_MAX
+        assert len(server.places.held) == ANSWERS_PER_PEER_MAX
         other = swarm.accept("other", want.PROTOCOL)
         await ask(other, 7, fields=SMALL)
         with trio.fail_after(1):
             assert (await replies(other))[-1] == m.End(7, {"sent": 1})
 
 
-async def test_all_peers_share_the_slots_and_who_waits_too_long_is_told_so(
+async def test_all_peers_share_the_places_and_who_does_not_read_makes_room(
     tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     with serving(tmp_path, nursery) as (server, swarm):
@@ -97,14 +98,27 @@ async def test_all_peers_share_the_slots_and_who_waits_too_long_is_told_so(
             stream = swarm.accept(f"peer {number}", want.PROTOCOL)
             await ask(stream, *range(IN_FLIGHT))
         await wait_all_tasks_blocked()
-        assert server.slots.borrowed_tokens == ANSWERS_AT_ONCE_MAX
+        assert len(server.places.held) == ANSWERS_AT_ONCE_MAX
+        other = swarm.accept("other", want.PROTOCOL)
+        await ask(other, 7, fields=SMALL)
+        assert (await replies(other))[-1] == m.End(7, {"sent": 1})
+        assert trio.current_time() <= 2 * HELD_UP_SECONDS
+        streams = [streams[0] for peer, streams in swarm.streams.items() if peer != "other"]
+        assert [stream.is_reset for stream in streams].count(True) == 1
+
+
+async def test_who_comes_while_all_places_are_taken_is_told_so(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    with serving(tmp_path, nursery) as (server, swarm):
+        for number in range(ANSWERS_AT_ONCE_MAX):
+            await server.places.take(f"peer {number}")
         other = swarm.accept("other", want.PROTOCOL)
         await ask(other, 7, fields=SMALL)
         (failure,) = await replies(other)
         assert isinstance(failure, m.Failure) and (failure.number, failure.code) == (7, m.BUSY)
         assert trio.current_time() == pytest.approx(TURN_TIMEOUT_SECONDS)
-        await trio.sleep(WRITE_TIMEOUT_SECONDS)
-        assert server.slots.borrowed_tokens == 0
+        server.places.leave(next(iter(server.places.held)))
         await ask(other, 7, fields=SMALL)
         assert isinstance((await replies(other))[-1], m.End)
 
@@ -115,9 +129,9 @@ async def test_a_peer_that_does_not_read_holds_nothing_for_long(
     with serving(tmp_path, nursery) as (server, swarm):
         await ask(swarm.accept("deaf", want.PROTOCOL), 1, 2, 3)
         await wait_all_tasks_blocked()
-        assert server.slots.borrowed_tokens == 3
+        assert len(server.places.held) == 3
         await trio.sleep(1.1 * WRITE_TIMEOUT_SECONDS)
-        assert server.slots.borrowed_tokens == 0 and not server._shares and swarm.streams["deaf"][0].is_reset
+        assert len(server.places.held) == 0 and not server._shares and swarm.streams["deaf"][0].is_reset
 
 
 async def test_what_a_peer_asks_without_reading_stays_unread(
@@ -144,7 +158,7 @@ async def test_a_stream_has_so_many_requests_under_way(
         stream = swarm.accept("peer", want.PROTOCOL)
         await ask(stream, *range(IN_FLIGHT + 1))
         await wait_all_tasks_blocked()
-        assert server.requests == server.slots.borrowed_tokens == IN_FLIGHT
+        assert server.requests == len(server.places.held) == IN_FLIGHT
         found = await replies(stream)
         assert found[-1] == m.Failure(IN_FLIGHT, m.BUSY, "too many requests at once")
 
@@ -204,7 +218,7 @@ async def test_who_reads_in_drips_does_not(tmp_path: Path, autojump_clock: MockC
         with pytest.raises(UnavailableError):
             await replies(stream, bytes_per_second=PIECE_BYTES / WRITE_TIMEOUT_SECONDS * 2)
         in_window = STREAM_WINDOW_BYTES / ANSWER_BYTES_PER_SECOND_MIN
-        assert trio.current_time() < 1.2 * (ASK_TIMEOUT_SECONDS + in_window) and server.slots.borrowed_tokens == 0
+        assert trio.current_time() < 1.2 * (ASK_TIMEOUT_SECONDS + in_window) and len(server.places.held) == 0
 
 
 PUBLISHER = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
