@@ -2,8 +2,10 @@
 
 Promises: a frame is written whole or the connection ends; what a peer can make us
 hold is bounded (streams, bytes unread, control frames unsent) and a peer that
-goes past a bound loses its connection; nobody waits for ever; a peer that has
-fallen silent is noticed, and its round trip is known.
+goes past a bound loses its connection; frames that bring little are read so fast
+and no faster; a stream is nobody's work before something is said on it; nobody
+waits for ever; a peer that has fallen silent is noticed, and its round trip is
+known.
 
 It does not know protocols or multistream: it gives streams of bytes to py-libp2p,
 whose own session keeps none of these promises. It stands in for that session
@@ -33,15 +35,20 @@ from rhizome_index.limits import (
     CLOSE_TIMEOUT_SECONDS,
     CONNECTION_STREAMS_MAX,
     CONTROL_BYTES_MAX,
+    IDLE_TIMEOUT_SECONDS,
     LINGER_SECONDS,
     PING_AGAIN_SECONDS,
     PING_INTERVAL_SECONDS,
     PING_TIMEOUT_SECONDS,
+    SMALL_FRAME_BYTES,
+    SMALL_FRAMES_AT_ONCE,
+    SMALL_FRAMES_PER_SECOND,
     STREAM_WINDOW_BYTES_MAX,
     UNREAD_BYTES_MAX,
     WRITE_TIMEOUT_SECONDS,
 )
-from rhizome_index.node.libp2p_yamux_stream import ACK, GO_AWAY, HEADER, PING, RST, SYN, WINDOW, MuxStream
+from rhizome_index.node.libp2p_yamux_stream import ACK, DATA, GO_AWAY, HEADER, PING, RST, SYN, WINDOW, MuxStream
+from rhizome_index.wire.allowance import Allowance
 
 
 class BrokenProtocol(Exception):
@@ -73,6 +80,7 @@ class Session(IMuxedConn):
         self.event_closed = trio.Event()
         self.latency_seconds: float | None = None
         self.streams: dict[int, MuxStream] = {}
+        self._numbers = {True: 0, False: 0}  # of those, ours and theirs
         self._is_initiator = conn.is_initiator if is_initiator is None else is_initiator
         self._next_id = 1 if self._is_initiator else 2
         self._arriving, self._arrived = trio.open_memory_channel[MuxStream](CONNECTION_STREAMS_MAX)
@@ -82,6 +90,8 @@ class Session(IMuxedConn):
         self._unparsed = b""
         self.unread_bytes = 0  # over all streams
         self._body: _Body | None = None
+        self._small_frames = 0  # not yet paid for
+        self._allowance = Allowance(SMALL_FRAMES_PER_SECOND, SMALL_FRAMES_AT_ONCE)
         self._scope = trio.CancelScope()
         self._write_scope = trio.CancelScope()
         self._is_over = False
@@ -149,6 +159,7 @@ class Session(IMuxedConn):
             for stream in list(self.streams.values()):
                 stream.fall()
             self.streams.clear()
+            self._numbers = {True: 0, False: 0}
             self._scope.cancel()
             self._write_scope.cancel()  # half a frame does no harm any more
 
@@ -159,25 +170,33 @@ class Session(IMuxedConn):
         await trio.lowlevel.checkpoint()
         if self._is_over:
             raise MuxedConnUnavailable("the connection is over")
-        if self._count(is_ours=True) >= CONNECTION_STREAMS_MAX:
+        if self._numbers[True] >= CONNECTION_STREAMS_MAX:
             raise MuxedConnUnavailable("too many streams are open with this peer")
-        stream = self.streams[self._next_id] = MuxStream(self, self._next_id, is_ours=True)
+        stream = self._remember(self._next_id, is_ours=True)
         self.queue(WINDOW, SYN, self._next_id, 0)
         self._next_id += 2
         return stream
 
     async def accept_stream(self) -> MuxStream:
-        """The next stream that the peer opens. Raises MuxedConnUnavailable at the end of the connection."""
+        """The next stream that the peer has opened and said something on.
+
+        Raises MuxedConnUnavailable at the end of the connection.
+        """
         try:
             return await self._arrived.receive()
         except (trio.EndOfChannel, trio.ClosedResourceError):
             raise MuxedConnUnavailable("the connection is over") from None
 
-    def forget(self, stream_id: int) -> None:
-        self.streams.pop(stream_id, None)
+    def _remember(self, stream_id: int, *, is_ours: bool) -> MuxStream:
+        stream = self.streams[stream_id] = MuxStream(self, stream_id, is_ours=is_ours)
+        self._numbers[is_ours] += 1
+        return stream
 
-    def _count(self, *, is_ours: bool) -> int:
-        return sum(stream.is_ours == is_ours for stream in self.streams.values())
+    def forget(self, stream_id: int) -> None:
+        """A stream is over."""
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None:
+            self._numbers[stream.is_ours] -= 1
 
     # --- writing ---
 
@@ -227,6 +246,10 @@ class Session(IMuxedConn):
                 raise BrokenProtocol("asks for more answers than it reads")
             if self.unread_bytes > UNREAD_BYTES_MAX:
                 raise BrokenProtocol("sends more than anybody reads")
+            small, self._small_frames = self._small_frames, 0
+            owed_seconds = self._allowance.owe(small, trio.current_time()) if small else 0
+            if owed_seconds:
+                await trio.sleep(owed_seconds)
 
     def take(self, data: bytes) -> None:
         """Bytes from the peer, cut anywhere. Raises BrokenProtocol."""
@@ -248,6 +271,8 @@ class Session(IMuxedConn):
     def _take_header(self, version: int, kind: int, flags: int, stream_id: int, length: int) -> None:
         if version != 0 or kind > GO_AWAY:
             raise BrokenProtocol("not yamux")
+        if kind != DATA or length < SMALL_FRAME_BYTES:
+            self._small_frames += 1
         if kind == PING:
             self._take_ping(flags, length)
         elif kind == GO_AWAY:
@@ -272,25 +297,29 @@ class Session(IMuxedConn):
             stream.deliver(data)
         left -= len(data)
         self._body = self._body._replace(left=left) if left else None
-        if not left and stream is not None:
-            stream.obey(flags, 0)
+        if stream is not None:
+            if not left:
+                stream.obey(flags, 0)
+            self._announce(stream)
         return len(data)
 
     def _accept(self, stream_id: int) -> MuxStream | None:
         if stream_id in self.streams or stream_id == 0 or (stream_id % 2 == 1) == self._is_initiator:
             raise BrokenProtocol("opens a stream under a number that is not free")
-        if self._count(is_ours=False) >= CONNECTION_STREAMS_MAX:
+        if self._numbers[False] >= CONNECTION_STREAMS_MAX:
             self.queue(WINDOW, RST, stream_id, 0)
             return None
-        stream = MuxStream(self, stream_id, is_ours=False)
-        try:
-            self._arriving.send_nowait(stream)
-        except trio.WouldBlock:
-            self.queue(WINDOW, RST, stream_id, 0)
-            return None
-        self.streams[stream_id] = stream
         self.queue(WINDOW, ACK, stream_id, 0)
-        return stream
+        return self._remember(stream_id, is_ours=False)
+
+    def _announce(self, stream: MuxStream) -> None:
+        """Somebody has to listen to a stream, now that something has been said on it."""
+        if not stream.is_announced:
+            stream.is_announced = True
+            try:
+                self._arriving.send_nowait(stream)
+            except trio.WouldBlock:
+                stream.abandon()
 
     # --- keeping alive ---
 
@@ -319,11 +348,13 @@ class Session(IMuxedConn):
             pause = PING_INTERVAL_SECONDS
 
     async def _sweep(self) -> None:
-        """Reset streams that we closed and the peer does not."""
+        """Reset streams that we closed and the peer does not, and those that it opened and says nothing on."""
         while True:
             await trio.sleep(LINGER_SECONDS)
+            now = trio.current_time()
             for stream in list(self.streams.values()):
-                if stream.closed_at and trio.current_time() - stream.closed_at >= LINGER_SECONDS:
+                is_left = stream.closed_at and now - stream.closed_at >= LINGER_SECONDS
+                if is_left or (not stream.is_announced and now - stream.opened_at >= IDLE_TIMEOUT_SECONDS):
                     stream.abandon()
 
     # --- what py-libp2p asks of a connection ---

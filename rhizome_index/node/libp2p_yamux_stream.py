@@ -45,6 +45,8 @@ class MuxStream(IMuxedStream):
         self.may_receive = STREAM_WINDOW_BYTES
         self._read = 0  # bytes read and not yet granted anew
         self._granted_at = 0.0
+        self.is_announced = is_ours  # whether anybody here has been told of it
+        self.opened_at = trio.current_time()
         self.closed_at = 0.0  # when our side closed; 0 while it has not
 
     @property

@@ -294,7 +294,7 @@ async def test_a_send_cancelled_between_frames_resets_its_stream(window: int) ->
             nursery.start_soon(stream.send, bytes(2 * STREAM_FRAME_BYTES))
             await wait_until(lambda: not raw._may_send)
             nursery.cancel_scope.cancel()
-        with pytest.raises(UnavailableError, match="stream is over"):
+        with trio.fail_after(LIMIT_SECONDS), pytest.raises(UnavailableError, match="stream is over"):
             await stream.send(b"next")
         may_read.set()
         with trio.fail_after(LIMIT_SECONDS):

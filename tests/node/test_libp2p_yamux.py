@@ -20,10 +20,13 @@ from rhizome_index.limits import (
     CLOSE_TIMEOUT_SECONDS,
     CONNECTION_STREAMS_MAX,
     CONTROL_BYTES_MAX,
+    IDLE_TIMEOUT_SECONDS,
     LINGER_SECONDS,
     PING_AGAIN_SECONDS,
     PING_INTERVAL_SECONDS,
     PING_TIMEOUT_SECONDS,
+    SMALL_FRAMES_AT_ONCE,
+    SMALL_FRAMES_PER_SECOND,
     STREAM_WINDOW_BYTES,
     STREAM_WINDOW_BYTES_MAX,
     UNREAD_BYTES_MAX,
@@ -148,8 +151,9 @@ async def test_who_opened_the_connection_has_the_odd_numbers(number: int, autoju
 async def test_a_goodbye_and_an_end_end_the_connection(autojump_clock: MockClock) -> None:
     for farewell in (frame(GO_AWAY, 0, 0, 0), b""):
         async with running() as (session, transport):
-            await transport.bring(OPEN)
+            await transport.bring(OPEN, frame(DATA, 0, 1, 1, b"x"))
             stream = await session.accept_stream()
+            assert await stream.read() == b"x"
             await transport.bring(farewell)
             assert session.is_closed and transport.is_closed and not session.streams
             with pytest.raises(MuxedStreamReset):
@@ -215,11 +219,70 @@ async def test_a_stream_too_many_is_reset(autojump_clock: MockClock) -> None:
 async def test_streams_reset_before_anybody_looks_are_bounded(autojump_clock: MockClock) -> None:
     async with running() as (session, transport):
         for number in range(1, 2 * CONNECTION_STREAMS_MAX, 2):
-            await transport.bring(frame(WINDOW, SYN, number, 0), frame(WINDOW, RST, number, 0))
+            await transport.bring(frame(DATA, SYN, number, 1, b"x"), frame(WINDOW, RST, number, 0))
         transport.said()
-        await transport.bring(frame(WINDOW, SYN, 999, 0))
-        assert transport.said() == [(WINDOW, RST, 999, 0)]
+        await transport.bring(frame(DATA, SYN, 999, 1, b"x"))
+        assert transport.said() == [(WINDOW, ACK, 999, 0), (WINDOW, RST, 999, 0)]
         assert not session.streams and not session.is_closed
+
+
+async def test_streams_of_both_sides_are_counted_apart_and_their_places_come_back(autojump_clock: MockClock) -> None:
+    async with running() as (session, transport):
+        for _ in range(3):
+            ours = [await session.open_stream() for _ in range(CONNECTION_STREAMS_MAX)]
+            with pytest.raises(MuxedConnUnavailable, match="too many"):
+                await session.open_stream()
+            await transport.bring(OPEN)
+            assert len(session.streams) == CONNECTION_STREAMS_MAX + 1
+            for stream in ours:
+                await stream.reset()
+            await transport.bring(frame(WINDOW, RST, 1, 0), frame(WINDOW, RST, 1, 0))
+            assert not session.streams
+
+
+async def test_a_stream_is_nobodys_before_something_is_said_on_it(autojump_clock: MockClock) -> None:
+    async with running() as (session, transport), trio.open_nursery() as nursery:
+        transport.is_alive = True
+        told: list[int] = []
+
+        async def accept() -> None:
+            while True:
+                told.append((await session.accept_stream()).stream_id)
+
+        nursery.start_soon(accept)
+        await transport.bring(*(frame(WINDOW, SYN, number, 0) for number in (1, 3, 5)))
+        assert told == []
+        await transport.bring(frame(DATA, 0, 3, 1, b"x"), frame(DATA, 0, 3, 1, b"x"))
+        assert told == [3]
+        await trio.sleep(IDLE_TIMEOUT_SECONDS - 1)
+        assert set(session.streams) == {1, 3, 5}
+        transport.said()
+        await trio.sleep(LINGER_SECONDS + 1)
+        assert transport.said() == [(WINDOW, RST, 1, 0), (WINDOW, RST, 5, 0)] and set(session.streams) == {3}
+        nursery.cancel_scope.cancel()
+
+
+async def test_small_frames_are_read_so_fast_and_no_faster(autojump_clock: MockClock) -> None:
+    async with running() as (session, transport):
+
+        async def is_read(*frames: bytes) -> bool:
+            """Whether what comes behind these frames is read at once, and not a while later."""
+            await transport.bring(*frames)
+            await transport.bring(OPEN)
+            was_read = bool(session.streams)
+            await trio.sleep(1)
+            assert session.streams
+            await transport.bring(frame(WINDOW, RST, 1, 0))
+            await trio.sleep(0.01)
+            return was_read
+
+        pings = [frame(PING, SYN, 0, 7)] * int(SMALL_FRAMES_AT_ONCE)
+        assert await is_read(*pings)
+        assert not await is_read(*pings[: int(SMALL_FRAMES_PER_SECOND * 1.5)])
+        large, small = ([frame(DATA, 0, 99, size, bytes(size))] * 2000 for size in (1024, 1023))
+        assert await is_read(*large)
+        assert await is_read(*large)
+        assert not await is_read(*small, *small, *small[:1000])
 
 
 async def test_so_much_may_be_unread(autojump_clock: MockClock) -> None:
@@ -235,10 +298,12 @@ async def test_so_many_answers_may_wait(autojump_clock: MockClock) -> None:
     async with running() as (session, transport):
         transport.is_stuck = True
         await transport.bring(frame(PING, SYN, 0, 0))  # its answer holds the line
-        for number in range(CONTROL_BYTES_MAX // HEADER.size):
-            transport._feed.send_nowait(frame(PING, SYN, 0, number))
-        await wait_all_tasks_blocked()
+        for _ in range(2):
+            await trio.sleep(2)
+            await transport.bring(*[frame(PING, SYN, 0, 7)] * (CONTROL_BYTES_MAX // HEADER.size // 2))
+        assert len(session._queued) > CONTROL_BYTES_MAX - 2 * HEADER.size
         assert not session.is_closed
+        await transport.bring(frame(PING, SYN, 0, 0))
         await transport.bring(frame(PING, SYN, 0, 0))
         assert session.is_closed
 
@@ -345,7 +410,7 @@ async def test_a_silent_peer_is_left_and_a_busy_one_is_not(is_busy: bool, autoju
 async def test_a_stream_that_we_closed_is_reset_after_a_while_and_no_other(autojump_clock: MockClock) -> None:
     async with running() as (session, transport):
         transport.is_alive = True
-        await transport.bring(frame(PING, ACK, 0, 1), OPEN, frame(WINDOW, SYN, 3, 0))
+        await transport.bring(frame(PING, ACK, 0, 1), *(frame(DATA, SYN, number, 1, b"x") for number in (1, 3)))
         closed, kept = await session.accept_stream(), await session.accept_stream()
         await trio.sleep(1)
         await closed.close()

@@ -44,6 +44,7 @@ class Granting:
             self.grants += 1
 
     async def write_frame(self, frame: bytes) -> None:
+        assert len(frame) > HEADER.size
         async with self.line:
             self.written.append(len(frame) - HEADER.size)
 
