@@ -303,10 +303,8 @@ def _make_host(key_seed: bytes) -> Any:
 
 def _check_listening(host: Any, addresses: Sequence[Multiaddr]) -> None:
     """The library goes on without a listener that it could not start."""
-    listeners = host.get_network().listeners
     for address in addresses:
-        listener = listeners.get(str(address))
-        if listener is None or not listener.get_addrs():
+        if str(address) not in host.get_network().listeners:
             raise UsageError(f"cannot listen on {address}", hint="is the address one of this machine's?")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import subprocess
 import sys
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from rhizome_index.errors import UnavailableError, UsageError
+from rhizome_index.limits import IDLE_TIMEOUT_SECONDS
 from rhizome_index.node import libp2p_addresses, libp2p_swarm
-from rhizome_index.node.libp2p_swarm import Libp2pSwarm, open_swarm
+from rhizome_index.node.libp2p_swarm import Libp2pStream, Libp2pSwarm, _Watcher, open_swarm
 from rhizome_index.node.swarm import Stream
-from rhizome_index.node.tally import IN, OUT, PeerTally
+from rhizome_index.node.tally import IN, OUT, PeerTally, Tally
 
 ECHO = "/rhizome/echo/1"
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
@@ -241,13 +244,85 @@ async def test_what_the_body_raises_comes_through_unwrapped() -> None:
             raise UsageError("mine")
 
 
-async def test_a_swarm_can_be_cancelled() -> None:
-    async with pair() as (server, _):
-        with trio.move_on_after(0.05) as scope:
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_leaving_ends_everything_even_when_it_is_cancelled(is_cancelled: bool) -> None:
+    async with open_swarm(b"s" * 32, [LOOPBACK]) as server:
+        with trio.CancelScope() as scope:
             async with open_swarm(b"d" * 32, [LOOPBACK]) as swarm:
-                await swarm.dial(server.addresses[0], timeout_seconds=LIMIT_SECONDS)
-                await trio.sleep_forever()
-        assert scope.cancelled_caught
+                await dial(swarm, server)
+                listen, _, _ = swarm.addresses[0].partition("/p2p/")
+                if is_cancelled:
+                    scope.cancel()
+                    await trio.sleep_forever()
+        assert scope.cancelled_caught == is_cancelled
+        assert not swarm._network.connections and not swarm._network.listeners
+        with trio.fail_after(LIMIT_SECONDS):
+            while server.connected_peers:  # noqa: ASYNC110  the library has no event for it
+                await trio.sleep(0.002)
+        async with open_swarm(b"e" * 32, [listen]):
+            pass
+
+
+async def test_disconnecting_goes_on_when_it_is_cancelled() -> None:
+    async with pair() as (server, client):
+        told: list[str] = []
+
+        class Told(_Watcher):
+            async def disconnected(self, network: object, conn: object) -> None:
+                await trio.lowlevel.checkpoint()
+                told.append("disconnected")
+
+        client._network.register_notifee(Told(lambda peer: None))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await client.disconnect(server.peer_id)
+        assert not client._network.connections and told == ["disconnected"]
+
+
+async def test_nobody_dials_himself() -> None:
+    async with open_swarm(b"s" * 32, [LOOPBACK]) as swarm:
+        with pytest.raises(UsageError, match="our own address"):
+            await swarm.dial(swarm.addresses[0], timeout_seconds=LIMIT_SECONDS)
+
+
+class Slow:
+    """Stands for a stream of the muxer on which one byte comes after a while, and then no more."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.is_abandoned = False
+
+    async def write(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def read(self, n: int) -> bytes:
+        await trio.sleep(self._seconds)
+        self._seconds = math.inf
+        return b"x"
+
+    def abandon(self) -> None:
+        self.is_abandoned = True
+
+
+async def test_what_is_said_and_what_is_heard_keep_a_stream_from_being_idle(autojump_clock: MockClock) -> None:
+    raw = Slow(IDLE_TIMEOUT_SECONDS * 2 / 3)
+    stream = Libp2pStream(Tally(), raw, "peer", ECHO, lasting=False)  # type: ignore[arg-type]
+    assert await stream.receive() == b"x"
+    await trio.sleep(IDLE_TIMEOUT_SECONDS * 2 / 3)
+    await stream.send(b"y")
+    said_at = trio.current_time()
+    assert said_at > IDLE_TIMEOUT_SECONDS
+    with pytest.raises(UnavailableError, match="nothing was said"):
+        await stream.receive()
+    assert trio.current_time() == said_at + IDLE_TIMEOUT_SECONDS and raw.is_abandoned
+
+
+async def test_a_stream_on_which_something_was_heard_is_idle_from_then_on(autojump_clock: MockClock) -> None:
+    stream = Libp2pStream(Tally(), Slow(IDLE_TIMEOUT_SECONDS / 2), "peer", ECHO, lasting=False)  # type: ignore[arg-type]
+    assert await stream.receive() == b"x"
+    with pytest.raises(UnavailableError, match="nothing was said"):
+        await stream.receive()
+    assert trio.current_time() == 1.5 * IDLE_TIMEOUT_SECONDS
 
 
 def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
