@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import random
 import signal
@@ -18,12 +19,12 @@ import trio
 
 from rhizome_index.api import open_node
 from rhizome_index.cli.samples import posts
+from rhizome_index.errors import UnavailableError
 from rhizome_index.index.head import Head, open_head
 from rhizome_index.node.mend import missing_blocks
 from rhizome_index.node.reach import Place
 from tests.durability.story import check_store
 from tests.node.test_following import roots
-from tests.test_docs import node as serving
 
 CID_BYTES = 36
 ENTRY_BYTES = CID_BYTES + 4
@@ -59,6 +60,28 @@ def test_what_a_killed_publisher_said_stands(tmp_path: Path, seed: int) -> None:
     assert len(told) > 60
 
 
+class Serving:
+    """A home that serves, always at the same address."""
+
+    def __init__(self, home: Path) -> None:
+        self._command = [sys.executable, "-m", "rhizome_index.cli", "--home", str(home), "node", "--json", "--listen"]
+        self._listen = "/ip4/127.0.0.1/tcp/0"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.address = ""
+
+    def start(self) -> None:
+        self.process = subprocess.Popen([*self._command, self._listen], stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        self.address = json.loads(self.process.stdout.readline())["addresses"][0]
+        self._listen, _, _ = self.address.partition("/p2p/")
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        with self.process:
+            pass
+
+
 @dataclass
 class Reader:
     """A home that follows, and what it has received in all its lives."""
@@ -67,12 +90,14 @@ class Reader:
     sizes: dict[bytes, int] = field(default_factory=dict)
     received_bytes: int = 0
 
-    async def sync(self, peer: str, blocks: int, seconds: float) -> bool:
-        """Sync, but be killed so long after so many blocks; whether it came to its end before."""
+    async def sync(self, peer: str, blocks: int, seconds: float, other: Serving | None) -> bool:
+        """Sync, but so long after so many blocks be killed, or else the other one; whether it came to its end."""
         read, write = os.pipe()
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)  # so that it does not run far ahead of what it says
         command = [sys.executable, "-m", "tests.durability.receiving", str(write), "--home", str(self.home), "sync"]
-        process = await trio.lowlevel.open_process([*command, "--peer", peer], pass_fds=[write], stdout=DEVNULL)
+        process = await trio.lowlevel.open_process(
+            [*command, "--peer", peer], pass_fds=[write], stdout=DEVNULL, stderr=DEVNULL
+        )
         os.close(write)
         async with trio.lowlevel.FdStream(read) as told:
             while blocks > 0 and await self._note(told):
@@ -81,11 +106,11 @@ class Reader:
                 while await self._note(told):
                     pass
                 await process.wait()
-            process.kill()  # which may be too late
+            (other or process).kill()  # which may be too late
             while await self._note(told):
                 pass
         code = await process.wait()
-        assert code in (0, -signal.SIGKILL)
+        assert code in (0, -signal.SIGKILL if other is None else UnavailableError.exit_code)
         return code == 0
 
     async def _note(self, told: trio.lowlevel.FdStream) -> bool:
@@ -99,24 +124,33 @@ class Reader:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
-async def test_a_killed_sync_goes_on_where_it_was(tmp_path: Path, seed: int) -> None:
-    """Killed again and again, in the midst of fetching or behind it, until it comes to its end all the same."""
+async def test_a_sync_goes_on_where_it_was_whichever_side_is_killed(tmp_path: Path, seed: int) -> None:
+    """Some 200 kills: in the midst of fetching or behind it, again and again until the sync has come to its end."""
     chance = random.Random(seed)
-    reader = Reader(tmp_path / "reader")
-    async with open_node(tmp_path / "publisher") as publisher:
-        await publisher.collection("posts").create(indexes={"by_tag": "tags,-created"})
-        publisher.peer.publisher.put_many("main", "posts", posts(30_000, 1), big=True)
-        address = publisher.peer.publisher.address("main")
-        published, wanted = publisher.catalog[address], roots(publisher, address)
+    reader, publisher = Reader(tmp_path / "reader"), Serving(tmp_path / "publisher")
+    async with open_node(tmp_path / "publisher") as node:
+        await node.collection("posts").create(indexes={"by_tag": "tags,-created"})
+        node.peer.publisher.put_many("main", "posts", posts(30_000, 1), big=True)
+        address = node.peer.publisher.address("main")
+        published, wanted = node.catalog[address], roots(node, address)
     async with open_node(reader.home) as node:
         node.follow(address)
-    kills = 0
-    with serving(tmp_path / "publisher") as peer:
-        while not await reader.sync(peer, chance.randint(1, 300), chance.choice((0, 0.3)) * chance.random()):
-            kills += 1
+    kills = {"reader": 0, "publisher": 0}
+    try:
+        publisher.start()
+        is_done = False
+        while not is_done:
+            side = chance.choice(list(kills))
+            blocks, seconds = chance.randint(1, 120), chance.choice((0, 0.3)) * chance.random()
+            is_done = await reader.sync(publisher.address, blocks, seconds, publisher if side == "publisher" else None)
+            kills[side] += not is_done
+            if side == "publisher":
+                publisher.start()
+    finally:
+        publisher.kill()
     async with open_node(reader.home) as node:
         assert node.catalog[address] == published and roots(node, address) == wanted
         assert not missing_blocks(node.peer.store, published)
     distinct = sum(reader.sizes.values())
-    assert kills > 1 and distinct > 5_000_000
+    assert min(kills.values()) > 3 and distinct > 5_000_000
     assert reader.received_bytes <= 1.05 * distinct, (kills, reader.received_bytes, distinct)

@@ -31,10 +31,10 @@ class Guests:
         self._arrivals = Arrivals()
         self._nursery = nursery
 
-    async def arrive(self, host: str, name: object, *, finishes: bool = False) -> None:
-        """One connection, which stays for ever."""
+    async def arrive(self, host: str, *names: object, finishes: bool = False) -> None:
+        """Connections, at the same time, which stay for ever."""
 
-        async def stay() -> None:
+        async def stay(name: object) -> None:
             self.present.append(name)
             try:
                 if finishes:
@@ -43,7 +43,8 @@ class Guests:
             finally:
                 self.present.remove(name)
 
-        self._nursery.start_soon(self._arrivals.serve, host, stay)
+        for name in names:
+            self._nursery.start_soon(self._arrivals.serve, host, partial(stay, name))
         await trio.testing.wait_all_tasks_blocked()
 
 
@@ -74,6 +75,8 @@ async def test_one_address_has_so_many_handshakes_and_its_oldest_makes_room() ->
         assert found.present == ["other", *range(HANDSHAKES_PER_ADDRESS_MAX)]
         await found.arrive(AWAY, "new")
         assert found.present == ["other", *range(1, HANDSHAKES_PER_ADDRESS_MAX), "new"]
+        await found.arrive(AWAY, "newer", "newest")
+        assert len(found.present) == 1 + HANDSHAKES_PER_ADDRESS_MAX and not {1, 2} & set(found.present)
 
 
 async def test_all_addresses_share_a_bound_and_who_has_most_makes_room() -> None:

@@ -16,7 +16,7 @@ from trio.testing import MockClock
 
 from rhizome_index.errors import UnavailableError, UsageError
 from rhizome_index.limits import IDLE_TIMEOUT_SECONDS
-from rhizome_index.node import libp2p_addresses, libp2p_swarm
+from rhizome_index.node import libp2p_addresses, libp2p_guards, libp2p_swarm
 from rhizome_index.node.libp2p_swarm import Libp2pStream, Libp2pSwarm, _Watcher, open_swarm
 from rhizome_index.node.swarm import Stream
 from rhizome_index.node.tally import IN, OUT, PeerTally, Tally
@@ -245,9 +245,12 @@ async def test_what_the_body_raises_comes_through_unwrapped() -> None:
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
-async def test_leaving_ends_everything_even_when_it_is_cancelled(is_cancelled: bool) -> None:
+async def test_leaving_ends_everything_even_when_it_is_cancelled(
+    is_cancelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libp2p_guards, "IDENTIFY_DELAY_SECONDS", 600.0)  # what is still to do is not waited for
     async with open_swarm(b"s" * 32, [LOOPBACK]) as server:
-        with trio.CancelScope() as scope:
+        with trio.fail_after(LIMIT_SECONDS), trio.CancelScope() as scope:
             async with open_swarm(b"d" * 32, [LOOPBACK]) as swarm:
                 await dial(swarm, server)
                 listen, _, _ = swarm.addresses[0].partition("/p2p/")
