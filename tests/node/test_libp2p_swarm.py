@@ -249,21 +249,21 @@ async def test_leaving_ends_everything_even_when_it_is_cancelled(
     is_cancelled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(libp2p_guards, "IDENTIFY_DELAY_SECONDS", 600.0)  # what is still to do is not waited for
-    async with open_swarm(b"s" * 32, [LOOPBACK]) as server:
-        with trio.fail_after(LIMIT_SECONDS), trio.CancelScope() as scope:
-            async with open_swarm(b"d" * 32, [LOOPBACK]) as swarm:
-                await dial(swarm, server)
-                listen, _, _ = swarm.addresses[0].partition("/p2p/")
-                if is_cancelled:
-                    scope.cancel()
-                    await trio.sleep_forever()
-        assert scope.cancelled_caught == is_cancelled
-        assert not swarm._network.connections and not swarm._network.listeners
-        with trio.fail_after(LIMIT_SECONDS):
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_swarm(b"s" * 32, [LOOPBACK]) as server:
+            with trio.CancelScope() as scope:
+                async with open_swarm(b"d" * 32, [LOOPBACK]) as swarm:
+                    await dial(swarm, server)
+                    listen, _, _ = swarm.addresses[0].partition("/p2p/")
+                    if is_cancelled:
+                        scope.cancel()
+                        await trio.sleep_forever()
+            assert scope.cancelled_caught == is_cancelled
+            assert not swarm._network.connections and not swarm._network.listeners
             while server.connected_peers:  # noqa: ASYNC110  the library has no event for it
                 await trio.sleep(0.002)
-        async with open_swarm(b"e" * 32, [listen]):
-            pass
+            async with open_swarm(b"e" * 32, [listen]):
+                pass
 
 
 async def test_disconnecting_goes_on_when_it_is_cancelled() -> None:

@@ -89,6 +89,17 @@ async def test_who_has_most_loses_what_waited_longest(answers: Answers, autojump
     assert answers.refused == []
 
 
+async def test_those_who_come_together_each_find_one_who_makes_room(
+    answers: Answers, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    await answers.begin("a", held_up=True, times=4)
+    await trio.sleep(1)
+    for peer in "bc":
+        nursery.start_soon(answers.begin, peer)
+    await wait_all_tasks_blocked()
+    assert answers.held_by() == "aabc"
+
+
 async def test_a_moment_is_not_too_long(answers: Answers, autojump_clock: MockClock) -> None:
     await answers.begin("a", held_up=True, times=4)
     await answers.begin("b")
