@@ -27,6 +27,7 @@ WORD_LETTERS_MAX = 64  # of a word, in an index of words: longer ones are no lan
 NAME_BYTES_MAX = 64  # dataset, collection and index names
 PATH_BYTES_MAX = 256  # a dotted path
 HEAD_BYTES_MAX = 1024  # a signed envelope with its head inside
+DELEGATIONS_MAX = 6  # from the first key of a dataset to the one that signs: as many as a head has room for
 DURATION_SECONDS_MAX = 100 * 366 * 86400  # that a head may hold: nobody plans further ahead
 RENEWAL_FRACTION = 1 / 2  # of a head's time, after which a running node signs anew: room for it to be off
 CLOCK_SKEW_SECONDS_MAX = 24 * 3600  # a head from further in the future is not believed

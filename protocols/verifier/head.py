@@ -1,11 +1,12 @@
 """head/1: peer ids, addresses, and the signed head."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
 
 from . import ed25519
-from .dag import Cid, Value, as_fields, as_int, as_link, as_map, decode, encode
+from .dag import Cid, Value, as_bool, as_bytes, as_fields, as_int, as_link, as_list, as_map, decode, encode
 from .errors import Refused
 from .harness import Case, Groups, Vectors, each, expect, none, whole
 from .manifest import read_name
@@ -13,6 +14,8 @@ from .manifest import read_name
 MAX_ENVELOPE: Final = 1_024
 DOMAIN: Final = b"rhizome-head"
 PAYLOAD_TYPE: Final = b"/rhizome/head/1"
+DELEGATION_TYPE: Final = b"/rhizome/delegation/1"
+MAX_DELEGATIONS: Final = 6
 DAY: Final = 24 * 60 * 60 * 1_000
 
 # --- Varints -----------------------------------------------------------------------------------------------
@@ -97,6 +100,32 @@ def read_address(text: str) -> Address:
 
 
 @dataclass(frozen=True)
+class Delegation:
+    """A key's word that another one signs in its place: a dataset, or all that it signs (None)."""
+
+    key: bytes
+    dataset: Address | None
+    start: int
+    to: bytes
+    signature: bytes
+
+    def payload(self) -> bytes:
+        """What is signed."""
+        return encode(
+            {"dataset": None if self.dataset is None else str(self.dataset), "from": self.start, "to": self.to}
+        )
+
+    def to_value(self) -> Value:
+        """The link that says it in a head."""
+        return [self.key, self.dataset is None, self.start, self.signature]
+
+    def contradicts(self, other: "Delegation") -> bool:
+        """Whether one key says two things."""
+        both = None in (self.dataset, other.dataset) or self.dataset == other.dataset
+        return self.key == other.key and both and self.payload() != other.payload()
+
+
+@dataclass(frozen=True)
 class Head:
     """What a publisher has signed."""
 
@@ -105,13 +134,34 @@ class Head:
     sequence: int
     time: int
     expires: int | None = None
+    delegations: tuple["Delegation", ...] = ()
 
     def payload(self) -> bytes:
         """What is signed."""
         fields: dict[str, Value] = {"dataset": self.address.name, "manifest": self.manifest}
         if self.expires is not None:
             fields["expires"] = self.expires
+        if self.delegations:
+            fields["delegations"] = [one.to_value() for one in self.delegations]
         return encode({**fields, "sequence": self.sequence, "time": self.time})
+
+    def signer(self) -> bytes:
+        """The key that has signed it."""
+        return self.delegations[-1].to if self.delegations else self.address.key
+
+    def is_disowned_by(self, delegations: Sequence["Delegation"]) -> bool:
+        """Whether one of these delegations disowns it."""
+        return any(
+            (one.dataset in (None, self.address) and one.key == self.signer() and self.sequence >= one.start)
+            or any(one.contradicts(own) for own in self.delegations)
+            for one in delegations
+        )
+
+    def contradicts(self, other: "Head") -> bool:
+        """Whether two heads of one dataset contradict each other."""
+        if self.sequence == other.sequence and self.manifest != other.manifest:
+            return True
+        return self.is_disowned_by(other.delegations) or other.is_disowned_by(self.delegations)
 
     def check_time(self, now: int) -> None:
         """Refuse to accept a head from the future."""
@@ -119,8 +169,8 @@ class Head:
             raise Refused("a head from the future")
 
 
-def _signed(payload: bytes) -> bytes:
-    return b"".join(uvarint(len(part)) + part for part in (DOMAIN, PAYLOAD_TYPE, payload))
+def _signed(payload: bytes, payload_type: bytes = PAYLOAD_TYPE) -> bytes:
+    return b"".join(uvarint(len(part)) + part for part in (DOMAIN, payload_type, payload))
 
 
 def _envelope(key: bytes, payload: bytes, signature: bytes) -> bytes:
@@ -154,21 +204,42 @@ def read_head(envelope: bytes) -> Head:
     if len(public) != 36 or not public.startswith(_KEY_PREFIX) or payload_type != PAYLOAD_TYPE:
         raise Refused("an envelope with another kind of key or of payload")
     fields = as_map(decode(payload), "head")
-    may_say = ("expires",) if "expires" in fields else ()
-    dataset, manifest, sequence, time, *rest = as_fields(
+    may_say = [name for name in ("expires", "delegations") if name in fields]
+    dataset, manifest, sequence, time, *_ = as_fields(
         fields, "head", ("dataset", "manifest", "sequence", "time", *may_say)
     )
+    links = as_list(fields["delegations"], "delegations", 1, MAX_DELEGATIONS) if "delegations" in fields else []
+    delegations = _read_delegations(links, read_name(dataset), public[4:])
     head = Head(
-        Address(public[4:], read_name(dataset)),
+        Address(delegations[0].key if delegations else public[4:], read_name(dataset)),
         as_link(manifest, "manifest"),
         as_int(sequence, "sequence"),
         as_int(time, "time"),
-        as_int(rest[0], "expires") if rest else None,
+        as_int(fields["expires"], "expires") if "expires" in fields else None,
+        delegations,
     )
+    if any(head.sequence < one.start for one in delegations):
+        raise Refused("a head signed by a key before its time")
     if head.expires is not None and head.expires <= head.time:
         raise Refused("a head that expires before it was signed")
-    ed25519.verify(head.address.key, _signed(payload), signature)
+    ed25519.verify(public[4:], _signed(payload), signature)
     return head
+
+
+def _read_delegations(links: list[Value], name: str, signer: bytes) -> tuple[Delegation, ...]:
+    """The delegations that lead from a publisher to the key that has signed its head, each verified."""
+    read = [as_list(link, "link", 4, 4) for link in links]
+    keys = [*(as_bytes(link[0], "key", 32, 32) for link in read), signer]
+    if len(set(keys)) < len(keys):
+        raise Refused("a key twice")
+    found = []
+    for (_, of_all, start, signature), key, to in zip(read, keys[:-1], keys[1:], strict=True):
+        dataset = None if as_bool(of_all, "all") else Address(keys[0], name)
+        signed = as_bytes(signature, "signature", 64, 64)
+        delegation = Delegation(key, dataset, as_int(start, "from"), to, signed)
+        ed25519.verify(key, _signed(delegation.payload(), DELEGATION_TYPE), signed)
+        found.append(delegation)
+    return tuple(found)
 
 
 # --- Vectors -----------------------------------------------------------------------------------------------
@@ -191,7 +262,18 @@ def _check_head(vectors: Vectors, case: Case) -> None:
     expect("time", head.time, case.integer("time"))
     expect("expires", head.expires, case.integer("expires") if case.has("expires") else None)
     expect("manifest", head.manifest, case.cid("manifest"))
-    expect("envelope signed again", seal(vectors.group("head", "identity").hex("seed"), head), envelope)
+    shown = [(peer_id(one.key), one.dataset is None, one.start, peer_id(one.to)) for one in head.delegations]
+    given_ = list(case.items("delegations")) if case.has("delegations") else []
+    expect("delegations", shown, [(o.text("key"), o.flag("all"), o.integer("from"), o.text("to")) for o in given_])
+    seed = case.hex("seed") if case.has("seed") else vectors.group("head", "identity").hex("seed")
+    expect("envelope signed again", seal(seed, head), envelope)
+
+
+def _check_contradiction(_: Vectors, case: Case) -> None:
+    one, other = map(read_head, case.hexes("heads"))
+    expect("one dataset", one.address, other.address)
+    for found in (one.contradicts(other), other.contradicts(one)):
+        expect("contradict", found, case.flag("contradict"))
 
 
 def _check_not_head(_: Vectors, case: Case) -> None:
@@ -205,6 +287,7 @@ def _check_not_address(_: Vectors, case: Case) -> None:
 GROUPS: Final[Groups] = {
     "identity": whole(_check_identity),
     "heads": each(_check_head),
+    "contradictions": each(_check_contradiction),
     "not_heads": none(_check_not_head),
     "not_addresses": none(_check_not_address),
 }

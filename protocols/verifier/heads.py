@@ -70,7 +70,7 @@ def _read_entry(value: Value) -> tuple[Address, Known]:
     heads = [read_head(envelope) for envelope in sealed]
     if any(head.address != address for head in heads):
         raise Refused("the head of another dataset")
-    if len(heads) == 2 and (heads[0].sequence != heads[1].sequence or heads[0].manifest == heads[1].manifest):
+    if len(heads) == 2 and not heads[0].contradicts(heads[1]):
         raise Refused("two heads that do not contradict each other")
     named = [_read_provider(one) for one in as_list(providers, "providers", 0, MAX_PROVIDERS)]
     return address, Known(tuple(sealed), tuple(named))

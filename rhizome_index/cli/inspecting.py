@@ -11,7 +11,7 @@ from rhizome_index.blocks.cid import Cid, format_cid, parse_cid
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.show import printable, to_json
 from rhizome_index.errors import IntegrityError, UnavailableError
-from rhizome_index.index.address import Address
+from rhizome_index.index.address import Address, peer_id_of
 from rhizome_index.index.keys import decode_key
 from rhizome_index.index.manifest import decode_manifest
 from rhizome_index.node.disk import DiskStore, describe_missing
@@ -42,6 +42,16 @@ def _dataset(store: DiskStore, address: Address) -> dict[str, Any]:
         "sequence": head.sequence,
         "time_ms": head.time_ms,
         "expires_ms": head.expires_ms,
+        "signed_by": peer_id_of(head.signer),
+        "delegations": [
+            {
+                "key": peer_id_of(word.key),
+                "all": word.dataset is None,
+                "from": word.start,
+                "to": peer_id_of(word.successor),
+            }
+            for word in head.delegations
+        ],
         "manifest": format_cid(head.manifest),
         **_block(store, head.manifest),
     }

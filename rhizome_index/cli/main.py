@@ -51,6 +51,7 @@ class Commands(click.Group):
         "get": "local",
         "delete": "local",
         "renew": "signing",
+        "key": "signing",
         "index": "local",
         "sample": "local",
         "query": "network",

@@ -21,6 +21,7 @@ from rhizome_index.cli.durations import FRESH
 from rhizome_index.cli.feeding import ask_feed, is_feed
 from rhizome_index.cli.logs import LOG, LOG_LEVEL, logging_to, tell_listeners, tell_problems
 from rhizome_index.cli.main import Settings, common
+from rhizome_index.cli.passphrase import given
 from rhizome_index.cli.show import print_rows, summary, summary_line, to_json
 from rhizome_index.errors import RhizomeError, UnavailableError, UsageError, first_of
 from rhizome_index.index.address import Address
@@ -28,6 +29,7 @@ from rhizome_index.index.freshness import Freshness
 from rhizome_index.node.archive import write_answer
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.events import INFO, note
+from rhizome_index.node.home import no_passphrase
 from rhizome_index.query.answer import Cursor
 from rhizome_index.query.expr import COUNT
 from rhizome_index.query.parse import parse
@@ -216,6 +218,8 @@ def node_command(
     """Serve this home's datasets until interrupted."""
     settings.home.create()
     settings.home.unlock()  # who is asked for a passphrase can still interrupt
+    if given(settings) is None:
+        settings.home.ask = no_passphrase  # and is not asked again in the middle of it
 
     async def serve() -> None:
         async with AsyncExitStack() as stack:

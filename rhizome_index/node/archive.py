@@ -156,6 +156,8 @@ def read_dataset(file: BinaryIO, store: DiskStore) -> tuple[Head, int]:
     known = store.newest_head(head.address)
     if known is not None and known.sequence > head.sequence:
         raise UsageError(f"the store has a newer head of {head.address}: {known.sequence} > {head.sequence}")
+    if store.successions.disowns(head):
+        raise IntegrityError(f"head {head.sequence} of {head.address} is signed with a key that was replaced")
     count = 1
     with store.transaction():
         while batch := list(islice(blocks, 512)):

@@ -26,6 +26,7 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, open_head
 from rhizome_index.limits import CHUNK_CACHE_BYTES, LOG_PAGES_MAX
 from rhizome_index.node.sqlite import RESTORE, TRY_AGAIN, connect, connect_reading, explain
+from rhizome_index.node.succession import Successions
 from rhizome_index.node.tables import DATASETS, HEAD_COLUMNS, SCHEMAS, open_row
 from rhizome_index.tree.node import Node, decode_node, node_of
 
@@ -36,14 +37,15 @@ _BUSY_MILLISECONDS = 5000  # small writes of another process are over by then
 class DiskStore:
     """A `BlockStore` that also keeps heads.
 
-    path       the database file
-    make       make it if it is missing or empty; otherwise that means that what was in it is lost
-    read_only  the folder cannot be written
-    vfs        SQLite's name of the file system that it is on, if not the machine's own
-    log_pages  of SQLite's log, before it is written back into the file; by default LOG_PAGES_MAX
-    decode     makes a chunk's node; several stores may share what they make
-    problem    why the disk failed us last; empty once a write has worked again
-    on_heads   told of datasets whose heads have been put and are durable now
+    path         the database file
+    make         make it if it is missing or empty; otherwise that means that what was in it is lost
+    read_only    the folder cannot be written
+    vfs          SQLite's name of the file system that it is on, if not the machine's own
+    log_pages    of SQLite's log, before it is written back into the file; by default LOG_PAGES_MAX
+    decode       makes a chunk's node; several stores may share what they make
+    problem      why the disk failed us last; empty once a write has worked again
+    on_heads     told of datasets whose heads have been put and are durable now
+    successions  which keys sign heads in place of which
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class DiskStore:
         self._with_new_heads: set[Address] = set()
         self.on_heads: Callable[[Collection[Address]], None] = lambda addresses: None
         self.problem = ""
+        self.successions = Successions(self)
         with self._translated():
             self._db = connect_reading(path) if read_only else connect(path, make, vfs)
             try:
@@ -215,13 +218,19 @@ class DiskStore:
     # --- heads ---
 
     def put_head(self, head: Head) -> None:
-        """Keep a verified head for good."""
-        with self.transaction(), self._translated():
-            self._db.execute(
-                "insert or ignore into heads values (?, ?, ?, ?)",
-                (str(head.address), head.sequence, head.manifest, head.envelope),
+        """Keep a verified head for good: of those that are disowned one for each dataset, as evidence."""
+        with self.transaction():
+            disowned = self.successions.disowns(head)
+            if disowned and self.execute("select 1 from heads where dataset = ? and disowned", (str(head.address),)):
+                return
+            self.execute(
+                "insert or ignore into heads (dataset, sequence, manifest, envelope, disowned) values (?, ?, ?, ?, ?)",
+                (str(head.address), head.sequence, head.manifest, head.envelope, disowned),
             )
-            self._with_new_heads.add(head.address)
+            for delegation in () if disowned else head.delegations:
+                self.successions.learn(delegation)
+            if not disowned:
+                self._with_new_heads.add(head.address)
 
     def put_heard(self, head: Head) -> None:
         """Keep a verified head that others know too, as fetched blocks are kept."""
@@ -230,20 +239,24 @@ class DiskStore:
 
     def newest_head(self, address: Address) -> Head | None:
         """The head with the highest sequence, verified again. Raises IntegrityError if it is damaged."""
-        rows = self._heads("where dataset = ? order by sequence desc, envelope limit 1", (str(address),))
+        rows = self._heads(
+            "where dataset = ? and not disowned order by sequence desc, envelope limit 1", (str(address),)
+        )
         return rows[0] if rows else None
 
     def head_of(self, address: Address, manifest: Cid) -> Head | None:
         """The newest head of a dataset with this manifest."""
         rows = self._heads(
-            "where manifest = ? and dataset = ? order by sequence desc limit 1", (manifest, str(address))
+            "where manifest = ? and dataset = ? and not disowned order by sequence desc limit 1",
+            (manifest, str(address)),
         )
         return rows[0] if rows else None
 
     def believed_head(self, address: Address) -> Head | None:
         """The newest head that is not convicted of fraud."""
         condition = (
-            "where dataset = ? and manifest not in (select manifest from frauds) order by sequence desc, envelope"
+            "where dataset = ? and not disowned and manifest not in (select manifest from frauds) "
+            "order by sequence desc, envelope"
         )
         rows = self._heads(f"{condition} limit 1", (str(address),))
         return rows[0] if rows else None
@@ -269,9 +282,11 @@ class DiskStore:
         return self._heads("order by dataset, sequence, envelope", ())
 
     def set_held(self, head: Head) -> None:
-        """Switch to a head all of whose dataset is here."""
+        """Switch to a head all of whose dataset is here. Raises IntegrityError if it is disowned."""
         with self.transaction():
             self.put_head(head)
+            if self.successions.disowns(head):
+                raise IntegrityError(f"head {head.sequence} of {head.address} is signed with a key that was replaced")
             self.execute("insert or replace into held values (?, ?)", (str(head.address), head.envelope))
 
     def held_head(self, address: Address) -> Head | None:
@@ -286,13 +301,23 @@ class DiskStore:
         return bool(self.execute("select 1 from held where dataset = ?", (str(address),)))
 
     def equivocation(self, address: Address) -> tuple[Head, Head] | None:
-        """Two heads of one dataset with one sequence and different manifests, if any are known."""
+        """Two heads of one dataset that contradict each other, if any are known.
+
+        They have one sequence and different manifests, or one of them is disowned by the other.
+        """
         rows = self._heads(
-            "where dataset = ?1 and sequence = (select max(sequence) from (select sequence from heads "
-            "where dataset = ?1 group by sequence having count(distinct manifest) > 1)) group by manifest limit 2",
+            "where dataset = ?1 and not disowned and sequence = (select max(sequence) from (select sequence from heads "
+            "where dataset = ?1 and not disowned group by sequence having count(distinct manifest) > 1)) "
+            "group by manifest limit 2",
             (str(address),),
         )
-        return (rows[0], rows[1]) if len(rows) == 2 else None
+        if len(rows) == 2:
+            return rows[0], rows[1]
+        newest = self.newest_head(address)
+        for head in self._heads("where dataset = ? and disowned limit 1", (str(address),)):
+            if newest is not None and newest.contradicts(head):
+                return newest, head
+        return None
 
     def _heads(self, condition: str, values: tuple[Any, ...]) -> list[Head]:
         rows = self.execute(f"select {HEAD_COLUMNS} from heads {condition}", values)

@@ -1,8 +1,8 @@
 """The fraud proofs that a home keeps: heads that are refused, and why.
 
 A contradiction lies in what a manifest leads to, so a head is convicted by its manifest,
-whatever its sequence. Two heads of one sequence need no proof beside themselves: they
-stand among the heads.
+whatever its sequence. Two heads that contradict each other need no proof beside
+themselves: they stand among the heads.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Frauds:
         return None
 
     def known(self) -> list[Fraud]:
-        """All that can be proven, by dataset and sequence: two heads of one sequence too."""
+        """All that can be proven, by dataset and sequence: two heads that contradict each other too."""
         rows = self._store.execute("select cast(manifest as blob) from frauds order by dataset, sequence")
         found = [fraud for (manifest,) in rows if (fraud := self.of(manifest or b"")) is not None]
         for (dataset,) in self._store.execute("select distinct cast(dataset as blob) from heads"):

@@ -158,7 +158,7 @@ class Gossip:
             message.verify()
             with suppress(StoreError):  # it is a hint, and comes again
                 self._store.put_heard(head)
-                dataset.newest = head
+                dataset.newest = self._store.newest_head(address)
                 self.mesh.forward(message, peer)
                 self._on_news(address)
 
@@ -175,10 +175,10 @@ class Gossip:
         if head.time_ms / 1000 > self._clock() + CLOCK_SKEW_SECONDS_MAX:
             return False
         known = self._store.newest_head(head.address)
-        if known is None or head.sequence > known.sequence:
-            return True
-        contradicts = head.sequence == known.sequence and head.manifest != known.manifest
-        return contradicts and self._store.equivocation(head.address) is None
+        if known is not None and known.contradicts(head):
+            return self._store.equivocation(head.address) is None
+        is_newer = known is None or head.sequence > known.sequence
+        return is_newer and not self._store.successions.disowns(head)
 
     # --- the mesh ---
 

@@ -15,14 +15,17 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 from rhizome_index.errors import IntegrityError, StoreError, UsageError
 from rhizome_index.index.address import peer_id_of
 from rhizome_index.index.head import Identity
+from rhizome_index.limits import KEYS_MAX
 from rhizome_index.node import keyfile
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.unix_socket import connect
@@ -37,6 +40,18 @@ def no_passphrase() -> str:
     )
 
 
+_Encode = Callable[[Sequence[Identity]], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The keys of a file: its digest, and what makes the file for other keys, sealed in the same way."""
+
+    digest: bytes
+    keys: tuple[Identity, ...]
+    encode: _Encode
+
+
 class Home:
     """The directory, whether it has been made yet or not.
 
@@ -46,7 +61,7 @@ class Home:
     def __init__(self, path: Path, ask: Callable[[], str] = no_passphrase) -> None:
         self.path = path
         self.ask = ask
-        self._keys: tuple[Identity, ...] = ()
+        self._opened: _Opened | None = None
 
     @classmethod
     def at(cls, path: str | Path, ask: Callable[[], str] = no_passphrase) -> Home:
@@ -182,46 +197,70 @@ class Home:
     @property
     def identity(self) -> Identity:
         """This peer's own key. Raises UsageError, also for a wrong passphrase, and StoreError."""
-        self.unlock()
-        return self._keys[0]
+        return self.unlock()[0]
 
     def key(self, peer_id: str) -> Identity:
         """The private key with a peer id. Raises as `identity` does."""
-        self.unlock()
-        for _ in range(2):
-            for key in self._keys:
+        for keys in (self.unlock, self._unlock_again):  # another process may have made it
+            for key in keys():
                 if key.peer_id == peer_id:
                     return key
-            self._keys = self._opened(self._key_bytes())  # another process may have made it
         raise UsageError(f"{self.path} does not have the private key of {peer_id}", hint="restore it from a backup")
 
-    def unlock(self) -> None:
+    def unlock(self) -> tuple[Identity, ...]:
         """Open the keys now, before anything waits for them. Raises as `identity` does."""
-        if not self._keys:
-            self._keys = self._opened(self._key_bytes())
+        return self._opened.keys if self._opened is not None else self._unlock_again()
 
-    def _opened(self, data: bytes) -> tuple[Identity, ...]:
-        """The keys in a file; nobody is asked twice for the same ones."""
+    def _unlock_again(self) -> tuple[Identity, ...]:
+        self._opened = self._open(self._key_bytes())
+        return self._opened.keys
+
+    def _open(self, data: bytes) -> _Opened:
+        """The keys in a file; nobody is asked twice for what is in the same one."""
+        digest = sha256(data).digest()
+        if self._opened is not None and self._opened.digest == digest:
+            return self._opened
         with self._explained():
-            public = keyfile.public_keys(data)
-            if public == tuple(key.public_key for key in self._keys):
-                return self._keys
-            return keyfile.open_keys(data, self.ask() if keyfile.is_sealed(data) else None)
+            keyfile.public_keys(data)  # before anybody is asked
+            passphrase = self.ask() if keyfile.is_sealed(data) else None
+            keys = keyfile.open_keys(data, passphrase)
+        return _Opened(digest, keys, lambda others: _encoded(others, passphrase))
+
+    @property
+    def peer_ids(self) -> tuple[str, ...]:
+        """Whose private keys are here, its own first; no passphrase is needed to know. Raises as `peer_id` does."""
+        with self._explained():
+            return tuple(map(peer_id_of, keyfile.public_keys(self._key_bytes())))
+
+    def spare_key(self, used: Collection[str]) -> Identity:
+        """A key that is used for nothing yet, kept durably before it is. Raises UsageError, StoreError.
+
+        used  peer ids of keys that are; one that is left from a rotation that was cut off is taken again
+        """
+        with self._changing() as opened:
+            for key in opened.keys[1:]:
+                if key.peer_id not in used:
+                    return key
+            if len(opened.keys) >= KEYS_MAX:
+                raise UsageError(f"{self.identity_path} holds {KEYS_MAX} keys, as many as there is room for")
+            key = Identity(os.urandom(32))
+            self._replace((*opened.keys, key), opened.encode)
+            return key
 
     def seal(self, passphrase: str | None) -> None:
         """Keep the keys under another passphrase from now on; None: under none. Raises UsageError, StoreError."""
-        with self._changing() as keys:
-            self._replace(_encoded(keys, passphrase))
+        with self._changing() as opened:
+            self._replace(opened.keys, lambda keys: _encoded(keys, passphrase))
 
     @contextmanager
-    def _changing(self) -> Iterator[tuple[Identity, ...]]:
+    def _changing(self) -> Iterator[_Opened]:
         """The keys as they are, while nobody else changes them."""
         self._key_bytes()  # says best what is wrong
         try:
             descriptor = os.open(self.path, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield self._opened(self._key_bytes())
+                yield self._open(self._key_bytes())
             finally:
                 os.close(descriptor)
         except BlockingIOError:
@@ -233,10 +272,12 @@ class Home:
                 f"cannot change {self.identity_path}: {error.strerror}", hint="check the permissions of the folder"
             ) from None
 
-    def _replace(self, content: bytes) -> None:
+    def _replace(self, keys: tuple[Identity, ...], encode: _Encode) -> None:
+        content = encode(keys)
         with self._written(content) as fresh:
             fresh.replace(self.identity_path)
             _sync_folder(self.path)
+        self._opened = _Opened(sha256(content).digest(), keys, encode)
         for left in self.path.glob(f"{_FRESH}*"):  # by whoever was killed: it may be a key that is to be sealed now
             left.unlink(missing_ok=True)
 

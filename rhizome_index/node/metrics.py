@@ -72,7 +72,7 @@ class _NodeCollector(Collector):
         tally, server = membership.swarm.tally, membership.server
         help_text = "Answers given, by protocol and how they ended."
         yield _counter("rhizome_answers", help_text, ["protocol", "outcome"], tally.answers)
-        taken = {(): server.slots.borrowed_tokens}
+        taken = {(): len(server.places.held)}
         yield _gauge("rhizome_answers_in_progress", "Answers being given now.", [], taken)
         yield _histogram("rhizome_answer_wait_seconds", "How long requests waited for their turn.", tally.waits)
         yield _histogram("rhizome_answer_seconds", "How long answers took from then on.", tally.answering)

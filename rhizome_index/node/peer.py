@@ -56,7 +56,7 @@ class Membership:
         self.directory = Directory(swarm, self.links, register, clock)
         self.server = Server(store, register, swarm)
         self.resolver = Resolver(store, clock, self.links, self.directory)
-        syncer = Syncer(store, self.links, self.resolver.check_time)
+        syncer = Syncer(store, self.links, self.resolver.check_head)
         keeper = PartKeeper(store, self.links)
         self.inquirer = Inquirer(store, self.links)
         self.follower = Follower(

@@ -19,8 +19,8 @@ from pyrsistent import pmap
 
 from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import StoreError, UsageError
-from rhizome_index.index.address import Address
-from rhizome_index.index.head import Head, Keys, sign_head
+from rhizome_index.index.address import Address, peer_id_of, public_key_of
+from rhizome_index.index.head import Head, Identity, Keys, delegate, sign_head
 from rhizome_index.index.manifest import Manifest, encode_manifest, new_manifest
 from rhizome_index.index.record import Path, Record, encode_record, parse_path
 from rhizome_index.index.schema import (
@@ -34,7 +34,7 @@ from rhizome_index.index.schema import (
     primary_key,
 )
 from rhizome_index.index.write import MemorySorter, RecordWalk, Sorter, add_index, apply_changes, last_of_each
-from rhizome_index.limits import COLLECTIONS_MAX, INDEXES_MAX, RENEWAL_FRACTION, SORT_BYTES_MAX
+from rhizome_index.limits import COLLECTIONS_MAX, DELEGATIONS_MAX, INDEXES_MAX, RENEWAL_FRACTION, SORT_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.signed import Signed
@@ -164,19 +164,56 @@ class Publisher:
     def renew(self, dataset: str) -> Head:
         """Sign the newest head again, as of now. Raises UsageError if nothing was published."""
         with self._store.transaction():
-            newest = self._store.newest_head(self.address(dataset))
-            if newest is None:
-                raise UsageError(f"nothing was published as {self.address(dataset)}", hint="rhizome import")
+            newest = self._newest(self.address(dataset))
             return self._sign(newest.address, newest.manifest, newest)
 
     def renew_those_that_expire(self) -> list[Head]:
         """Sign again what was published here and has used up its share of the time that it holds."""
         now_ms, renewed = self._clock() * 1000, []
         for head in self._store.current_heads():
-            if head.address.publisher == self._keys.peer_id and head.expires_ms is not None:
+            if self._is_ours(head.address) and head.expires_ms is not None:
                 used = (now_ms - head.time_ms) / (head.expires_ms - head.time_ms)
                 renewed += [self.renew(head.address.name)] if used >= RENEWAL_FRACTION else []
         return renewed
+
+    def rotate(self, successor: bytes, dataset: str | None = None) -> list[Head]:
+        """Let another key sign from now on: one dataset, or all. The heads, signed anew so that they show it.
+
+        successor  its public key; the private one must be among the keys
+
+        Raises UsageError if that cannot be said any more.
+        """
+        place = None if dataset is None else self.address(dataset)
+        with self._store.transaction():
+            ours = [address for address in self._signed.addresses() if self._is_ours(address)]
+            if place is not None:
+                self._newest(place)
+                ours = [place]
+            chain = self._store.successions.chain(public_key_of(self._keys.peer_id), place)
+            key = self._keys.key(peer_id_of(chain[-1].successor) if chain else self._keys.peer_id)
+            self._check_can_delegate(key, place, len(chain))
+            start = 1 + max((self._signed.last(address) for address in ours), default=0)
+            self._store.successions.learn(delegate(key, place, start, successor))
+            heads = [self._store.newest_head(address) for address in sorted(ours)]
+            return [self._sign(head.address, head.manifest, head) for head in heads if head is not None]
+
+    def _check_can_delegate(self, key: Identity, place: Address | None, times: int) -> None:
+        if times >= DELEGATIONS_MAX:
+            raise UsageError(f"the key was replaced {DELEGATIONS_MAX} times, and can be no more often")
+        if place is None and (given := self._store.successions.said_by([key.public_key])):
+            raise UsageError(
+                f"the key has given {given[0].dataset} away alone, so it cannot give away all any more",
+                hint="rotate each dataset: rhizome key rotate --dataset NAME",
+            )
+
+    def _newest(self, address: Address) -> Head:
+        newest = self._store.newest_head(address)
+        if newest is None:
+            raise UsageError(f"nothing was published as {address}", hint="rhizome import")
+        return newest
+
+    def _is_ours(self, address: Address) -> bool:
+        return address.publisher == self._keys.peer_id
 
     # --- inside a transaction ---
 
@@ -225,9 +262,12 @@ class Publisher:
                 f"the newest head of {address} is lost",
                 hint="bring it back from a peer: rhizome scrub --peer /ip4/.../tcp/.../p2p/...",
             )
+        chain = self._store.successions.chain(public_key_of(address.publisher), address)
+        key = self._keys.key(peer_id_of(chain[-1].successor) if chain else address.publisher)
+        sequence = max([last + 1, *(delegation.start for delegation in chain)])
         time_ms = int(self._clock() * 1000)
-        key = self._keys.key(self._keys.peer_id)
-        head = sign_head(key, address.name, last + 1, manifest, time_ms, self._expires_ms(newest, time_ms))
+        expires_ms = self._expires_ms(newest, time_ms)
+        head = sign_head(key, address.name, sequence, manifest, time_ms, expires_ms, chain)
         self._signed.note(head)
         self._store.put_head(head)
         return head

@@ -279,21 +279,25 @@ class Resolver:
                 assert self._directory is not None
                 told = (await self._directory.ask(peer, [address], resolution.cost)).get(address)
                 for head in told.heads if told else ():
-                    self.check_time(head, peer)
+                    if self._store.successions.disowns(head):
+                        continue  # perhaps it is shown as evidence
+                    self.check_head(head, peer)
                     self._frauds.check(head)
                     known = head if known is None or head.sequence > known.sequence else known
         if known is None:
             raise UnavailableError(f"nobody asked knows a head of {address}")
         return known
 
-    def check_time(self, head: Head, peer: str) -> None:
-        """Refuse a head that comes from the future."""
+    def check_head(self, head: Head, peer: str) -> None:
+        """Refuse a head that comes from the future, or that is signed with a key that was replaced."""
         if head.time_ms / 1000 > self._clock() + CLOCK_SKEW_SECONDS_MAX:
             raise RemoteError(peer, "a head from the future")
+        if self._store.successions.disowns(head):
+            raise UnavailableError(f"peer {peer} has a head only that is signed with a key that was replaced")
 
     def _check_newest(self, head: Head, peer: str, *, pinned: bool) -> None:
-        """Refuse a head that is convicted, from the future, or, unless it was asked for, older than one we know."""
-        self.check_time(head, peer)
+        """Refuse a head that is convicted, not to be taken from a peer, or, unless asked for, older than ours."""
+        self.check_head(head, peer)
         self._frauds.check(head)
         known = self._store.believed_head(head.address)
         if known is not None and head.sequence < known.sequence and not pinned:

@@ -64,7 +64,7 @@ class Progress:
 class Syncer:
     """Syncs datasets into one store.
 
-    check_head  raises for a head that must not be taken from a peer: too old, or from the future
+    check_head  raises for a head that must not be taken from a peer: from the future, or disowned
     """
 
     def __init__(self, store: DiskStore, links: Links, check_head: CheckHead) -> None:

@@ -38,6 +38,12 @@ create table frauds (
     proof blob not null
 ) without rowid;
 """,
+    """
+create table delegations (
+    key blob not null, dataset text not null, delegation blob not null, primary key (key, dataset)
+) without rowid;
+alter table heads add column disowned integer not null default 0;
+""",
 )
 
 # Every dataset of which there are heads, in order, without looking at all of its heads.

@@ -6,8 +6,8 @@ They travel and are kept as blocks in order, without names, as proofs of answers
     2. the manifest of that head
     3. the blocks of the walk
 
-or, where a publisher has signed two different manifests with one sequence, the first
-block alone, with both heads and null for the claim. As a file they are a CAR of the same
+or, where two heads contradict each other by themselves, the first block alone, with both
+heads and null for the claim. As a file they are a CAR of the same
 blocks, whose root is the first.
 
 Whoever reads one believes nothing: the signature is checked, and the walk is driven over
@@ -135,7 +135,7 @@ class Judging:
         """The proof, if it convicts. Raises IntegrityError otherwise."""
         if not self._blocks:
             raise IntegrityError("a fraud proof without anything")
-        verdict = f"two different datasets are signed as head {self._heads[0].sequence}"
+        verdict = _verdict_on_two(self._heads) if self._claim is None else ""
         if self._claim is not None:
             if self._replay is None:
                 raise IntegrityError("a fraud proof that ends too early")
@@ -164,9 +164,16 @@ def decode_fraud(data: bytes) -> Fraud:
     return read_fraud(*read_car(BytesIO(data)))
 
 
+def _verdict_on_two(heads: Sequence[Head]) -> str:
+    one, other = heads
+    if one.sequence == other.sequence and one.manifest != other.manifest:
+        return f"two different datasets are signed as head {one.sequence}"
+    return f"heads {one.sequence} and {other.sequence} are signed with keys of which one had replaced the other"
+
+
 def _check_two(heads: Sequence[Head]) -> None:
     if len(heads) != 2 or heads[0].envelope >= heads[1].envelope:
         raise IntegrityError("a contradiction takes two heads, in order")
     one, other = heads
-    if (one.address, one.sequence) != (other.address, other.sequence) or one.manifest == other.manifest:
+    if one.address != other.address or not one.contradicts(other):
         raise IntegrityError("two heads that do not contradict each other")

@@ -1,8 +1,8 @@
 """`/rhizome/heads/1`: the newest heads a peer knows of some datasets, and who else serves them.
 
 Asked about no dataset in particular, a peer tells of those it serves itself.
-Two different heads of one dataset with one sequence are evidence that its
-publisher equivocates: both are sent.
+Two heads of one dataset that contradict each other are evidence that its publisher,
+or somebody with a key of its publisher, equivocates: both are sent.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class AskingHeads:
         heads = tuple(open_head(envelope) for envelope in entry[1])
         if any(head.address != address for head in heads):
             raise IntegrityError("the head of another dataset")
-        if len(heads) == 2 and (heads[0].sequence != heads[1].sequence or heads[0].manifest == heads[1].manifest):
+        if len(heads) == 2 and not heads[0].contradicts(heads[1]):
             raise IntegrityError("two heads that do not contradict each other")
         self.known[address] = DatasetHeads(address, heads, tuple(entry[2]))
 

@@ -108,7 +108,9 @@ def test_nobody_to_ask_is_not_a_usage_error(rhizome: Terminal) -> None:
 
 def test_every_command_has_help_with_an_example(rhizome: Terminal) -> None:
     for name in Commands.MODULES:
-        subcommands = {"index": ["add", "list", "drop"], "sample": ["emoji", "posts"]}.get(name, [""])
+        subcommands = {"index": ["add", "list", "drop"], "key": ["list", "rotate"], "sample": ["emoji", "posts"]}.get(
+            name, [""]
+        )
         for subcommand in subcommands:
             text, _ = rhizome(*filter(None, (name, subcommand, "--help")))
             assert ("Example" in text and f"rhizome {name}".strip() in text) or name in ("init",), (name, subcommand)

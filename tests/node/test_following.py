@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest
 from rhizome_index.node import serve
+from rhizome_index.node.home import Home
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.mend import missing_blocks
 from rhizome_index.node.publish import Publisher
@@ -89,6 +91,29 @@ async def test_who_changes_his_mind_gets_the_rest(tmp_path: Path, first: Policy)
         assert reader.peer.store.held_head(address) is None
         assert await reader.sync(address) == head
         assert not missing_blocks(reader.peer.store, head)
+
+
+async def test_a_new_key_is_followed_and_the_old_one_is_not_believed_any_more(tmp_path: Path) -> None:
+    async with a_pair(tmp_path) as (publisher, reader, address):
+        reader.follow(address)
+        old = await reader.sync(address)
+        shutil.copytree(tmp_path / "publisher", tmp_path / "thief", ignore=shutil.ignore_patterns("*.sock"))
+        home = Home(tmp_path / "publisher")
+        (rotated,) = publisher.peer.publisher.rotate(home.spare_key(()).public_key)
+        head = await reader.sync(address)
+        assert head == rotated and head.sequence == old.sequence + 1 and head.signer != old.signer
+        page = await reader.query(QUERY, address).page()
+        assert page.head == head and page.rows == newest_tagged("cats", 8)
+    async with (
+        open_node(tmp_path / "thief", listen=[TCP]) as thief,
+        open_node(tmp_path / "newcomer", peers=thief.addresses) as newcomer,
+        open_node(tmp_path / "reader", peers=thief.addresses) as reader,
+    ):
+        for number in range(3):
+            await thief.collection("posts").put({"id": "lie", "tags": ["cats"], "created": 2**50 + number})
+        assert (await newcomer.query(QUERY, address).page()).rows[0]["id"] == "lie"  # it knows no better
+        assert await reader.sync(address) == head
+        assert (await reader.query(QUERY, address).page()).head == head
 
 
 async def test_a_running_node_catches_up_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

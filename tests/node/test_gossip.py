@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.index.address import Address
-from rhizome_index.index.head import Head, Identity, sign_head
+from rhizome_index.index.head import Head, Identity, delegate, sign_head
 from rhizome_index.limits import (
     CLOCK_SKEW_SECONDS_MAX,
     GOSSIP_AGAIN_SECONDS,
@@ -177,6 +177,23 @@ async def test_one_contradiction_is_evidence_and_more_say_nothing_new(
         await found.tell("a", *(message(item, number) for number, item in enumerate(told)))
         assert found.heads_told("b") == [item.envelope for item in told[:2]]
         assert found.store.equivocation(FOLLOWED) is not None and len(found.store.all_heads()) == 2
+
+
+async def test_a_key_that_was_replaced_is_evidence_once_and_never_news(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    word = delegate(PUBLISHER, None, 5, OTHER.public_key)
+    newer = [sign_head(OTHER, "main", number, cid_of(b"%d" % number), 0, None, [word]) for number in (5, 6)]
+    stolen = [head(number, b"stolen") for number in (98, 99)]
+    async with neighbourhood(tmp_path) as found:
+        for peer in "ab":
+            await found.connect(peer, TOPIC)
+        told = [head(4), newer[0], *stolen, newer[1]]
+        await found.tell("a", *(message(item, number) for number, item in enumerate(told)))
+        passed_on = [head(4), newer[0], stolen[0], newer[1]]
+        assert found.heads_told("b") == [item.envelope for item in passed_on]
+        assert found.store.newest_head(FOLLOWED) == newer[1]
+        assert found.store.equivocation(FOLLOWED) == (newer[1], stolen[0])
 
 
 async def test_a_head_from_the_future_is_not_taken(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -119,12 +119,45 @@ def test_a_damaged_key_is_told_before_a_passphrase_is_asked_for(tmp_path: Path) 
 
 
 def test_what_another_process_has_changed_is_noticed(tmp_path: Path) -> None:
-    """It has another passphrase now, but the keys are the same: nobody is asked again."""
+    """It has sealed the keys with another passphrase: whoever wants to change them now has to know that one."""
     home = a_home(tmp_path / "home", "one", asked := Asked("one"))
     home.unlock()
     Home(home.path, Asked("one")).seal("two")
+    with pytest.raises(UsageError, match="the passphrase is wrong"):
+        home.seal("three")
+    asked.passphrase = "two"
     home.seal("three")
-    assert asked.times == 1 and Home(home.path, Asked("three")).identity.seed == SEED
+    assert asked.times == 3 and Home(home.path, Asked("three")).identity.seed == SEED
+
+
+def test_another_key_is_kept_beside_the_first_and_sealed_like_it(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home", "one", asked := Asked("one"))
+    second = home.spare_key(())
+    assert home.peer_ids == Home(home.path).peer_ids == (home.peer_id, second.peer_id)
+    assert home.spare_key(()).peer_id == second.peer_id  # it is used for nothing yet
+    third = home.spare_key([second.peer_id])
+    assert asked.times == 1 and len({home.peer_id, second.peer_id, third.peer_id}) == 3
+    again = Home(home.path, Asked("one"))
+    assert [again.key(peer_id).seed for peer_id in again.peer_ids] == [SEED, second.seed, third.seed]
+    again.seal(None)
+    assert Home(home.path).key(third.peer_id).seed == third.seed
+
+
+def test_a_key_that_another_process_has_made_is_found(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    home.unlock()
+    made = Home(home.path).spare_key(())
+    assert home.key(made.peer_id).seed == made.seed
+
+
+def test_as_many_keys_as_there_is_room_for_and_one_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rhizome_index.node.home.KEYS_MAX", 3)
+    home = a_home(tmp_path / "home")
+    used = [home.spare_key(()).peer_id]
+    used.append(home.spare_key(used).peer_id)
+    with pytest.raises(UsageError, match="as many as there is room for"):
+        home.spare_key(used)
+    assert len(home.peer_ids) == 3
 
 
 def test_two_do_not_change_the_keys_at_once(tmp_path: Path) -> None:
@@ -284,6 +317,18 @@ def test_a_kill_at_any_step_leaves_the_old_keys_or_the_new(tmp_path: Path, old: 
     assert seen == {True, False}
     assert open_keys(home.identity_path.read_bytes(), new)[0].seed == SEED
     assert names(home) == ["identity.key", "store.sqlite"]
+
+
+def test_a_kill_at_any_step_leaves_the_first_key_and_perhaps_another_one(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home", "x")
+    counts = set()
+    for _ in steps_of(lambda: Home(home.path, Asked("x")).spare_key(())):
+        keys = open_keys(home.identity_path.read_bytes(), "x")
+        counts.add(len(keys))
+        assert keys[0].seed == SEED
+        home.identity_path.unlink()
+        Home(home.path).create(SEED, "x")
+    assert counts == {1, 2}
 
 
 def test_a_kill_at_any_step_leaves_no_half_made_home(tmp_path: Path) -> None:

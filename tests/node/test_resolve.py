@@ -12,7 +12,7 @@ from rhizome_index.blocks.cid import cid_of
 from rhizome_index.errors import PartialError, RemoteError, UnavailableError
 from rhizome_index.index.address import Address
 from rhizome_index.index.freshness import ANY_AGE, Freshness
-from rhizome_index.index.head import Head, sign_head
+from rhizome_index.index.head import Delegation, Head, Identity, delegate, sign_head
 from rhizome_index.limits import CLOCK_SKEW_SECONDS_MAX, SEGMENTS_MAX
 from rhizome_index.node import resolve
 from rhizome_index.node.cost import Cost
@@ -132,10 +132,28 @@ async def test_who_insists_on_an_unexpired_head_asks_on_until_there_is_one(store
     assert await answered_from(resolver, [*never, *heads], fresh) == heads["3599 s"]
 
 
+async def test_a_head_signed_with_a_key_that_was_replaced_is_not_answered_from(store: DiskStore) -> None:
+    peer = things(10)
+    new = Identity(b"n" * 32)
+    word = delegate(IDENTITY, None, 5, new.public_key)
+
+    def signed(sequence: int, key: Identity = IDENTITY, *words: Delegation) -> Head:
+        return sign_head(key, "main", sequence, peer.head.manifest, 0, None, words)
+
+    heads = {"old": signed(4), "thief": signed(99), "new": signed(5, new, word)}
+    resolver = Resolver(store, lambda: NOW, OneLink(peer, heads))  # type: ignore[arg-type]
+    store.put_head(heads["new"])
+    with pytest.raises(
+        UnavailableError, match="peer thief has a head only that is signed with a key that was replaced"
+    ):
+        await answered_from(resolver, ["old", "thief"], ANY_AGE)
+    assert await answered_from(resolver, list(heads), ANY_AGE) == heads["new"]
+
+
 def test_a_head_from_the_future_at_the_limit_and_one_past_it(store: DiskStore) -> None:
     resolver = Resolver(store, lambda: NOW)
     last_ms = int((NOW + CLOCK_SKEW_SECONDS_MAX) * 1000)
-    resolver.check_time(sign_head(IDENTITY, "main", 1, cid_of(b""), last_ms), "peer")
+    resolver.check_head(sign_head(IDENTITY, "main", 1, cid_of(b""), last_ms), "peer")
     with pytest.raises(RemoteError, match="a head from the future") as caught:
-        resolver.check_time(sign_head(IDENTITY, "main", 1, cid_of(b""), last_ms + 1), "peer")
+        resolver.check_head(sign_head(IDENTITY, "main", 1, cid_of(b""), last_ms + 1), "peer")
     assert caught.value.peer == "peer"

@@ -1,4 +1,4 @@
-"""Vectors of the formats: blocks, keys, trees, manifests, heads."""
+"""Vectors of the formats: blocks, keys, trees, manifests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from rhizome_index.blocks.cid import cid_of, format_cid
 from rhizome_index.errors import UsageError
 from rhizome_index.index.condition import EVERYTHING, encode_expr
 from rhizome_index.index.entries import entry_maker
-from rhizome_index.index.head import Identity, sign_head
 from rhizome_index.index.keys import encode_component, encode_key, interval, successor
 from rhizome_index.index.manifest import Manifest, encode_manifest
 from rhizome_index.index.record import encode_record, parse_path, values_at
@@ -605,90 +604,3 @@ def dataset_case() -> Vectors:
     """The dataset over which the vectors of queries run."""
     cid, data = encode_manifest(MANIFEST)
     return {"records": [to_dag_json(record) for record in RECORDS], "manifest": data.hex(), "cid": format_cid(cid)}
-
-
-# --- head/1 ---
-
-
-def head_vectors() -> Vectors:
-    identity = Identity(bytes(range(32)))
-    manifest = cid_of(b"manifest")
-    heads = [sign_head(identity, name, sequence, manifest, *times) for name, sequence, *times in (
-        ("main", 1, 1_700_000_000_000), ("a" * 64, 2**53 - 1, 0), ("x", 0, 2**53 - 1),
-        ("main", 2, 1_700_000_000_000, 1_700_000_000_001), ("a" * 64, 2**53 - 1, 2**53 - 2, 2**53 - 1),
-    )]  # fmt: skip
-    return {
-        "identity": {"seed": identity.seed.hex(), "public_key": identity.public_key.hex(), "peer_id": identity.peer_id},
-        "heads": [
-            {
-                "envelope": head.envelope.hex(),
-                "address": str(head.address),
-                "sequence": head.sequence,
-                "time": head.time_ms,
-                **({} if head.expires_ms is None else {"expires": head.expires_ms}),
-                "manifest": format_cid(head.manifest),
-            }
-            for head in heads
-        ],
-        "not_heads": not_heads(identity, heads[0].envelope),
-        "not_addresses": [
-            "",
-            "rhizome:",
-            f"rhizome:{identity.peer_id}",
-            f"rhizome:{identity.peer_id}/",
-            f"rhizome:{identity.peer_id}/Main",
-            f"rhizome:{identity.peer_id}/a/b",
-            f"rhizome:{identity.peer_id} /main",
-            f"Rhizome:{identity.peer_id}/main",
-            f"{identity.peer_id}/main",
-            f"rhizome:{identity.peer_id[:-1]}/main",
-            f"rhizome:1{identity.peer_id}/main",
-            f"rhizome:{identity.peer_id[:-1]}0/main",
-            "rhizome:QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N/main",
-        ],
-    }
-
-
-def not_heads(identity: Identity, envelope: bytes) -> list[Vectors]:
-    def field(number: int, content: bytes) -> bytes:
-        return bytes([number << 3 | 2, len(content)]) + content
-
-    def signed(payload: Any, *, domain: bytes = b"rhizome-head", kind: bytes = b"/rhizome/head/1") -> bytes:
-        body = cbor.encode(payload)
-        message = b"".join(bytes([len(part)]) + part for part in (domain, kind, body))
-        key = bytes.fromhex("08011220") + identity.public_key
-        return field(1, key) + field(2, kind) + field(3, body) + field(5, identity.sign(message))
-
-    good = {"dataset": "main", "manifest": cbor.Link(cid_of(b"manifest")), "sequence": 1, "time": 1_700_000_000_000}
-    assert signed(good) == envelope
-    key, kind, payload = envelope[:38], envelope[38:55], envelope[55:-66]
-    assert key + kind + payload + envelope[-66:] == envelope and payload[0] == 0x1A
-    cases = {
-        "nothing": b"",
-        "a signature with one bit changed": envelope[:-1] + bytes([envelope[-1] ^ 1]),
-        "a payload with one bit changed": envelope[:-67] + bytes([envelope[-67] ^ 1]) + envelope[-66:],
-        "bytes behind the envelope": envelope + b"\0",
-        "an envelope that ends too early": envelope[:-1],
-        "fields in another order": kind + key + payload + envelope[-66:],
-        "a field given twice": key + envelope,
-        "a length in a longer form": envelope[:1] + b"\xa4\x00" + envelope[2:],
-        "a signature for another domain": signed(good, domain=b"libp2p-peer-record"),
-        "another payload type": signed(good, kind=b"/libp2p/peer-record"),
-        "an unknown field": signed({**good, "more": 1}),
-        "a missing field": signed({name: good[name] for name in ("dataset", "manifest", "sequence")}),
-        "a manifest that is plain bytes": signed({**good, "manifest": cid_of(b"manifest")}),
-        "a name that is none": signed({**good, "dataset": "Main"}),
-        "a sequence that is negative": signed({**good, "sequence": -1}),
-        "a sequence beyond 2^53": signed({**good, "sequence": 2**53}),
-        "a sequence that is a float": signed({**good, "sequence": 1.0}),
-        "a time that is true": signed({**good, "time": True}),
-        "an expiry that is null": signed({**good, "expires": None}),
-        "an expiry that is text": signed({**good, "expires": "never"}),
-        "an expiry that is a float": signed({**good, "expires": 1_700_000_000_001.0}),
-        "an expiry that is the time": signed({**good, "expires": 1_700_000_000_000}),
-        "an expiry before the time": signed({**good, "expires": 0}),
-        "an expiry beyond 2^53": signed({**good, "expires": 2**53}),
-        "an expiry in the place of the time": signed({**{n: good[n] for n in good if n != "time"}, "expires": 1}),
-        "a key of another type": b"\x0a\x24\x08\x02" + envelope[4:],
-    }
-    return [{"name": name, "envelope": data.hex()} for name, data in cases.items()]

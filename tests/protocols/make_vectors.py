@@ -10,11 +10,11 @@ from typing import Any
 from tests.protocols.discovery_vectors import gossip_vectors
 from tests.protocols.format_vectors import (
     block_vectors,
-    head_vectors,
     keys_vectors,
     manifest_vectors,
     tree_vectors,
 )
+from tests.protocols.head_vectors import head_vectors
 from tests.protocols.query_vectors import query_vectors
 from tests.protocols.sync_vectors import sync_vectors
 from tests.protocols.trust_vectors import fraud_vectors, trust_vectors

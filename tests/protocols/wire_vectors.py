@@ -9,7 +9,7 @@ from typing import Any
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import cid_of, cid_of_digest
 from rhizome_index.index.address import Address
-from rhizome_index.index.head import Head, Identity, sign_head
+from rhizome_index.index.head import Head, Identity, delegate, sign_head
 from rhizome_index.index.keys import encode_component
 from rhizome_index.index.manifest import Manifest
 from rhizome_index.index.record import encode_record
@@ -350,6 +350,31 @@ def not_wants(root: bytes) -> Iterator[Vectors]:
 # --- heads/1 ---
 
 
+def heads_exchange(knows: list[heads.DatasetHeads]) -> Vectors:
+    """A request for datasets, and what a peer answers that knows this."""
+    request = heads.request_fields([item.address for item in knows])
+    return {
+        "request": m.encode_request(NUMBER, request).hex(),
+        "replies": [frame.hex() for frame in heads.answer(NUMBER, knows) if frame],
+        "known": [
+            {
+                "address": str(item.address),
+                "heads": [head.envelope.hex() for head in item.heads],
+                "providers": list(item.providers),
+            }
+            for item in knows
+        ],
+    }
+
+
+def replaced_key() -> heads.DatasetHeads:
+    """A dataset whose key was replaced, and has signed since."""
+    new = Identity(bytes([1]) * 32)
+    word = delegate(IDENTITY, None, 4, new.public_key)
+    head = sign_head(new, "vectors", 4, MANIFEST_CID, HEAD.time_ms, HEAD.time_ms + 1, [word])
+    return heads.DatasetHeads(HEAD.address, (head, sign_head(IDENTITY, "vectors", 5, MANIFEST_CID, HEAD.time_ms)))
+
+
 def heads_vectors() -> Vectors:
     other = sign_head(IDENTITY, "vectors", 3, cid_of_digest(bytes(32)), HEAD.time_ms)
     unknown = Address(IDENTITY.peer_id, "unknown")
@@ -359,7 +384,6 @@ def heads_vectors() -> Vectors:
         heads.DatasetHeads(unknown, ()),
     ]
     request = m.encode_request(NUMBER, heads.request_fields([HEAD.address, unknown]))
-    replies = [frame for frame in heads.answer(NUMBER, knows) if frame]
     entry = [str(HEAD.address), [HEAD.envelope], []]
     newer = sign_head(IDENTITY, "vectors", 4, MANIFEST_CID, HEAD.time_ms)
     wrong = HEAD.envelope[:-1] + bytes([HEAD.envelope[-1] ^ 1])
@@ -382,20 +406,7 @@ def heads_vectors() -> Vectors:
         "text": {"datasets": entry[0]},
     }
     return {
-        "exchanges": [
-            {
-                "request": request.hex(),
-                "replies": [reply.hex() for reply in replies],
-                "known": [
-                    {
-                        "address": str(item.address),
-                        "heads": [head.envelope.hex() for head in item.heads],
-                        "providers": list(item.providers),
-                    }
-                    for item in knows
-                ],
-            }
-        ],
+        "exchanges": [heads_exchange(knows), heads_exchange([replaced_key()])],
         "not_answers": [
             {
                 "name": name,

@@ -17,7 +17,7 @@ from rhizome_index.blocks.car import write_car
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import IntegrityError
-from rhizome_index.index.head import sign_head
+from rhizome_index.index.head import Identity, delegate, sign_head
 from rhizome_index.index.record import encode_record
 from rhizome_index.index.schema import Collection, Index
 from rhizome_index.index.write import apply_changes
@@ -239,6 +239,16 @@ def test_two_heads_of_one_sequence_are_proven() -> None:
     ):
         with pytest.raises(IntegrityError):
             accuse_of_two(one.head, harmless)
+
+
+def test_a_key_that_signs_after_it_was_replaced_is_proven() -> None:
+    new = Identity(b"n" * 32)
+    word = delegate(lying.IDENTITY, None, 5, new.public_key)
+    head = sign_head(new, "lies", 6, cid_of(b"another"), 5, None, [word])
+    fraud = accuse_of_two(sign_head(lying.IDENTITY, "lies", 7, cid_of(b"stolen"), 5), head)
+    assert decode_fraud(fraud.encode()) == fraud and "one had replaced the other" in fraud.verdict
+    with pytest.raises(IntegrityError):
+        accuse_of_two(sign_head(lying.IDENTITY, "lies", 4, cid_of(b"honest"), 5), head)
 
 
 # --- what is no proof ---

@@ -10,7 +10,7 @@ import pytest
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.errors import IntegrityError
 from rhizome_index.index.address import Address
-from rhizome_index.index.head import Identity, sign_head
+from rhizome_index.index.head import Identity, delegate, sign_head
 from rhizome_index.limits import ADDRESS_BYTES_MAX, HEADS_DATASETS_MAX, PROVIDERS_MAX
 from rhizome_index.wire import heads
 from rhizome_index.wire import message as m
@@ -66,6 +66,19 @@ def test_providers_at_the_limits_and_one_past_each() -> None:
             AskingHeads(()).take(entry(wrong))
     many = DatasetHeads(addresses(1)[0], (), (*most, "one more"))
     assert told([many]).known[addresses(1)[0]].providers == tuple(most)  # we name no more ourselves
+
+
+def test_a_key_that_signs_after_it_was_replaced_is_shown() -> None:
+    place, new = addresses(1)[0], Identity(b"n" * 32)
+    word = delegate(PUBLISHER, None, 3, new.public_key)
+    head = sign_head(new, place.name, 4, CID, 0, None, [word])
+    for sequence, is_evidence in ((2, False), (3, True), (9, True)):
+        both = (head, sign_head(PUBLISHER, place.name, sequence, CID, 0))
+        if is_evidence:
+            assert told([DatasetHeads(place, both)]).known[place].heads == both
+        else:
+            with pytest.raises(IntegrityError, match="two heads that do not contradict each other"):
+                told([DatasetHeads(place, both)])
 
 
 def test_heads_that_contradict_each_other_are_two() -> None:

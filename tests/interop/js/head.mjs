@@ -3,13 +3,15 @@
 import { createPublicKey, verify } from 'node:crypto'
 import { base58btc } from 'multiformats/bases/base58'
 import { equal, join, uvarint } from './bytes.mjs'
-import { decode, encodeText, fieldsOf, isInteger, Link } from './block.mjs'
+import { decode, encode, encodeText, fieldsOf, isBytes, isInteger, Link } from './block.mjs'
 import { must, Refused } from './errors.mjs'
 import { isName } from './manifest.mjs'
 
 const ENVELOPE_BYTES_MAX = 1024
 const DOMAIN = encodeText('rhizome-head')
 const PAYLOAD_TYPE = encodeText('/rhizome/head/1')
+const DELEGATION_TYPE = encodeText('/rhizome/delegation/1')
+const DELEGATIONS_MAX = 6
 const FIELDS = ['dataset', 'manifest', 'sequence', 'time']
 const KEY_HEAD = Uint8Array.of(0x08, 0x01, 0x12, 0x20)
 const PEER_ID_HEAD = Uint8Array.of(0x00, 0x24)
@@ -54,14 +56,49 @@ function takeFields (bytes, numbers) {
 
 const withLength = (bytes) => join(uvarint(bytes.length), bytes)
 
-function mustBeSigned (publicKey, payload, signature) {
+function mustBeSigned (publicKey, type, payload, signature) {
   const x = Buffer.from(publicKey).toString('base64url')
   const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' })
-  const signed = join(...[DOMAIN, PAYLOAD_TYPE, payload].map(withLength))
-  must(verify(null, signed, key, signature), 'a head with a wrong signature')
+  const signed = join(...[DOMAIN, type, payload].map(withLength))
+  must(verify(null, signed, key, signature), 'a wrong signature')
 }
 
-// The head in an envelope: {address, manifest, sequence, time, expires (or undefined), envelope}; Refused unless it is valid.
+// The delegations in a head, each verified: {key, dataset (null: all), from, to}.
+function readDelegations (links, name, sequence, signer) {
+  must(Array.isArray(links) && links.length >= 1 && links.length <= DELEGATIONS_MAX, 'delegations that are none')
+  must(links.every(isDelegation), 'a delegation of another form')
+  const keys = [...links.map(([key]) => key), signer]
+  must(new Set(keys.map(peerId)).size === keys.length, 'a key twice')
+  const address = `rhizome:${peerId(keys[0])}/${name}`
+  return links.map(([key, all, from, signature], place) => {
+    const said = { key, dataset: all ? null : address, from, to: keys[place + 1] }
+    must(sequence >= from, 'a head signed by a key before its time')
+    mustBeSigned(key, DELEGATION_TYPE, encode(new Map(Object.entries({ dataset: said.dataset, from, to: said.to }))), signature)
+    return said
+  })
+}
+
+function isDelegation (link) {
+  if (!Array.isArray(link) || link.length !== 4) return false
+  const [key, all, from, signature] = link
+  const sizes = isBytes(key) && key.length === 32 && isBytes(signature) && signature.length === 64
+  return sizes && typeof all === 'boolean' && isInteger(from, 0, NUMBER_MAX)
+}
+
+const saysTwoThings = (a, b) => equal(a.key, b.key) && (a.dataset === null || b.dataset === null || a.dataset === b.dataset) &&
+  (a.dataset !== b.dataset || a.from !== b.from || !equal(a.to, b.to))
+
+const disowns = (said, head) =>
+  (equal(said.key, head.signer) && (said.dataset ?? head.address) === head.address && head.sequence >= said.from) ||
+  head.delegations.some((own) => saysTwoThings(said, own))
+
+// Do two heads of one dataset prove that somebody says two things?
+export function contradict (a, b) {
+  if (a.sequence === b.sequence && !a.manifest.equals(b.manifest)) return true
+  return a.delegations.some((said) => disowns(said, b)) || b.delegations.some((said) => disowns(said, a))
+}
+
+// The head in an envelope: {address, manifest, sequence, time, expires (or undefined), delegations, signer, envelope}; Refused unless it is valid.
 export function readHead (envelope) {
   must(envelope.length <= ENVELOPE_BYTES_MAX, 'an envelope that is too large')
   const [key, type, payload, signature] = takeFields(envelope, [1, 2, 3, 5])
@@ -69,14 +106,18 @@ export function readHead (envelope) {
   must(equal(type, PAYLOAD_TYPE), 'another payload type')
   must(signature.length === 64, 'a signature of another length')
   const publicKey = key.subarray(4)
-  mustBeSigned(publicKey, payload, signature)
+  mustBeSigned(publicKey, PAYLOAD_TYPE, payload, signature)
   const body = decode(payload)
-  const mayExpire = body instanceof Map && body.has('expires') ? ['expires'] : []
-  const { dataset, manifest, sequence, time, expires } = fieldsOf(body, [...FIELDS, ...mayExpire])
+  const more = ['expires', 'delegations'].filter((name) => body instanceof Map && body.has(name))
+  const { dataset, manifest, sequence, time, expires, delegations } = fieldsOf(body, [...FIELDS, ...more])
   must(isName(dataset) && manifest instanceof Link, 'a head of another form')
   must(isInteger(sequence, 0, NUMBER_MAX) && isInteger(time, 0, NUMBER_MAX), 'a number that is none')
-  must(mayExpire.length === 0 || (isInteger(expires, 0, NUMBER_MAX) && expires > time), 'an expiry that is none')
-  return { address: `rhizome:${peerId(publicKey)}/${dataset}`, manifest, sequence, time, expires, envelope }
+  const expiresRightly = isInteger(expires, 0, NUMBER_MAX) && expires > time
+  must(!more.includes('expires') || expiresRightly, 'an expiry that is none')
+  const said = more.includes('delegations') ? readDelegations(delegations, dataset, sequence, publicKey) : []
+  const publisher = said.length > 0 ? said[0].key : publicKey
+  const address = `rhizome:${peerId(publisher)}/${dataset}`
+  return { address, manifest, sequence, time, expires, delegations: said, signer: publicKey, envelope }
 }
 
 export function mustNotBeFromTheFuture (head, now) {

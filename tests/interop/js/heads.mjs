@@ -2,7 +2,7 @@
 
 import { fieldsOf, isBytes } from './block.mjs'
 import { must } from './errors.mjs'
-import { isAddress, isPeerId, readHead } from './head.mjs'
+import { contradict, isAddress, isPeerId, readHead } from './head.mjs'
 
 export const PROTOCOL = '/rhizome/heads/1'
 const DATASETS_MAX = 256
@@ -50,8 +50,6 @@ export class Heads {
     this.complete = true
   }
 }
-
-const contradict = (a, b) => a.sequence === b.sequence && !a.manifest.equals(b.manifest)
 
 function isProvider (text) {
   if (typeof text !== 'string' || [...text].length > PROVIDER_CHARACTERS_MAX || !text.startsWith('/')) return false

@@ -10,7 +10,7 @@ import { compare, EMPTY, equal, hex, next, unhex } from './bytes.mjs'
 import { candidateFor } from './combine.mjs'
 import { format, parse } from './dagjson.mjs'
 import { PeerError, Refused } from './errors.mjs'
-import { isAddress, peerId, readHead } from './head.mjs'
+import { contradict, isAddress, peerId, readHead } from './head.mjs'
 import { Heads } from './heads.mjs'
 import { component, cuts, intersect, key, keyRange, readComponent } from './keys.mjs'
 import { entryKeys, isName, isPath, primaryKey, readManifest, readRecord, valuesAt } from './manifest.mjs'
@@ -248,11 +248,17 @@ const checks = {
 
   head: {
     identity: ({ public_key: publicKey, peer_id: expected }) => same(peerId(unhex(publicKey)), expected),
-    heads: ({ envelope, address, sequence, time, expires, manifest }) => {
+    heads: ({ envelope, address, sequence, time, expires, delegations, manifest }) => {
       const head = readHead(unhex(envelope))
       const read = [head.address, head.sequence, head.time, head.expires ?? null, head.manifest.text]
       same(read, [address, sequence, time, expires ?? null, manifest])
+      const said = head.delegations.map(({ key, dataset, from, to }) => [peerId(key), dataset === null, from, peerId(to)])
+      same(said, (delegations ?? []).map(({ key, all, from, to }) => [key, all, from, to]))
       same(isAddress(address), true)
+    },
+    contradictions: ({ heads, contradict: expected }) => {
+      const [one, other] = heads.map((envelope) => readHead(unhex(envelope)))
+      same([contradict(one, other), contradict(other, one)], [expected, expected])
     },
     not_heads: ({ envelope }) => refused(() => readHead(unhex(envelope))),
     not_addresses: (text) => same(isAddress(text), false)
