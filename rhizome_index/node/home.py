@@ -257,9 +257,11 @@ class Home:
         """The keys as they are, while nobody else changes them."""
         self._key_bytes()  # says best what is wrong
         try:
-            descriptor = os.open(self.path, os.O_RDONLY)
+            descriptor = os.open(self.identity_path, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor).st_ino != self.identity_path.stat().st_ino:
+                    raise BlockingIOError  # it was replaced before we had the lock of it
                 yield self._open(self._key_bytes())
             finally:
                 os.close(descriptor)

@@ -162,12 +162,36 @@ def test_as_many_keys_as_there_is_room_for_and_one_more(tmp_path: Path, monkeypa
 
 def test_two_do_not_change_the_keys_at_once(tmp_path: Path) -> None:
     home = a_home(tmp_path / "home")
-    other = os.open(home.path, os.O_RDONLY)
+    other = os.open(home.identity_path, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
     with pytest.raises(StoreError, match="another process is changing the keys"):
         home.seal("x")
     os.close(other)
     home.seal("x")
+
+
+def test_whoever_has_the_lock_of_a_file_that_was_replaced_does_not_change_the_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was opened before, and locked after: what another process has written would be lost."""
+    home, flock = a_home(tmp_path / "home"), fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr("fcntl.flock", flock)
+        Home(home.path).spare_key(())
+        flock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    with pytest.raises(StoreError, match="another process is changing the keys"):
+        home.seal("x")
+    assert len(home.peer_ids) == 2 and not home.is_sealed
+
+
+def test_keys_are_changed_while_a_node_runs(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    with home.claim():
+        Home(home.path).seal("x")
+    assert home.is_sealed
 
 
 def test_what_was_left_by_one_that_was_killed_is_taken_away(tmp_path: Path) -> None:
