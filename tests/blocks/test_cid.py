@@ -43,7 +43,14 @@ def test_names_come_back(data: bytes) -> None:
 @given(st.text(max_size=80) | st.text("abcdefghijklmnopqrstuvwxyz234567", max_size=70).map("b".__add__))
 def test_any_text_is_a_cid_or_refused(text: str) -> None:
     with suppress(UsageError):
-        assert is_cid(parse_cid(text))
+        cid = parse_cid(text)
+        assert is_cid(cid) and format_cid(cid) == text
+
+
+def test_a_name_has_one_text() -> None:
+    for text in (EMPTY_MAP.replace("g", "G", 1), EMPTY_MAP.upper(), EMPTY_MAP[:-1] + "b", f"f{cid_of(b'').hex()}"):
+        with pytest.raises(UsageError):
+            parse_cid(text)
 
 
 @pytest.mark.parametrize("change", [(0, 0), (1, 0x55), (2, 0x13), (3, 0x1F)])

@@ -83,6 +83,9 @@ NOT_NAMES = [
     format_cid(cid_of(b""))[:-1],
     format_cid(cid_of(b"")) + "a",
     format_cid(cid_of(b"")).upper(),
+    format_cid(cid_of(b"")).replace("h", "H", 1),
+    format_cid(cid_of(b""))[:-1] + "v",  # with bits left over
+    f"f{cid_of(b'').hex()}",  # base16
     "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku",  # raw
     "QmY7Yh4UquoXHLPFo2XbhXkhBvFoPwmQUSa92pxnxjQuPU",  # version 0
     "baguqeerasords4njcts6vs7qvdjfcvgnume4hqohf65zsfguprqphs3icwea",  # dag-json
