@@ -4,9 +4,10 @@ Level by level from the leaves. An edit can change cuts no further away than MAX
 in weight (see `boundary`). So each group of edits gets a window that begins and
 ends at cuts with more than MAX of untouched weight on both sides of them; there
 the level is cut anew, and the references that changed are the next level's
-edits. Most edits need no such window: one that only adds weight inside of a node,
-with no gap lower than the node's own cuts, changes nothing outside of it. The result
-is the tree that one `build` of the final entries gives.
+edits. Most edits need no such window: one that adds weight inside of a node, with no
+gap lower than the node's own cuts, changes nothing outside of it; and one that takes
+weight away does not either, if with what stands beside the node enough is left. The
+result is the tree that one `build` of the final entries gives.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class _Editor:
                 at = end
                 continue
             after = None if end_key is None else self._rule.priorities(level, [end_key])[0]
-            if self._keeps_its_bounds(place, after, changes[at:end]):
+            if (yield from self._keeps_its_bounds(place, after, keys, changes, at, end)):
                 self._rewrite([place], changes[at:end], above, recut=True, after=after)
                 at = end
                 continue
@@ -100,28 +101,60 @@ class _Editor:
             at = end
         return sorted(above.items())
 
-    def _keeps_its_bounds(self, place: Place, after: Priority | None, changes: Sequence[_Change]) -> bool:
+    def _keeps_its_bounds(
+        self, place: Place, after: Priority | None, keys: list[bytes], changes: list[_Change], at: int, end: int
+    ) -> Walk[bool]:
         """Whether a node's own cuts stand whatever these changes do inside of it, so that it can be cut by itself.
 
-        They do if nothing gets lighter and no new gap is lower than either cut: then every run around a
-        cut only grows. Gaps inside a node are higher than its cuts, or they would be cuts.
+        Gaps inside a node are higher than its cuts, or they would be cuts. So while no new one is lower, the runs
+        around its cuts contain all of it: if it gets no lighter, they do not. If both cuts stand, no cut outside
+        has changed: whose run contains the node contains that of one of them.
         """
         node = place.node
-        if not node.keys or changes[0][0] < node.keys[0]:
+        if not node.keys or keys[at] < node.keys[0]:
             return False
-        new = []
-        for key, item in changes:
+        new: list[bytes] = []
+        gained = 0
+        for key, item in changes[at:end]:
             position = bisect_left(node.keys, key)
-            if position == len(node.keys) or node.keys[position] != key:
-                if item is not None:
-                    new.append(key)
-            elif item is None or (not node.level and len(item) < len(node.values[position])):
+            is_there = position < len(node.keys) and node.keys[position] == key
+            if is_there and item is None and position == 0:
                 return False
-        if not new:
-            return True
-        lowest = min(self._rule.priorities(node.level, new))
+            if is_there:
+                gained -= _weight(node, position, position + 1)
+            elif item is not None:
+                new.append(key)
+            if item is not None:
+                gained += inner_weight(key) if node.level else leaf_weight(key, item)  # type: ignore[arg-type]
         before = self._rule.priorities(node.level, node.keys[:1])[0] if place.has_left else None
-        return (before is None or lowest > before) and (after is None or lowest > after)
+        if new:
+            lowest = min(self._rule.priorities(node.level, new))
+            if (before is not None and lowest <= before) or (after is not None and lowest <= after):
+                return False
+        if gained >= 0 or before is after is None:
+            return True
+        step = -1 if after is None or (before is not None and before > after) else +1
+        return (yield from self._outweighs(place, _weight(node) + gained, step, keys, changes))
+
+    def _outweighs(self, place: Place, weight: int, step: int, keys: list[bytes], changes: list[_Change]) -> Walk[bool]:
+        """Whether a node of this weight and untouched ones beside it weigh more than MAX, in one run around the cut
+        between them, which is the higher one of the node: then its lower one has a run that contains this one."""
+        level = place.node.level
+        cut = place.node.keys[0] if step < 0 else place.end_key()
+        assert cut is not None
+        (bound,) = self._rule.priorities(level, [cut])
+        while weight <= self._rule.max_weight:
+            following = yield from self._levels.neighbour(place, step)
+            if following is None or _touched(following, keys, changes)[0] is not None:
+                return False
+            weight += _weight(following.node)
+            beyond = following.node.keys[0] if step < 0 else following.end_key()
+            if weight <= self._rule.max_weight and (
+                beyond is None or self._rule.priorities(level, [beyond])[0] <= bound
+            ):
+                return False
+            place = following
+        return True
 
     def _window(
         self, place: Place, keys: list[bytes], changes: list[_Change]

@@ -224,6 +224,19 @@ def test_an_edit_at_the_head_of_ground_keys_rewrites_few_chunks(arranged: str) -
         assert max(written.values()) <= 4, written
 
 
+def test_an_edit_reads_little_beside_the_way_to_it() -> None:
+    """Of a tree of three levels: what stays cut is not read, and of what may not only as much as decides it."""
+    random_ = random.Random(3)
+    source = MemorySource(MemoryStore())
+    content = {sha256(b"%d" % number).digest(): bytes(40) for number in range(10_000)}
+    tree = built(source, content)
+    for value, chunks_max in ((bytes(80), 3.1), (bytes(40), 3.1), (bytes(39), 5), (bytes(10), 5), (None, 5)):
+        read = 0
+        for key in random_.sample(sorted(content), 50):
+            read += len(list(record(edit(tree, RULE, [(key, value)], lambda cid, data: None), source))) - 1
+        assert read / 50 < chunks_max
+
+
 def test_every_chunk_is_bounded() -> None:
     source = MemorySource(MemoryStore())
     built(source, {b"%08d" % number: b"" for number in range(3000)}, Rule(b"", 4096))
