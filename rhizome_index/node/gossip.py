@@ -141,7 +141,8 @@ class Gossip:
 
     def _hear(self, peer: str, rpc: Rpc) -> None:
         for message in self.mesh.take(peer, rpc, trio.current_time()):
-            self._weigh(peer, message)
+            with suppress(StoreError):  # it is a hint, and comes again
+                self._weigh(peer, message)
         self._flush()
 
     def _weigh(self, peer: str, message: Message) -> None:
@@ -154,13 +155,13 @@ class Gossip:
         if is_known or self._is_ours(address) or not self._may_check(peer):
             return
         head = read_head(address, message.data)
-        if self._is_news(head) and dataset.allowance.spend(1, trio.current_time()):
+        if self._is_news(head, dataset.newest) and dataset.allowance.spend(1, trio.current_time()):
             message.verify()
-            with suppress(StoreError):  # it is a hint, and comes again
+            if self._store.held_head(address) is not None:  # else what is brought first may be older than this
                 self._store.put_heard(head)
-                dataset.newest = self._store.newest_head(address)
-                self.mesh.forward(message, peer)
-                self._on_news(address)
+            dataset.newest = head
+            self.mesh.forward(message, peer)
+            self._on_news(address)
 
     def _may_check(self, peer: str) -> bool:
         allowance = self._checks.get(peer)
@@ -170,14 +171,15 @@ class Gossip:
             allowance = self._checks[peer] = Allowance(GOSSIP_CHECKS_PER_SECOND, GOSSIP_CHECKS_AT_ONCE)
         return allowance.spend(1, trio.current_time())
 
-    def _is_news(self, head: Head) -> bool:
-        """Whether a head is newer than what we know, or the first to contradict that."""
+    def _is_news(self, head: Head, heard: Head | None) -> bool:
+        """Whether a head is newer than what we know or have heard, or the first to contradict that."""
         if head.time_ms / 1000 > self._clock() + CLOCK_SKEW_SECONDS_MAX:
             return False
         known = self._store.newest_head(head.address)
-        if known is not None and known.contradicts(head):
+        newest = max(filter(None, (known, heard)), key=lambda other: other.sequence, default=None)
+        if newest is not None and newest.contradicts(head):
             return self._store.equivocation(head.address) is None
-        is_newer = known is None or head.sequence > known.sequence
+        is_newer = newest is None or head.sequence > newest.sequence
         return is_newer and not self._store.successions.disowns(head)
 
     # --- the mesh ---

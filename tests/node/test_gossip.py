@@ -86,6 +86,7 @@ class Neighbourhood:
         self.store = DiskStore(folder / "store", make=True)
         self.register = Register(self.store)
         self.register.follow(Follow(FOLLOWED, Policy()))
+        self.store.set_held(head(0))
         self.swarm = Swarm(nursery)
         self.told = self.swarm.told
         self.news: list[Address] = []
@@ -156,13 +157,26 @@ async def test_what_is_heard_is_kept_and_passed_on_once(tmp_path: Path, autojump
         assert [found.heads_told(peer) for peer in "abc"] == [[], [head(1).envelope], [head(1).envelope]]
 
 
+async def test_what_is_heard_before_anything_is_held_is_passed_on_but_not_kept(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """What is being brought meanwhile may be older, and nobody goes back to an older head."""
+    async with neighbourhood(tmp_path) as found:
+        for peer in "ab":
+            await found.connect(peer, TOPIC)
+        found.store.execute("delete from held")
+        await found.tell("a", message(head(7)), message(head(7), 2), message(head(6)))
+        assert found.news == [FOLLOWED] and found.heads_told("b") == [head(7).envelope]
+        assert found.store.newest_head(FOLLOWED) == head(0)
+
+
 async def test_an_older_head_is_not_taken(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with neighbourhood(tmp_path) as found:
         for peer in "ab":
             await found.connect(peer, TOPIC)
         found.store.put_head(head(5))
         await found.tell("a", message(head(4)), message(head(5), 2), message(head(5, time_ms=7), 3))
-        assert not found.news and not found.heads_told("b") and found.store.all_heads() == [head(5)]
+        assert not found.news and not found.heads_told("b") and found.store.all_heads() == [head(0), head(5)]
         await found.tell("a", message(head(6)))
         assert found.heads_told("b") == [head(6).envelope] and not found.swarm.disconnected
 
@@ -176,7 +190,7 @@ async def test_one_contradiction_is_evidence_and_more_say_nothing_new(
         told = [head(5), head(5, b"another story"), head(5, b"and another")]
         await found.tell("a", *(message(item, number) for number, item in enumerate(told)))
         assert found.heads_told("b") == [item.envelope for item in told[:2]]
-        assert found.store.equivocation(FOLLOWED) is not None and len(found.store.all_heads()) == 2
+        assert found.store.equivocation(FOLLOWED) is not None and len(found.store.all_heads()) == 3
 
 
 async def test_a_key_that_was_replaced_is_evidence_once_and_never_news(
@@ -201,7 +215,7 @@ async def test_a_head_from_the_future_is_not_taken(tmp_path: Path, autojump_cloc
         await found.connect("a", TOPIC)
         limit_ms = int((NOW + CLOCK_SKEW_SECONDS_MAX) * 1000)
         await found.tell("a", message(head(2, time_ms=limit_ms + 1000)), message(head(1, time_ms=limit_ms)))
-        assert found.store.all_heads() == [head(1, time_ms=limit_ms)] and not found.swarm.disconnected
+        assert found.store.all_heads() == [head(0), head(1, time_ms=limit_ms)] and not found.swarm.disconnected
 
 
 FORGED = replace(head(1), envelope=head(1).envelope[:-1] + bytes([head(1).envelope[-1] ^ 1]))
@@ -228,7 +242,7 @@ async def test_who_passes_on_what_is_no_head_loses_its_connection(
             await found.connect(peer, TOPIC)
         await found.tell("a", lie)
         assert found.swarm.disconnected == ["a"] and not found.news and not found.heads_told("b")
-        assert found.store.all_heads() == []
+        assert found.store.all_heads() == [head(0)]
         await found.tell("b", message(head(1)))
         assert found.news == [FOLLOWED]
 
@@ -255,7 +269,7 @@ async def test_what_is_not_ours_is_passed_over(tmp_path: Path, autojump_clock: M
         ours = message(head(9, of=US), topic=topic_of(OURS))
         await found.tell("a", foreign, elsewhere, ours, message(head(1), topic="another topic"))
         assert not found.news and not found.swarm.disconnected
-        assert found.store.all_heads() == [head(1, of=US)]
+        assert found.store.newest_head(FOLLOWED) == head(0) and found.store.newest_head(OURS) == head(1, of=US)
 
 
 async def test_our_new_head_is_told_once_it_is_durable(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -338,7 +352,7 @@ async def test_signatures_checked_for_a_peer_at_the_limit_and_one_past_it(
         for peer in "ab":
             await found.connect(peer, TOPIC)
         found.store.put_head(head(1000))
-        old = [message(head(sequence)) for sequence in range(GOSSIP_CHECKS_AT_ONCE + 1)]
+        old = [message(head(sequence)) for sequence in range(1, GOSSIP_CHECKS_AT_ONCE + 2)]
         await found.tell("a", *old[:-1])
         await found.tell("a", message(head(1001)))
         assert not found.news  # it has had its share: this was not even looked at

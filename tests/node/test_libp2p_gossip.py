@@ -105,6 +105,7 @@ async def test_gossipsub_of_another_make_hears_and_is_heard(tmp_path: Path, wait
     async with open_node(tmp_path / "node", listen=[TCP]) as node:
         await publish(node)
         node.follow(followed)
+        node.peer.store.set_held(sign_head(other, "main", 1, cid_of(b"manifest"), 1000))
         address = node.peer.publisher.address("main")
         async with library_peer(node.addresses[0]) as pubsub:
             with trio.fail_after(LIMIT_SECONDS):
