@@ -4,8 +4,8 @@ Each answer is right for one of the two, for both are signed. But peers compare 
 in the end every follower holds both signatures, which convict the publisher.
 """
 
-from rhizome_index.simulation.byzantine import Equivocator
 from rhizome_index.simulation.cluster import Member
+from rhizome_index.simulation.lies import Equivocator
 from rhizome_index.simulation.scenario import Simulation, scenario
 
 

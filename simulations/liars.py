@@ -1,26 +1,35 @@
-"""Liars: some of those who serve change, drop, swap and make up what they send.
+"""Liars: some of those who serve change, swap, forge and make up what they send.
 
-Readers name several peers, of whom `lying` in a hundred lie about every third
-message. No wrong row is ever accepted; whoever names one honest peer is answered.
-Followers among liars reach the newest head too.
+Readers name several peers, of whom `lying` in a hundred lie: a third of them about
+every third message, a third answer from another dataset than the one asked of, and a
+third sign heads in the publisher's name. No wrong row is ever accepted; whoever names
+one honest peer is answered. Followers among liars reach the newest head too.
 """
 
 from functools import partial
 
-from rhizome_index.simulation.byzantine import Liar
+from rhizome_index.simulation.byzantine import Spoiler
+from rhizome_index.simulation.cluster import Member
+from rhizome_index.simulation.lies import Forger, Liar, Swapper
 from rhizome_index.simulation.scenario import Simulation, scenario
 from rhizome_index.simulation.workload import draw
 
 
-@scenario(peers=10, minutes=1, posts=150, lying=50, rate=0.3, readers=6, asks=4)
+@scenario(peers=10, minutes=1, posts=100, lying=50, rate=0.3, readers=6, asks=4)
 async def liars(sim: Simulation) -> None:
-    publisher = await sim.publish(sim["posts"])
-    servers = []
+    publishers = [await sim.publish(sim["posts"], name) for name in ("publisher", "other")]
+    publisher, other = publishers
+
+    def lie(number: int) -> Spoiler:
+        chance = sim.world.chance("liar", number)
+        swapped = {publisher.dataset: other.dataset, other.dataset: publisher.dataset}
+        return (Liar(chance, sim["rate"]), Swapper(chance, swapped), Forger(chance))[number % 3]
+
+    servers: list[Member] = []
     for number in range(sim.peers):
-        lies = number < sim.peers * sim["lying"] // 100
-        strategy = Liar(sim.world.chance("liar", number), sim["rate"]) if lies else None
-        kind = "liar" if lies else "server"
-        servers.append(await sim.peer(f"{kind}-{number}", met=[publisher], follows=[publisher], strategy=strategy))
+        strategy = lie(number) if number < sim.peers * sim["lying"] // 100 else None
+        name = f"{type(strategy).__name__.lower() if strategy else 'server'}-{number}"
+        servers.append(await sim.peer(name, met=publishers, follows=publishers, strategy=strategy))
     await sim.sleep(30)
     lying = [member for member in servers if not member.strategy.is_honest]
     honest = [member for member in servers if member.strategy.is_honest]
@@ -39,6 +48,6 @@ async def liars(sim: Simulation) -> None:
         met = [draw(sim.chance, lying or honest) for _ in range(4)]
         await sim.peer(f"newcomer-{number}", met=[*dict.fromkeys(met), draw(sim.chance, honest)], follows=[publisher])
     await sim.settle()
-    sim.measured["lies"] = sum(member.strategy.lies for member in lying if isinstance(member.strategy, Liar))
+    sim.measured["lies"] = sum(member.strategy.lies for member in lying if isinstance(member.strategy, Spoiler))
     sim.expect("there were lies to see through", bool(sim.measured["lies"]) or not lying)
     sim.expect("who names an honest peer is answered", not sim.unanswered, f"{sim.unanswered} were not")

@@ -1,32 +1,27 @@
 """Peers that do not play by the rules: strategies that stand between an honest node and the network.
 
-The node behind is the real one, so that a lie differs from the truth in one place
-only. What a strategy alters is what its node sends in answer to others, message by
-message; some do things of their own beside it.
+The node behind is the real one, so that what is wrong differs from what is right in
+one place only. What a strategy alters is what its node sends in answer to others,
+message by message; some do things of their own beside it. Those that lie are in
+`lies.py`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
 
-from rhizome_index.api import DEFAULT_DATASET
 from rhizome_index.blocks import cbor
 from rhizome_index.errors import RhizomeError, UnavailableError
 from rhizome_index.index.address import Address
 from rhizome_index.limits import IDLE_TIMEOUT_SECONDS, IN_FLIGHT_BYTES_MAX, PROOF_BYTES_MAX
-from rhizome_index.node.disk import DiskStore
-from rhizome_index.node.publish import Publisher
-from rhizome_index.node.register import Register
-from rhizome_index.node.serve import Server
 from rhizome_index.node.swarm import Stream, StreamHandler, Swarm
 from rhizome_index.query.parse import parse
-from rhizome_index.simulation.cluster import COLLECTION, DECLARATION, Changes, Cluster, Member, Strategy
+from rhizome_index.simulation.cluster import COLLECTION, Member, Strategy
 from rhizome_index.wire import ask, heads, sync, want
 from rhizome_index.wire.frame import FrameReader, encode_frame
 
@@ -37,12 +32,13 @@ SERVED = (ask.PROTOCOL, want.PROTOCOL, heads.PROTOCOL, sync.PROTOCOL)
 
 
 class Spoiler(Strategy):
-    """A strategy that alters answers. This one alters nothing."""
+    """A strategy that alters answers. This one alters nothing. `lies` counts what was altered."""
 
     is_honest = False
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
+        self.lies = 0
 
     def swarm(self, member: Member, swarm: Swarm) -> Swarm:
         return _SpoiledSwarm(swarm, self)
@@ -63,70 +59,9 @@ class Spoiler(Strategy):
         """What to send in place of a message; nothing, to keep silent."""
         return [message]
 
-
-class Liar(Spoiler):
-    """Changes, drops, swaps and adds what it is asked for, in `rate` of all messages."""
-
-    def __init__(self, chance: random.Random, rate: float = 0.3) -> None:
-        super().__init__(chance)
-        self.rate = rate
-        self.lies = 0
-
-    async def spoil(self, protocol: str, message: Message) -> list[Message]:
-        if self.chance.random() >= self.rate:
-            return [message]
-        self.lies += 1
-        number, kind, content = message[0], message[1], message[-1]
-        if kind == "blocks":
-            return [[number, kind, self._spoil_blocks(content)]]
-        if kind == "open" and protocol == heads.PROTOCOL:
-            return [[number, kind, {"datasets": [self._spoil_heads(entry) for entry in content["datasets"]]}]]
-        if kind == "open":
-            return [[number, kind, self._spoil_fields(content)]]
-        if kind == "end":
-            return [[number, kind, {**content, "complete": not content.get("complete", True)}]]
-        return [message, message]
-
-    def _spoil_blocks(self, blocks: list[Any]) -> list[Any]:
-        place = int(self.chance.random() * len(blocks))
-        block = blocks[place]
-        if block is None:
-            return [*blocks, b"more"]
-        changed = bytearray(block or b"\0")
-        changed[int(self.chance.random() * len(changed))] ^= 1 << int(self.chance.random() * 8)
-        before, after = blocks[:place], blocks[place + 1 :]
-        return self._one_of(
-            lambda: [*before, bytes(changed), *after],
-            lambda: [*before, block[: len(block) // 2], *after],
-            lambda: [*before, *after] or [b""],
-            lambda: [*before, block, block, *after],
-            lambda: blocks[::-1],
-            lambda: [*before, None, *after],
-            lambda: [*before, _other_record(block), *after],
-        )
-
-    def _spoil_heads(self, entry: list[Any]) -> list[Any]:
-        address, envelopes, providers = entry
-        nowhere = [f"nonsense/p2p/{address[8:60]}", "/ip4/10.255.255.1/tcp/1/p2p/12D3KooWNobody", "", "/p2p/"]
-        return self._one_of(
-            lambda: [address, [_flip(envelope) for envelope in envelopes], providers],
-            lambda: [address, [], providers],
-            lambda: [address, envelopes, nowhere],
-            lambda: [address, [*envelopes, *envelopes][:2], providers],
-            lambda: [address, "none", providers],
-        )
-
-    def _spoil_fields(self, fields: dict[str, Any]) -> dict[str, Any]:
-        name = list(fields)[int(self.chance.random() * len(fields))]
-        value = fields[name]
-        return self._one_of(
-            lambda: {**fields, name: _flip(value) if type(value) is bytes else None},
-            lambda: {key: item for key, item in fields.items() if key != name},
-            lambda: {**fields, "more": 1},
-        )
-
-    def _one_of(self, *ways: Callable[[], T]) -> T:
-        return ways[int(self.chance.random() * len(ways))]()
+    def twist(self, protocol: str, request: Message) -> Message:
+        """What to answer in place of a request."""
+        return request
 
 
 class Withholder(Spoiler):
@@ -224,66 +159,6 @@ class Partial(Spoiler):
         return handler if protocol in self.spoken else None
 
 
-class Equivocator(Spoiler):
-    """A publisher that tells every second peer another story, under the same sequence: see `split`."""
-
-    def __init__(self, chance: random.Random) -> None:
-        super().__init__(chance)
-        self._others: dict[str, StreamHandler] = {}
-        self._store: DiskStore | None = None
-
-    async def run(self, member: Member) -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            if self._store is not None:
-                self._store.close()
-
-    def handler(self, protocol: str, handler: StreamHandler) -> StreamHandler:
-        async def answer(stream: Stream) -> None:
-            chosen = self._others.get(protocol, handler) if self.tells_other(stream.peer_id) else handler
-            await chosen(stream)
-
-        return answer
-
-    def tells_other(self, peer_id: str) -> bool:
-        """Whether a peer is told the other story."""
-        return peer_id.encode()[-1] % 2 == 1
-
-    def split(self, cluster: Cluster, member: Member, one: Changes, other: Changes) -> None:
-        """From now on there are two stories, with the same sequences."""
-        peer = member.running.peer
-        store = DiskStore(Path(member.folder) / "other.sqlite", make=True, vfs=cluster.vfs)
-        store.put_many(peer.store.all_blocks())
-        before = peer.store.newest_head(member.dataset)
-        assert before is not None
-        store.put_head(before)
-        assert peer.membership is not None
-        collected: Any = _Collected(peer.membership.swarm)
-        Server(store, Register(store), collected).start()
-        self._store = store
-        self._others = collected.handlers
-        cluster.publish(member, one)
-        publisher = Publisher(store, member.identity, cluster.world.clock)
-        puts = [dict(record) for record in other.values() if record is not None]
-        head, _ = publisher.put_many(DEFAULT_DATASET, COLLECTION, puts, DECLARATION)
-        cluster.note_published(member, head, other, before)
-
-
-class _Collected:
-    """A swarm whose handlers are only taken down."""
-
-    def __init__(self, swarm: Swarm) -> None:
-        self.handlers: dict[str, StreamHandler] = {}
-        self._swarm = swarm
-
-    def handle(self, protocol: str, handler: StreamHandler, *, lasting: bool = False) -> None:
-        self.handlers[protocol] = handler
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._swarm, name)
-
-
 class _SpoiledSwarm:
     """The network, with answers spoiled."""
 
@@ -316,6 +191,14 @@ class _SpoiledStream:
         self._protocol = protocol
         self._strategy = strategy
         self._frames = FrameReader()
+        self._requests = FrameReader()
+
+    async def receive(self) -> bytes:
+        while data := await self._stream.receive():
+            twisted = [self._strategy.twist(self._protocol, request) for request in _messages(self._requests, data)]
+            if twisted:
+                return b"".join(encode_frame(cbor.encode(request)) for request in twisted)
+        return b""
 
     async def send(self, data: bytes) -> None:
         for message in list(_messages(self._frames, data)):
@@ -329,18 +212,3 @@ class _SpoiledStream:
 def _messages(frames: FrameReader, data: bytes) -> Iterator[Message]:
     for body in frames.feed(data):
         yield cbor.decode(body)
-
-
-def _flip(data: bytes) -> bytes:
-    return data[:-1] + bytes([data[-1] ^ 1]) if data else b"\0"
-
-
-def _other_record(block: bytes) -> bytes:
-    """The best of lies: changes that are well-formed in every way, but not those that were made."""
-    try:
-        value = cbor.decode(block)
-    except RhizomeError:
-        return block + b"\0"
-    if type(value) is list and len(value) == 2 and type(value[1]) is list and value[1]:
-        return cbor.encode([value[0], value[1][1:] or value[1][:1] * 2])
-    return cbor.encode([value])

@@ -19,6 +19,7 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
 from rhizome_index.index.record import decode_record
 from rhizome_index.node.local import LocalSource
+from rhizome_index.node.register import FULL
 from rhizome_index.simulation.cluster import COLLECTION, Cluster, Member, Observer
 from rhizome_index.simulation.workload import Model
 from rhizome_index.tree.cursor import Cursor
@@ -76,8 +77,11 @@ class AnswersAreRight(Checker):
 
     promise = "every answer equals the model's"
 
-    def on_answer(self, member: Member, question: Any, page: Page) -> None:
+    def on_answer(self, member: Member, question: Any, address: Address, page: Page) -> None:
         self.checked += 1
+        if page.head.address != address:
+            self.blame(f"{member}: an answer from {page.head.address} when {address} was asked of")
+            return
         if page.head not in self.model:
             self.blame(f"{member}: an answer from head {page.head.sequence}, which nobody published")
             return
@@ -92,10 +96,10 @@ class NoWrongRow(Checker):
 
     promise = "no wrong row was accepted"
 
-    def on_answer(self, member: Member, question: Any, page: Page) -> None:
-        self.on_rows(member, question, page.head, page.rows)
+    def on_answer(self, member: Member, question: Any, address: Address, page: Page) -> None:
+        self.on_rows(member, question, address, page.head, page.rows)
 
-    def on_rows(self, member: Member, question: Any, head: Head, rows: Sequence[Any]) -> None:
+    def on_rows(self, member: Member, question: Any, address: Address, head: Head, rows: Sequence[Any]) -> None:
         if head not in self.model:
             return
         wanted = question.answer(self.model.records(head))
@@ -132,12 +136,16 @@ class NothingIsLost(Checker):
                 self.blame(f"{member} has lost head {own.sequence} of its own")
             else:
                 self._compare(member, head)
-        for follow in member.running.peer.register.follows():
-            held = store.held_head(follow.address)
-            if held is not None and follow.policy.kind == "full":
+        for address, policy in member.follows.items():
+            held = store.held_head(address)
+            if held is not None and policy.kind == FULL:
                 self._compare(member, held)
 
     def _compare(self, member: Member, head: Head) -> None:
+        if head not in self.model:
+            self.checked += 1
+            self.blame(f"{member} holds a head {head.sequence} that nobody published")
+            return
         wanted = self.model.records(head)
         try:
             found = records_here(member, head)
@@ -163,7 +171,7 @@ class HeadsOnlyRise(Checker):
     def on_head(self, member: Member, head: Head) -> None:
         self._see(member, head)
 
-    def on_answer(self, member: Member, question: Any, page: Page) -> None:
+    def on_answer(self, member: Member, question: Any, address: Address, page: Page) -> None:
         self._see(member, page.head)
 
     def on_started(self, member: Member) -> None:
@@ -186,6 +194,53 @@ class HeadsOnlyRise(Checker):
         if head.sequence < before:
             self.blame(f"{member} went from head {before} back to {head.sequence}")
         self._seen[name] = max(before, head.sequence)
+
+
+class HeadsAreGenuine(Checker):
+    """What anybody honest keeps as a head was signed by its publisher, whoever brought it."""
+
+    promise = "every head was signed by its publisher"
+
+    def on_head(self, member: Member, head: Head) -> None:
+        self._see(member, head)
+
+    def on_started(self, member: Member) -> None:
+        self._look_at(member)
+
+    def finish(self) -> None:
+        for member in self.cluster.running():
+            self._look_at(member)
+
+    def _look_at(self, member: Member) -> None:
+        for head in member.running.peer.store.all_heads():
+            self._see(member, head)
+
+    def _see(self, member: Member, head: Head) -> None:
+        if member.strategy.is_honest:
+            self.checked += 1
+            if head not in self.model:
+                self.blame(f"{member} believes in head {head.sequence} of {head.address}, which nobody signed")
+
+
+class NobodyIsSlandered(Checker):
+    """There is no evidence against an honest publisher, who never signs one sequence twice."""
+
+    promise = "no honest publisher contradicts itself"
+
+    def on_published(self, member: Member, head: Head, changes: Any, before: Head | None) -> None:
+        if member.strategy.is_honest:
+            self.checked += 1
+            if before is not None and head.sequence <= before.sequence:
+                self.blame(f"{member} has signed head {head.sequence} after head {before.sequence}")
+
+    def finish(self) -> None:
+        honest = [member.dataset for member in self.cluster.members.values() if member.strategy.is_honest]
+        published = [address for address in honest if address in self.model.newest]
+        for member in self.cluster.running():
+            for address in published:
+                self.checked += 1
+                if member.running.peer.store.equivocation(address) is not None:
+                    self.blame(f"{member} has evidence against the publisher of {address}")
 
 
 class HeadsConverge(Checker):
@@ -217,16 +272,16 @@ class HeadsConverge(Checker):
         for member in self.cluster.running():
             if not member.strategy.is_honest:
                 continue
-            for follow in member.running.peer.register.follows():
-                newest = self.model.newest.get(follow.address)
+            for address in member.follows:
+                newest = self.model.newest.get(address)
                 if newest is None or self._published[newest.manifest] > now - CONVERGE_SECONDS:
                     continue
                 self.checked += 1
-                held = member.running.peer.store.held_head(follow.address)
+                held = member.running.peer.store.held_head(address)
                 if held is None or held.sequence < newest.sequence:
                     has = "nothing" if held is None else f"head {held.sequence}"
                     membership = member.running.peer.membership
-                    state = membership.follower.states.get(follow.address) if membership else None
+                    state = membership.follower.states.get(address) if membership else None
                     self.blame(f"{member} holds {has} instead of {newest.sequence}: {state.problem if state else ''}")
 
 
@@ -248,6 +303,8 @@ EVERYWHERE: tuple[type[Checker], ...] = (
     NoWrongRow,
     NothingIsLost,
     HeadsOnlyRise,
+    HeadsAreGenuine,
+    NobodyIsSlandered,
     HeadsConverge,
     NothingCrashes,
 )

@@ -25,6 +25,7 @@ from rhizome_index.index.schema import SortPath
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.peer import Peer
 from rhizome_index.node.publish import Declaration
+from rhizome_index.node.register import Policy
 from rhizome_index.node.swarm import Swarm
 from rhizome_index.query.expr import COUNT
 from rhizome_index.query.parse import parse_index
@@ -72,10 +73,10 @@ class Observer:
     def on_head(self, member: Member, head: Head) -> None:
         """A follower has switched to a head."""
 
-    def on_answer(self, member: Member, question: Any, page: Page) -> None:
-        """A query was answered whole."""
+    def on_answer(self, member: Member, question: Any, address: Address, page: Page) -> None:
+        """A query of a dataset was answered whole."""
 
-    def on_rows(self, member: Member, question: Any, head: Head, rows: Sequence[Any]) -> None:
+    def on_rows(self, member: Member, question: Any, address: Address, head: Head, rows: Sequence[Any]) -> None:
         """Rows of a query were given, though not all."""
 
     def on_started(self, member: Member) -> None:
@@ -96,6 +97,7 @@ class Member:
 
     node      while it runs
     starts    how often it was started, the last time at `started_at`
+    follows   what it was told to follow, and how: whatever it remembers of that itself
     """
 
     def __init__(self, name: str, identity: Identity, host: Host, folder: str, strategy: Strategy) -> None:
@@ -112,6 +114,7 @@ class Member:
         self.gone = trio.Event()
         self.named: tuple[str, ...] = ()
         self.met: tuple[Member, ...] = ()
+        self.follows: dict[Address, Policy] = {}
 
     @property
     def peer_id(self) -> str:
@@ -262,22 +265,33 @@ class Cluster:
 
     # --- datasets ---
 
+    def follow(self, member: Member, address: Address, policy: Policy | None = None) -> None:
+        """Let a member follow a dataset from now on."""
+        chosen = policy or Policy()
+        member.running.follow(address, chosen)
+        member.follows[address] = chosen
+
     def publish(self, member: Member, changes: Changes) -> Head | None:
-        """Put and delete records of a member's own dataset under one head; None if its disk failed meanwhile."""
+        """Put records of a member's own dataset, and then delete some, all or nothing; None if its disk failed."""
         publisher = member.running.peer.publisher
         before = member.running.peer.store.newest_head(member.dataset)
-        puts = [dict(record) for record in changes.values() if record is not None]
-        deletes = [key for key, record in changes.items() if record is None]
+        puts = {key: record for key, record in changes.items() if record is not None}
+        deletes = {key: None for key in changes if key not in puts}
+        heads: list[tuple[Head, Changes]] = []
         try:
             with member.running.peer.store.transaction():
-                head, _ = publisher.put_many(DEFAULT_DATASET, COLLECTION, puts, DECLARATION)
+                records = map(dict, puts.values())
+                heads.append((publisher.put_many(DEFAULT_DATASET, COLLECTION, records, DECLARATION)[0], puts))
                 if deletes:
-                    head, _ = publisher.delete_many(DEFAULT_DATASET, COLLECTION, deletes)
+                    heads.append((publisher.delete_many(DEFAULT_DATASET, COLLECTION, list(deletes))[0], deletes))
         except StoreError:
             self._tell("on_unsure", member, changes)
             return None
-        self.note_published(member, head, changes, before)
-        return head
+        for head, what in heads:
+            if head != before:  # else nothing changed
+                self.note_published(member, head, what, before)
+            before = head
+        return before
 
     def note_published(self, member: Member, head: Head, changes: Changes, before: Head | None) -> None:
         """A change has been acknowledged, or made up."""
@@ -296,10 +310,10 @@ class Cluster:
         except RhizomeError as error:
             self.world.trace.note("no answer", member.name, f"{question.text}: {error}")
             if results.resolution.opening is not None:
-                self._tell("on_rows", member, question, results.resolution.opening.head, rows)
+                self._tell("on_rows", member, question, address, results.resolution.opening.head, rows)
             raise
         count = answer.count if answer.query.kind == COUNT else len(rows)
         page = Page(rows, count, "", None, opening.head, results.resolution.cost)
         self.world.trace.note("answer", member.name, f"{question.text}: {count} of head {page.head.sequence}")
-        self._tell("on_answer", member, question, page)
+        self._tell("on_answer", member, question, address, page)
         return page

@@ -37,6 +37,7 @@ Main = Callable[["Simulation"], Awaitable[None]]
 OnProgress = Callable[["Simulation"], None]
 
 _LOOK_SECONDS = 5.0
+_POSTS_MAX = 2_000_000  # of one publisher
 _LIMIT_MINUTES = 10.0  # beyond its own: a scenario that does not end by then hangs
 
 
@@ -124,13 +125,13 @@ class Simulation:
         member = self.cluster.add(name, place or self.place(), speed, strategy)
         await self.cluster.start(member, named, met)
         for other in follows:
-            member.running.follow(other.dataset, policy)
+            self.cluster.follow(member, other.dataset, policy)
         return member
 
     async def publish(self, posts: int, name: str = "publisher", **how: Any) -> Member:
         """A new peer that publishes so many posts."""
         member = await self.peer(name, **how)
-        made = self._posts[name] = Posts(self["total"] if "total" in self.scenario.values else 100_000, self.seed)
+        made = self._posts[name] = Posts(_POSTS_MAX, self.world.chance("posts", name).getrandbits(32))
         self.cluster.publish(member, made.more(posts))
         if self._questions is None:
             self._questions = Questions(list(made.published.values()), self.world.chance("questions"))

@@ -39,11 +39,13 @@ class Model(Observer):
 
     def __init__(self) -> None:
         self.newest: dict[Address, Head] = {}
+        self._signed: set[bytes] = set()
         self._changes: dict[Cid, tuple[Head | None, Changes]] = {}
         self._unsure: dict[Address, Changes] = {}
         self._kept: dict[Cid, Mapping[str, Record]] = {}
 
     def on_published(self, member: Member, head: Head, changes: Changes, before: Head | None) -> None:
+        self._signed.add(head.envelope)
         self._changes.setdefault(head.manifest, (before, changes))
         self.newest[head.address] = head
 
@@ -56,10 +58,14 @@ class Model(Observer):
         head = member.running.peer.store.newest_head(member.dataset)
         if changes is not None and head is not None and (before is None or head.sequence > before.sequence):
             self.on_published(member, head, changes, before)
+            first = before.sequence + 1 if before else 1
+            for other in member.running.peer.store.all_heads():
+                if other.address == head.address and first <= other.sequence < head.sequence:
+                    self._signed.add(other.envelope)
 
     def __contains__(self, head: Head) -> bool:
-        """Whether a head was published."""
-        return head.manifest in self._changes
+        """Whether a head was published, exactly this one."""
+        return head.envelope in self._signed
 
     def records(self, head: Head) -> Mapping[str, Record]:
         """All records by id, as of a head that was published."""
