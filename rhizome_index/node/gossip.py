@@ -159,7 +159,9 @@ class Gossip:
             message.verify()
             if self._store.held_head(address) is not None:  # else what is brought first may be older than this
                 self._store.put_heard(head)
-            dataset.newest = head
+                dataset.newest = self._store.newest_head(address)
+            else:
+                dataset.newest = head
             self.mesh.forward(message, peer)
             self._on_news(address)
 
