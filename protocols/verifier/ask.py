@@ -31,10 +31,10 @@ from .query import (
     candidates,
     collection_of,
     find_candidate,
-    primary_value,
     read_plan,
     read_query,
 )
+from .records import values_at
 from .tree import Lacking, Source, Store
 
 MAX_BUDGET: Final = 4_194_304
@@ -261,7 +261,7 @@ def _check_exchange(vectors: Vectors, case: Case) -> None:
         expect("error", answer.code, case.text("error"))
         return
     walk, query = answer.walk, answer.walk.query
-    rows: list[Value] = [primary_value(row.record, answer.collection) for row in walk.answer()]
+    rows: list[Value] = [values_at(row.record, answer.collection.key).values[0] for row in walk.answer()]
     expect("complete", answer.complete, case.flag("complete"))
     expect_values("rows", rows, case.value("rows"))
     expect("count", walk.count() if query.count else None, case.integer_or_null("count"))

@@ -9,7 +9,7 @@ from . import ed25519
 from .dag import Cid, Value, as_bool, as_bytes, as_fields, as_int, as_link, as_list, as_map, decode, encode
 from .errors import Refused
 from .harness import Case, Groups, Vectors, each, expect, none, whole
-from .manifest import read_name
+from .records import read_name
 
 MAX_ENVELOPE: Final = 1_024
 DOMAIN: Final = b"rhizome-head"

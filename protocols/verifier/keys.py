@@ -101,6 +101,12 @@ def read_key(key: bytes) -> list[Component]:
     return found
 
 
+def component_end(key: bytes, at: int) -> int:
+    """The place behind the component of a key that begins at a place."""
+    rest = inverted(key[at:]) if key[at] & _DESCENDING else key[at:]
+    return at + _read_component(rest)[1]
+
+
 def _read_component(data: bytes) -> tuple[Value, int]:
     """The value of the component that bytes begin with, and how many they are."""
     kind = data[0]
@@ -205,6 +211,8 @@ ORDERINGS: Final = ("<", "<=", ">", ">=", "starts with")
 def cuts(operator: str, value: Value) -> tuple[Cut, Cut]:
     """Where the range of the ascending components begins and ends that meet a comparison."""
     own = component(value)
+    if operator == "!=" and value is None:
+        return Cut(bytes([_FALSE]), False), Cut(bytes([_NESTED]), True)
     first, last = (bytes([_FALSE]), bytes([_TRUE])) if isinstance(value, bool) else (own[:1], own[:1])
     if operator == "starts with":
         if not isinstance(value, str):

@@ -1,14 +1,13 @@
-"""manifest/1: records, collections, indexes, and the manifest that lists them."""
+"""manifest/1, the second half: collections, indexes and their entries, and the manifest that lists them."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
+from .conditions import Condition, Junction, comparisons, meets_condition, read_condition
 from .dag import (
     MAX_MANIFEST,
-    MAX_RECORD,
     Cid,
     Value,
     as_bytes,
@@ -17,135 +16,36 @@ from .dag import (
     as_link,
     as_list,
     as_map,
-    as_text,
     cid_of,
     decode,
     encode,
     sha256,
-    utf8,
 )
 from .errors import Mismatch, Refused
 from .harness import Case, Groups, Vectors, each, expect, expect_values, none, whole
-from .keys import MAX_INT64, MAX_KEY, MIN_INT64, component, is_number
+from .keys import MAX_KEY, component
+from .records import (
+    Record,
+    SortPath,
+    is_words,
+    primary_key,
+    projection,
+    read_name,
+    read_path,
+    read_record,
+    read_sort_path,
+    read_sort_paths,
+    values_at,
+    words_of,
+)
 from .tree import GREATEST_MAX, LEAST_MAX, MAX_SALT, MAX_VALUE, Entry, Rule, Tree, build
 
-MAX_RECORD_DEPTH: Final = 33
-MAX_NAME: Final = 64
-MAX_PATH: Final = 256
 MAX_ENTRIES: Final = 1_024
 MAX_COLLECTIONS: Final = 256
 MAX_INDEXES: Final = 64
 MAX_PATHS: Final = 8
 
-# --- Records -----------------------------------------------------------------------------------------------
-
-Record = dict[str, Value]
-
-
-def read_record(data: bytes) -> Record:
-    """The record that bytes are."""
-    if len(data) > MAX_RECORD:
-        raise Refused("a record of too many bytes")
-    record = as_map(decode(data), "record")
-    check_recordable(record, MAX_RECORD_DEPTH)
-    return record
-
-
-def check_recordable(value: Value, levels: int) -> None:
-    """Refuse what a record may not hold: links, integers beyond 64 bits, and more levels than these.
-
-    A level is a list or a map. Whether what is neither counts as one too is not said; here it does not.
-    """
-    if isinstance(value, Cid):
-        raise Refused("a link in a record")
-    if isinstance(value, int) and not MIN_INT64 <= value <= MAX_INT64:
-        raise Refused("an integer beyond 64 bits in a record")
-    if isinstance(value, list | dict):
-        if levels == 0:
-            raise Refused("a record that is too deep")
-        for item in value if isinstance(value, list) else value.values():
-            check_recordable(item, levels - 1)
-
-
-# --- Names and paths ---------------------------------------------------------------------------------------
-
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-
-
-def read_name(value: Value) -> str:
-    """The name of a dataset, a collection or an index."""
-    name = as_text(value, "name")
-    if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
-        raise Refused("not a name")
-    return name
-
-
-def read_path(value: Value) -> str:
-    """A path. Its length is that of all its UTF-8, the points between the steps too."""
-    path = as_text(value, "path")
-    if len(utf8(path)) > MAX_PATH or path.startswith("-") or "" in path.split("."):
-        raise Refused("not a path")
-    return path
-
-
-class SortPath(NamedTuple):
-    """A path and a direction."""
-
-    path: str
-    descending: bool
-
-    def __str__(self) -> str:
-        return "-" + self.path if self.descending else self.path
-
-
-def read_sort_path(value: Value) -> SortPath:
-    """A sort path."""
-    text = as_text(value, "sort path")
-    return SortPath(read_path(text.removeprefix("-")), text.startswith("-"))
-
-
-def read_sort_paths(value: Value, least: int, most: int) -> tuple[SortPath, ...]:
-    """Sort paths whose paths differ."""
-    found = tuple(read_sort_path(item) for item in as_list(value, "sort paths", least, most))
-    if len({item.path for item in found}) != len(found):
-        raise Refused("one path twice")
-    return found
-
-
-class ValuesAt(NamedTuple):
-    """The values at a path: one, or those of a list."""
-
-    values: list[Value]
-    is_list: bool
-
-
-def values_at(record: Value, path: str) -> ValuesAt:
-    """The values at a path of a record."""
-    return _values_at(record, path.split("."))
-
-
-def _values_at(value: Value, steps: Sequence[str]) -> ValuesAt:
-    if isinstance(value, list):
-        if not steps:
-            return ValuesAt(value, True)
-        return ValuesAt([one for item in value if isinstance(item, dict) for one in _values_at(item, steps)[0]], True)
-    if not steps:
-        return ValuesAt([value], False)
-    return _values_at(value.get(steps[0]) if isinstance(value, dict) else None, steps[1:])
-
-
 # --- Keys and entries --------------------------------------------------------------------------------------
-
-
-def primary_key(record: Record, path: str) -> bytes:
-    """The key of a record in its collection's primary."""
-    values, is_list = values_at(record, path)
-    if is_list or not (isinstance(values[0], str | bytes) or is_number(values[0])):
-        raise Refused("a primary key that is neither text nor a number nor bytes")
-    key = component(values[0])
-    if len(key) > MAX_KEY:
-        raise Refused("a primary key of too many bytes")
-    return key
 
 
 def index_keys(record: Record, key: str, paths: Sequence[SortPath]) -> list[bytes]:
@@ -170,6 +70,9 @@ def index_keys(record: Record, key: str, paths: Sequence[SortPath]) -> list[byte
 # --- The manifest ------------------------------------------------------------------------------------------
 
 
+EVERY_RECORD: Final = Junction("and", ())
+
+
 @dataclass(frozen=True)
 class Index:
     """What a manifest says of an index."""
@@ -177,10 +80,40 @@ class Index:
     paths: tuple[SortPath, ...]
     tree: Tree
     lists: tuple[int, ...]
+    condition: Condition = EVERY_RECORD
+    include: tuple[str, ...] = ()
+    unique: bool = False
 
     def to_value(self) -> object:
         """Its form in the manifest."""
-        return {"paths": [str(path) for path in self.paths], "tree": _tree_value(self.tree), "lists": self.lists}
+        value: dict[str, object] = {
+            "paths": [str(path) for path in self.paths],
+            "tree": _tree_value(self.tree),
+            "lists": self.lists,
+        }
+        if not _is_everything(self.condition):
+            value["where"] = self.condition.to_value()
+        if self.include:
+            value["include"] = list(self.include)
+        if self.unique:
+            value["unique"] = True
+        return value
+
+
+def _is_everything(condition: Condition) -> bool:
+    return condition.canonical() == EVERY_RECORD.canonical()
+
+
+def index_entries(record: Record, key: str, index: Index) -> list[Entry]:
+    """The entries that a record gives to an index, by their keys."""
+    if not meets_condition(record, index.condition):
+        return []
+    value = sha256(encode(record))
+    if index.include:
+        value += encode(projection(record, index.include))
+    if len(value) > MAX_VALUE:
+        raise Refused("an entry that includes too many bytes")
+    return [Entry(one, value) for one in index_keys(record, key, index.paths)]
 
 
 @dataclass(frozen=True)
@@ -256,10 +189,42 @@ def _read_collection(value: Value) -> Collection:
 
 
 def _read_index(value: Value) -> Index:
-    paths, tree, lists = as_fields(value, "index", ("paths", "tree", "lists"))
+    named = as_map(value, "index")
+    more = [name for name in ("where", "include", "unique") if name in named]
+    fields = as_fields(value, "index", ("paths", "tree", "lists", *more))
+    paths, tree, lists = fields[:3]
     sort_paths = read_sort_paths(paths, 1, MAX_PATHS)
     counts = as_list(lists, "lists", len(sort_paths), len(sort_paths))
-    return Index(sort_paths, _read_tree(tree), tuple(as_int(count, "count of lists") for count in counts))
+    return Index(
+        sort_paths,
+        _read_tree(tree),
+        tuple(as_int(count, "count of lists") for count in counts),
+        read_where(named["where"]) if "where" in named else EVERY_RECORD,
+        read_include(named["include"]) if "include" in named else (),
+        _read_unique(named["unique"]) if "unique" in named else False,
+    )
+
+
+def read_where(value: Value) -> Condition:
+    """The condition of an index."""
+    condition = read_condition(value)
+    if _is_everything(condition) or any(one.path == "time()" for one in comparisons(condition)):
+        raise Refused("a condition that an index cannot have")
+    return condition
+
+
+def read_include(value: Value) -> tuple[str, ...]:
+    """The paths that an index includes."""
+    paths = tuple(read_path(path) for path in as_list(value, "included paths", 1, MAX_PATHS))
+    if len(set(paths)) != len(paths) or any(is_words(path) for path in paths):
+        raise Refused("one path included twice, or words")
+    return paths
+
+
+def _read_unique(value: Value) -> bool:
+    if value is not True:
+        raise Refused("unique, but not true")
+    return True
 
 
 def _read_tree(value: Value) -> Tree:
@@ -286,9 +251,10 @@ def publish(rule: Rule, plan: Collection, records: Sequence[Record], store: dict
 
 
 def _publish_index(rule: Rule, key: str, index: Index, records: Sequence[Record], store: dict[bytes, bytes]) -> Index:
-    entries = [Entry(one, sha256(encode(record))) for record in records for one in index_keys(record, key, index.paths)]
-    lists = tuple(sum(values_at(record, path.path).is_list for record in records) for path in index.paths)
-    return Index(index.paths, build(rule, entries, store), lists)
+    listed = [record for record in records if meets_condition(record, index.condition)]
+    entries = [entry for record in listed for entry in index_entries(record, key, index)]
+    lists = tuple(sum(values_at(record, path.path).is_list for record in listed) for path in index.paths)
+    return Index(index.paths, build(rule, entries, store), lists, index.condition, index.include, index.unique)
 
 
 @dataclass(frozen=True, eq=False)
@@ -403,6 +369,33 @@ def _check_entries(_: Vectors, case: Case) -> None:
         expect("entries", found, [item.as_hex() for item in shown.items()])
 
 
+def _check_definition(_: Vectors, case: Case) -> None:
+    record, key = _as_record(case.part("record")), case.text("key")
+    index = Index(
+        tuple(read_sort_path(item.as_text()) for item in case.items("paths")),
+        _NO_TREE,
+        (),
+        read_where(case.value("where")) if case.has("where") else EVERY_RECORD,
+        read_include(case.value("include")) if case.has("include") else (),
+    )
+    shown = case.part("entries")
+    try:
+        found = index_entries(record, key, index)
+    except Refused:
+        expect("no entries", None, shown.json)
+        return
+    pairs = [[part.as_hex() for part in item.items()] for item in shown.items()]
+    expect("entries", [[entry.key, entry.content] for entry in found], pairs)
+
+
+_NO_TREE: Final = Tree(Cid(b""), 0)
+
+
+def _check_words(_: Vectors, case: Case) -> None:
+    found = sorted(words_of(case.text("text")), key=lambda word: word.encode())
+    expect("words", found, [item.as_text() for item in case.items("words")])
+
+
 def _check_manifest(_: Vectors, case: Case) -> None:
     data = case.hex("data")
     expect("cid", cid_of(data), case.cid("cid"))
@@ -432,6 +425,8 @@ GROUPS: Final[Groups] = {
     "values_at": each(_check_values_at),
     "primary_keys": each(_check_primary_key),
     "entries": each(_check_entries),
+    "definitions": each(_check_definition),
+    "words": each(_check_words),
     "manifests": each(_check_manifest),
     "not_manifests": none(_check_not_manifest),
     "dataset": whole(_check_dataset),

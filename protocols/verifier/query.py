@@ -2,173 +2,40 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from .dag import Cid, Value, as_bool, as_bytes, as_int, as_list, as_text, decode, encode, sha256
+from .conditions import (
+    Comparison,
+    Condition,
+    Junction,
+    comparisons,
+    conjuncts_of,
+    imply,
+    is_scalar,
+    read_condition,
+)
+from .dag import Value, as_bool, as_bytes, as_int, as_list, as_text, decode, sha256
 from .errors import Refused
-from .keys import EVERYTHING, ORDERINGS, Range, component, following, inverted, key_range, meets
-from .manifest import (
-    MAX_RECORD_DEPTH,
-    Collection,
-    Index,
-    Manifest,
+from .keys import EVERYTHING, ORDERINGS, Range, component, following, inverted, key_range
+from .manifest import Collection, Index, Manifest
+from .records import (
     Record,
     SortPath,
-    check_recordable,
-    primary_key,
+    is_words,
     read_name,
     read_path,
     read_sort_path,
+    steps_of,
     values_at,
 )
 
 MAX_QUERY: Final = 16_384
-MAX_COMPARISONS: Final = 64
-MAX_CONDITION_DEPTH: Final = 16
-MAX_LISTED: Final = 256
+MAX_SELECTED: Final = 64
 MAX_ORDER: Final = 64
 MAX_LIMIT: Final = 1_000_000
 MAX_CANDIDATES: Final = 512
 MAX_PARTS: Final = 64
-
-# --- Conditions --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """A path, an operator and a value."""
-
-    operator: str
-    path: str
-    value: Value
-
-    def canonical(self) -> bytes:
-        """Its canonical form."""
-        return encode(self.to_value())
-
-    def to_value(self) -> list[Value]:
-        """Its form in a query."""
-        return [self.operator, self.path, self.value]
-
-
-@dataclass(frozen=True, eq=False)
-class Junction:
-    """Conditions made one by `and`, `or` or `not`."""
-
-    operator: str
-    parts: tuple["Condition", ...]
-
-    def canonical(self) -> bytes:
-        """Its canonical form."""
-        return encode(self.to_value())
-
-    def to_value(self) -> list[Value]:
-        """Its form in a query."""
-        return [self.operator, *(part.to_value() for part in self.parts)]
-
-
-Condition = Comparison | Junction
-
-
-def read_condition(value: Value) -> Condition:
-    """A condition, within its limits."""
-    condition = _read_condition(value, 0)
-    if sum(1 for _ in _comparisons(condition)) > MAX_COMPARISONS:
-        raise Refused("too many comparisons")
-    return condition
-
-
-def _comparisons(condition: Condition) -> Iterator[Comparison]:
-    if isinstance(condition, Comparison):
-        yield condition
-    else:
-        for part in condition.parts:
-            yield from _comparisons(part)
-
-
-def _read_condition(value: Value, depth: int) -> Condition:
-    parts = as_list(value, "condition", 1)
-    operator = as_text(parts[0], "operator")
-    if operator in ("and", "or", "not"):
-        if depth == MAX_CONDITION_DEPTH:
-            raise Refused("conditions nested too deep")
-        if operator == "not" and len(parts) != 2:
-            raise Refused("a not that is not of one condition")
-        return Junction(operator, tuple(_read_condition(part, depth + 1) for part in parts[1:]))
-    if len(parts) != 3:
-        raise Refused("a comparison that has not three parts")
-    _check_operand(operator, parts[2])
-    return Comparison(operator, read_path(parts[1]), parts[2])
-
-
-def is_scalar(value: Value) -> bool:
-    """Whether a value is null, a boolean, a number, text or bytes."""
-    return not isinstance(value, list | dict | Cid)
-
-
-def _check_operand(operator: str, value: Value) -> None:
-    # A record may hold it: below the record itself, which is the first level.
-    check_recordable(value, MAX_RECORD_DEPTH - 1 + (operator == "in"))
-    if operator == "in":
-        as_list(value, "in", 1, MAX_LISTED)
-    elif operator == "exists":
-        as_bool(value, "exists")
-    elif operator == "starts with":
-        as_text(value, "a beginning")
-    elif operator in ORDERINGS:
-        if not is_scalar(value):
-            raise Refused("a list or a map to be less or greater than")
-    elif operator not in ("=", "!="):
-        raise Refused("an unknown operator")
-
-
-def meets_condition(record: Record, condition: Condition) -> bool:
-    """Whether a record meets a condition."""
-    if isinstance(condition, Junction):
-        met = (meets_condition(record, part) for part in condition.parts)
-        if condition.operator == "and":
-            return all(met)
-        return any(met) if condition.operator == "or" else not any(met)
-    operator, path, value = condition.operator, condition.path, condition.value
-    if operator == "=":
-        return _equals(record, path, value)
-    if operator == "!=":
-        return not _equals(record, path, value)
-    if operator == "in":
-        return any(_equals(record, path, one) for one in as_list(value, "in"))
-    if operator == "exists":
-        return _exists(record, path.split(".")) is value
-    return any(meets(operator, component(one), value) for one in values_at(record, path).values)
-
-
-def _equals(record: Record, path: str, value: Value) -> bool:
-    wanted = component(value)
-    if any(component(one) == wanted for one in values_at(record, path).values):
-        return True
-    return isinstance(value, list) and any(component(one) == wanted for one in _whole_lists(record, path.split(".")))
-
-
-def _whole_lists(value: Value, steps: Sequence[str]) -> Iterator[Value]:
-    """The lists that stand at a path, as the value under its last step."""
-    if not steps:
-        if isinstance(value, list):
-            yield value
-    elif isinstance(value, list):
-        for item in value:
-            if isinstance(item, dict):
-                yield from _whole_lists(item, steps)
-    elif isinstance(value, dict) and steps[0] in value:
-        yield from _whole_lists(value[steps[0]], steps[1:])
-
-
-def _exists(value: Value, steps: Sequence[str]) -> bool:
-    if not steps:
-        return True
-    if isinstance(value, list):
-        return any(isinstance(item, dict) and _exists(item, steps) for item in value)
-    return isinstance(value, dict) and steps[0] in value and _exists(value[steps[0]], steps[1:])
-
 
 # --- Queries -----------------------------------------------------------------------------------------------
 
@@ -181,16 +48,27 @@ class Query:
     condition: Condition
     order: str | tuple[SortPath, ...]
     limit: int | None
-    count: bool
+    wanted: str
+    paths: tuple[str, ...]
     digest: bytes
+
+    @property
+    def count(self) -> bool:
+        """Whether it asks how many records there are."""
+        return self.wanted == "count"
+
+    @property
+    def grouped(self) -> bool:
+        """Whether it asks for values rather than records."""
+        return self.wanted in ("count by", "distinct")
 
     def conjuncts(self) -> list[Condition]:
         """The condition taken apart."""
-        return list(_conjuncts(self.condition))
+        return list(conjuncts_of(self.condition))
 
     def terms(self, collection: Collection) -> list[SortPath]:
         """The sort paths by which the rows are ordered."""
-        if self.count:
+        if self.count or self.grouped:
             return []
         terms: list[SortPath] = []
         for term in self._declared_terms(collection):
@@ -211,30 +89,55 @@ class Query:
     def to_value(self) -> list[Value]:
         """The query whose DAG-CBOR is its canonical form."""
         order: Value = self.order if isinstance(self.order, str) else [str(path) for path in self.order]
-        return [self.collection, self.condition.to_value(), order, self.limit, self.count]
+        wanted: Value = [self.wanted, *self.paths] if self.paths else self.count
+        return [self.collection, self.condition.to_value(), order, self.limit, wanted]
+
+    def settled(self, collection: Collection) -> "Query":
+        """The same with the collection's time where it says `time()`."""
+        if all(one.path != "time()" for one in comparisons(self.condition)):
+            return self
+        if collection.time is None:
+            raise Refused("the time of a collection that has none")
+        return replace(self, condition=_with_time(self.condition, collection.time))
 
 
-def _conjuncts(condition: Condition) -> Iterator[Condition]:
-    if isinstance(condition, Junction) and condition.operator == "and":
-        for part in condition.parts:
-            yield from _conjuncts(part)
-    else:
-        yield condition
+def _with_time(condition: Condition, time: str) -> Condition:
+    if isinstance(condition, Comparison):
+        return replace(condition, path=time) if condition.path == "time()" else condition
+    return replace(condition, parts=tuple(_with_time(part, time) for part in condition.parts))
 
 
 def read_query(data: bytes) -> Query:
     """The query whose canonical form these bytes are."""
     if len(data) > MAX_QUERY:
         raise Refused("a query of too many bytes")
-    collection, condition, order, limit, count = as_list(decode(data), "query", 5, 5)
+    collection, condition, order, limit, wanted = as_list(decode(data), "query", 5, 5)
+    kind, paths = _read_wanted(wanted)
+    if kind in ("count by", "distinct") and order != "declared":
+        raise Refused("groups in an order")
     return Query(
         read_name(collection),
         read_condition(condition),
         _read_order(order),
         None if limit is None else as_int(limit, "limit", 1, MAX_LIMIT),
-        as_bool(count, "count"),
+        kind,
+        paths,
         sha256(data),
     )
+
+
+def _read_wanted(value: Value) -> tuple[str, tuple[str, ...]]:
+    if isinstance(value, bool):
+        return "count" if value else "select", ()
+    kind, *rest = as_list(value, "wanted", 2, 1 + MAX_SELECTED)
+    paths = tuple(read_path(path) for path in rest)
+    if kind == "select":
+        if len(set(paths)) != len(paths) or any(is_words(path) for path in paths):
+            raise Refused("one path selected twice, or words")
+        return "select", paths
+    if kind not in ("count by", "distinct") or len(paths) != 1:
+        raise Refused("something unknown that is wanted")
+    return as_text(kind, "kind"), paths
 
 
 def _read_order(value: Value) -> str | tuple[SortPath, ...]:
@@ -329,6 +232,8 @@ class Candidate:
     repeats: bool
     residual: tuple[Condition, ...]
     paths: tuple[Path, ...]
+    covered: bool = False
+    grouped: bool = False
 
 
 def collection_of(query: Query, manifest: Manifest) -> Collection:
@@ -340,7 +245,9 @@ def collection_of(query: Query, manifest: Manifest) -> Collection:
 
 def candidates(query: Query, manifest: Manifest) -> list[Candidate]:
     """The plans of one access path that a query has over a manifest, the first ones first."""
-    return _candidates(query.conjuncts(), query, collection_of(query, manifest))
+    collection = collection_of(query, manifest)
+    query = query.settled(collection)
+    return _candidates(query.conjuncts(), query, collection)
 
 
 def _candidates(conjuncts: Sequence[Condition], query: Query, collection: Collection) -> list[Candidate]:
@@ -349,8 +256,10 @@ def _candidates(conjuncts: Sequence[Condition], query: Query, collection: Collec
     indexes.append(("", Index((SortPath(collection.key, False),), collection.primary, (0,))))
     found: dict[Plan, Candidate] = {}
     for name, index in indexes:
+        if not imply(conjuncts, index.condition):
+            continue
         for chosen in _choices(conjuncts, index):
-            candidate = _candidate(conjuncts, terms, collection.key, (name, index), chosen)
+            candidate = _candidate(conjuncts, terms, query, collection.key, (name, index), chosen)
             if candidate is not None:
                 found.setdefault(candidate.plan, candidate)
     return list(found.values())[:MAX_CANDIDATES]
@@ -398,11 +307,12 @@ def _equal_to(equality: Comparison) -> Value:
 def _candidate(
     conjuncts: Sequence[Condition],
     terms: Sequence[SortPath],
+    query: Query,
     key: str,
     named: tuple[str, Index],
     chosen: tuple[Comparison, ...],
 ) -> Candidate | None:
-    """Steps 2 to 6."""
+    """Steps 2 to 8."""
     name, index = named
     at = len(chosen)
     prefix = b"".join(
@@ -410,28 +320,63 @@ def _candidate(
     )
     wanted = Range(prefix, following(prefix)) if prefix else EVERYTHING
     ranging: list[Comparison] = []
-    repeats = False
+    repeats = grouped = False
     if at < len(index.paths):
         path = index.paths[at]
         ranging = [
             one
             for one in conjuncts
-            if isinstance(one, Comparison) and one.path == path.path and one.operator in ORDERINGS
+            if isinstance(one, Comparison) and one.path == path.path and _has_range(one, index.lists[at])
         ]
         if index.lists[at]:
             ranging = ranging[:1]
             repeats = bool(ranging)
         if ranging:
             wanted = key_range([(one.operator, one.value) for one in ranging], prefix, path.descending)
-    if any(index.lists[at + bool(ranging) :]):
+        if query.grouped and path.path == query.paths[0] and not repeats:
+            grouped, repeats = True, index.lists[at] > 0
+    if any(index.lists[at + (bool(ranging) or grouped) :]):
         return None
-    bound = (*chosen, *ranging)
+    listed = {one.canonical() for one in conjuncts_of(index.condition)}
+    bound = (*chosen, *ranging, *(one for one in conjuncts if one.canonical() in listed))
     fixed = frozenset(path.path for path, lists in zip(index.paths[:at], index.lists, strict=False) if not lists)
     tail = (*index.paths[at:], SortPath(key, index.paths[-1].descending)) if name else index.paths
     ordered, reverse = (False, False) if repeats else _direction(terms, key, fixed, tail)
     access = Access(name, wanted, reverse)
     only = Path(access, chosen, bound, fixed, tail, prefix if name else b"")
-    return Candidate(access, ordered, reverse, repeats, _without(conjuncts, only.bound_forms()), (only,))
+    residual = _without(conjuncts, only.bound_forms())
+    of_group = (
+        any(isinstance(one, Comparison) and one.path == query.paths[0] for one in conjuncts) if grouped else False
+    )
+    grouped = grouped and not residual and not (repeats and of_group)
+    looked_at = _looked_at(query, residual, () if ordered else terms)
+    covered = bool(name) and _covers([index], query, looked_at)
+    return Candidate(access, ordered, reverse, repeats, residual, (only,), covered, grouped)
+
+
+def _has_range(one: Comparison, lists: int) -> bool:
+    """Whether a comparison is met by a range of the values at a path, where so many records have lists."""
+    return one.operator in ORDERINGS or (one.operator == "!=" and one.value is None and not lists)
+
+
+def _looked_at(query: Query, residual: Sequence[Condition], terms: Sequence[SortPath]) -> set[str]:
+    """The paths that a query looks at: step 8."""
+    checked = {one.path for condition in residual for one in comparisons(condition)}
+    return {*query.paths, *checked, *(term.path for term in terms)}
+
+
+def _covers(indexes: Sequence[Index], query: Query, looked_at: Iterable[str]) -> bool:
+    if query.wanted == "select" and not query.paths:
+        return False
+    return all(
+        index.include and all(any(_begins(path, included) for included in index.include) for path in looked_at)
+        for index in indexes
+    )
+
+
+def _begins(path: str, beginning: str) -> bool:
+    steps = steps_of(beginning)
+    return steps_of(path)[: len(steps)] == steps
 
 
 def _without(conjuncts: Iterable[Condition], bound: Iterable[bytes]) -> tuple[Condition, ...]:
@@ -458,6 +403,7 @@ def _direction(
 
 
 def _find_several(query: Query, collection: Collection, plan: Several) -> Candidate:
+    query = query.settled(collection)
     if plan.kind == "all":
         parts = _parts_of_all(query, collection, plan)
         residual = _without(query.conjuncts(), (form for part in parts for form in part.paths[0].bound_forms()))
@@ -477,7 +423,10 @@ def _find_several(query: Query, collection: Collection, plan: Several) -> Candid
     if any(bool(path.access.index) is not bool(paths[0].access.index) for path in paths):
         raise Refused("the primary and an index")
     ordered, reverse = _direction(query.terms(collection), collection.key, fixed, paths[0].tail)
-    return Candidate(plan, ordered, reverse, False, residual, paths)
+    looked_at = _looked_at(query, residual, () if ordered else query.terms(collection))
+    over_indexes = bool(paths[0].access.index)
+    covered = over_indexes and _covers([collection.indexes[path.access.index] for path in paths], query, looked_at)
+    return Candidate(plan, ordered, reverse, False, residual, paths, covered)
 
 
 def _parts_of_all(query: Query, collection: Collection, plan: Several) -> list[Candidate]:
@@ -500,7 +449,7 @@ def _parts_of_any(query: Query, collection: Collection, plan: Several) -> list[C
         others = [*conjuncts[:at], *conjuncts[at + 1 :]]
         try:
             return [
-                _find(_candidates([*others, *_conjuncts(branch)], query, collection), access)
+                _find(_candidates([*others, *conjuncts_of(branch)], query, collection), access)
                 for branch, access in zip(branches, plan.parts, strict=True)
             ]
         except Refused:
@@ -519,9 +468,3 @@ def _branches(conjunct: Condition) -> Sequence[Condition]:
         return ()
     equalities = (Comparison("=", conjunct.path, value) for value in values)
     return list({one.canonical(): one for one in equalities}.values())
-
-
-def primary_value(record: Record, collection: Collection) -> Value:
-    """The value at a collection's key, by which the vectors name a record."""
-    primary_key(record, collection.key)
-    return values_at(record, collection.key).values[0]

@@ -31,8 +31,9 @@ from .errors import Refused
 from .harness import Case, Groups, Vectors, each, expect, given, none
 from .head import MAX_ENVELOPE, Address, read_address, read_head
 from .keys import MAX_KEY
-from .manifest import Manifest, read_manifest, read_name
+from .manifest import Manifest, read_manifest
 from .message import Blocks, End, Event, Failure, Open, Request, read_request, shown_replies, shown_request
+from .records import read_name
 from .tree import Content, read_content
 
 MAX_LIST: Final = 61_440
