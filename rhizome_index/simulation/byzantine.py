@@ -22,17 +22,17 @@ from rhizome_index.limits import IDLE_TIMEOUT_SECONDS, IN_FLIGHT_BYTES_MAX, PROO
 from rhizome_index.node.swarm import Stream, StreamHandler, Swarm
 from rhizome_index.query.parse import parse
 from rhizome_index.simulation.cluster import COLLECTION, Member, Strategy
-from rhizome_index.wire import ask, heads, sync, want
+from rhizome_index.wire import ask, heads, sync, trust, want
 from rhizome_index.wire.frame import FrameReader, encode_frame
 
 T = TypeVar("T")
 
 Message = list[Any]  # [number, kind, content...], see wire.message
-SERVED = (ask.PROTOCOL, want.PROTOCOL, heads.PROTOCOL, sync.PROTOCOL)
+SERVED = (ask.PROTOCOL, want.PROTOCOL, heads.PROTOCOL, sync.PROTOCOL, trust.PROTOCOL)
 
 
 class Spoiler(Strategy):
-    """A strategy that alters answers. This one alters nothing. `lies` counts what was altered."""
+    """A strategy that alters answers, not gossip. This one alters nothing. `lies` counts what was altered."""
 
     is_honest = False
 
@@ -45,6 +45,8 @@ class Spoiler(Strategy):
 
     def handler(self, protocol: str, handler: StreamHandler) -> StreamHandler | None:
         """What answers streams in the node's place; None: a protocol is not spoken."""
+        if protocol not in SERVED:
+            return handler
 
         async def spoiled(stream: Stream) -> None:
             await handler(_SpoiledStream(stream, protocol, self))

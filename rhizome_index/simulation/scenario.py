@@ -37,7 +37,7 @@ Main = Callable[["Simulation"], Awaitable[None]]
 OnProgress = Callable[["Simulation"], None]
 
 _LOOK_SECONDS = 5.0
-_POSTS_MAX = 2_000_000  # of one publisher
+_POSTS_COMING = 2_000_000  # of one publisher: more than anybody publishes, and their times depend on it
 _LIMIT_MINUTES = 10.0  # beyond its own: a scenario that does not end by then hangs
 
 
@@ -131,7 +131,7 @@ class Simulation:
     async def publish(self, posts: int, name: str = "publisher", **how: Any) -> Member:
         """A new peer that publishes so many posts."""
         member = await self.peer(name, **how)
-        made = self._posts[name] = Posts(_POSTS_MAX, self.world.chance("posts", name).getrandbits(32))
+        made = self._posts[name] = Posts(_POSTS_COMING, self.world.chance("posts", name).getrandbits(32))
         self.cluster.publish(member, made.more(posts))
         if self._questions is None:
             self._questions = Questions(list(made.published.values()), self.world.chance("questions"))

@@ -194,10 +194,11 @@ def test_a_delta_that_lies_costs_the_peer_its_connection_and_the_head_nothing(va
         cut = sim.network.cut([follower.host], [publisher.host])
         sim.publish_more(publisher, 0, edits=1)
         await liar.running.sync(publisher.dataset)
+        membership = follower.running.peer.membership
+        assert membership is not None and liar.peer_id in membership.swarm.connected_peers
         with pytest.raises(RemoteError):
             await follower.running.sync(publisher.dataset)
-        membership = follower.running.peer.membership
-        assert membership is not None and liar.peer_id not in membership.swarm.connected_peers
+        assert liar.peer_id not in membership.swarm.connected_peers
         sim.network.heal(cut)
         await sim.settle()
 
