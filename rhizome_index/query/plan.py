@@ -102,6 +102,10 @@ class Candidate:
         return (self,)
 
     @property
+    def reverse(self) -> bool:
+        return self.access.reverse
+
+    @property
     def arm(self) -> Arm:
         return Arm(self.tree, self.fixed, self.access.span)
 

@@ -45,11 +45,12 @@ def reader(collection: Collection, candidate: Choice) -> Reader:
     It gives a row for each entry, or only for the first of them if it gets no more records.
     """
     names = [part.access.index for part in candidate.parts]
-    if candidate.covered:
-        return _covered_reader(collection, *names)
-    if names[0] == PRIMARY:
-        return _primary_reader(collection)
-    return index_reader(collection, *names)
+    return _covered_reader(collection, *names) if candidate.covered else full_reader(collection, *names)
+
+
+def full_reader(collection: Collection, *names: str) -> Reader:
+    """A reader of whole records, of entries of these indexes, one for each arm, or of the primary."""
+    return _primary_reader(collection) if names[0] == PRIMARY else index_reader(collection, *names)
 
 
 def _primary_reader(collection: Collection) -> Reader:
@@ -135,6 +136,13 @@ def _digest(entry: Hit, names: Sequence[str]) -> bytes:
     if len(digests) != 1 or [(type(item), len(item)) for item in digests] != [(bytes, DIGEST_BYTES)]:
         raise IntegrityError(f"the index {' or '.join(map(repr, names))} has an entry without its record's digest")
     return digests.pop()
+
+
+def primary_keys(collection: Collection, name: str, found: Sequence[Hit]) -> list[bytes]:
+    """The encoded primary keys of entries of one index, or of the primary."""
+    if name == PRIMARY:
+        return [item.keys[0] or b"" for item in found]
+    return _primary_keys(found, [collection.indexes[name]])
 
 
 def _primary_keys(found: Sequence[Hit], indexes: Sequence[Index]) -> list[bytes]:

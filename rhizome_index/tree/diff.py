@@ -2,8 +2,8 @@
 
 Level by level: of two levels, the nodes that occur in both are dropped, the
 others are replaced by their children. What is left in the end are the leaves
-that hold every difference. `first_difference` goes down one way only, to where the
-trees begin to differ.
+that hold every difference. Of a range, only its own nodes are looked at.
+`first_difference` goes down one way only, to where the trees begin to differ.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from rhizome_index.tree.cursor import EVERYTHING, Span
 from rhizome_index.tree.node import Node, Ref, Tree, Value
 from rhizome_index.tree.walk import Walk, load, load_many, load_root
 
@@ -23,10 +24,11 @@ _LEAVES_AT_ONCE = 128
 
 
 class Diff:
-    """The differences between two trees in the order of their keys, a bounded part at a time."""
+    """The differences between two trees within a range, in the order of their keys, a bounded part at a time."""
 
-    def __init__(self, old: Tree, new: Tree) -> None:
+    def __init__(self, old: Tree, new: Tree, span: Span = EVERYTHING) -> None:
         self._trees = (old, new)
+        self._span = span
         self._leaves: Iterator[tuple[bytes, int, Ref | Node]] | None = None
         self._waiting: tuple[bytes, int, Ref | Node] | None = None
         self._held: tuple[dict[bytes, Value], dict[bytes, Value]] = ({}, {})
@@ -44,7 +46,8 @@ class Diff:
             loaded = iter((yield from load_many(refs)))
             for _, side, leaf in batch:
                 node = next(loaded) if isinstance(leaf, Ref) else leaf
-                self._held[side].update(zip(node.keys, node.values, strict=True))
+                low, high = self._span.within(node.keys)
+                self._held[side].update(zip(node.keys[low:high], node.values[low:high], strict=True))
             if found := self._release(self._waiting[0] if self._waiting else None):
                 return found
         return None
@@ -62,7 +65,7 @@ class Diff:
 
     def _find_leaves(self) -> Walk[list[tuple[bytes, int, Ref | Node]]]:
         old, new = self._trees
-        if old.root == new.root:
+        if old.root == new.root or self._span.is_empty:
             return []
         sides: list[list[Ref | Node]] = [[(yield from load_root(old))], [(yield from load_root(new))]]
         level = max(_level(side[0]) for side in sides if isinstance(side[0], Node))
@@ -70,7 +73,9 @@ class Diff:
             for side in sides:
                 nodes = yield from _loaded(item for item in side if _level(item) == level)
                 if nodes:
-                    side[:] = [node.child(place) for node in nodes for place in range(len(node.keys))]
+                    side[:] = [
+                        node.child(place) for node in nodes for place in range(*self._span.among_children(node.keys))
+                    ]
             shared = {ref.cid for ref in sides[0] if isinstance(ref, Ref)}
             shared &= {ref.cid for ref in sides[1] if isinstance(ref, Ref)}
             for side in sides:

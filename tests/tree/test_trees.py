@@ -124,6 +124,10 @@ def test_a_diff_applied_to_the_old_tree_gives_the_new_one(seed: int, size: int, 
     both = sorted(before.keys() | content.keys())
     assert found == [(key, before.get(key), content.get(key)) for key in both if before.get(key) != content.get(key)]
     assert edited(source, old, {key: becomes for key, _, becomes in found}) == new
+    low, high = sorted([*random_.sample(both, 2), b"", b"~"])[1:3] if len(both) > 1 else (b"", b"~")
+    for span in (cursor.Span(low, high), cursor.Span(low), cursor.Span(b"", low), cursor.Span(high, low)):
+        within = [item for item in found if span.within([item[0]]) == (0, 1)]
+        assert source.run(gather(Diff(old, new, span))) == within
     assert source.run(first_difference(old, new)) == (found[0] if found else None)
 
 
