@@ -8,6 +8,8 @@
             print(post["id"])
         page = await posts.find({"tags": "cats"}).limit(32).page()
         print(page.rows, page.proof, page.cursor, page.cost)
+        async for turn in posts.find({"tags": "cats"}).sort("-created").limit(32).watch():
+            print(turn.head.sequence, turn.changes)
 
 A node works offline until it is given addresses to listen on or peers to ask.
 """
@@ -40,10 +42,11 @@ from rhizome_index.node.feed import FeedResolver
 from rhizome_index.node.home import Home
 from rhizome_index.node.lender import Lender
 from rhizome_index.node.lent_swarm import borrow_swarm
+from rhizome_index.node.live import LiveResolver, OnProblem, Turn
 from rhizome_index.node.peer import Peer
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.register import Policy
-from rhizome_index.node.resolve import Resolution
+from rhizome_index.node.resolve import FindPeers, Resolution
 from rhizome_index.node.swarm import Swarm
 from rhizome_index.node.unix_socket import listening
 from rhizome_index.query.answer import Cursor
@@ -237,6 +240,17 @@ class Node:
         places = [place if isinstance(place, Address) else Address.parse(place) for place in addresses]
         return FeedResults(self, query, places, scan=scan)
 
+    def watch(
+        self, query: str | Query, address: Address | None = None, *, scan: bool = False, fresh: Freshness = ANY_AGE
+    ) -> Watch:
+        """Keep a query open: its rows, and what changes of them from head to head."""
+        if isinstance(query, str):
+            query, after = parse(query, int(self.peer.clock() * 1000))
+            if after is not None:
+                raise UsageError("a query that is watched has no cursor", hint="leave out: after")
+        place = address or self.peer.publisher.address(DEFAULT_DATASET)
+        return Watch(self, place, query, scan=scan, fresh=fresh)
+
     def followed(self) -> list[Address]:
         """The datasets that are followed."""
         return [follow.address for follow in self.peer.register.follows()]
@@ -248,9 +262,14 @@ class Node:
         if isinstance(query, str):
             query, _ = parse(query, int(self.peer.clock() * 1000))
         place = address or self.peer.publisher.address(DEFAULT_DATASET)
-        is_ours = place.publisher == self.peer_id or self.peer.membership is None
-        find_peers = None if is_ours else self.peer.providers
+        find_peers, _ = self.ways_to(place)
         return await self.peer.resolver.explain(place, query, find_peers, allow_scan=scan)
+
+    def ways_to(self, address: Address) -> tuple[FindPeers | None, bool]:
+        """How to answer from a dataset: whom to ask, if anybody, and whether the store comes first."""
+        own = address.publisher == self.peer_id
+        find_peers = None if own or self.peer.membership is None else self.peer.providers
+        return find_peers, own or not self.peer.named or self.peer.resolver.holds(address)
 
 
 class Collection:
@@ -393,6 +412,13 @@ class Find:
     async def page(self) -> Page:
         return await self.results().page()
 
+    def watch(self) -> Watch:
+        """Keep it open: an async iterator of turns."""
+        if self.cursor is not None:
+            raise UsageError("a query that is watched has no cursor", hint="leave out: after")
+        query = Query(self.collection.name, self.where, self.order, self.size)
+        return self.collection.node.watch(query, self.collection.address, scan=self.may_scan)
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -434,16 +460,11 @@ class Results:
 
     async def __aiter__(self) -> AsyncIterator[Record]:
         started = trio.current_time()
-        peer, cost = self.node.peer, self.resolution.cost
+        cost = self.resolution.cost
         cost.connect_seconds = self.node.connect_seconds
-        own = self.address.publisher == self.node.peer_id
-        batches = peer.resolver.resolve(
-            self.address,
-            self.resolution,
-            None if own or peer.membership is None else peer.providers,
-            local=own or not peer.named or peer.store.held_head(self.address) is not None,
-            allow_scan=self._scan,
-        )
+        find_peers, local = self.node.ways_to(self.address)
+        resolver = self.node.peer.resolver
+        batches = resolver.resolve(self.address, self.resolution, find_peers, local=local, allow_scan=self._scan)
         async for rows in batches:
             cost.seconds = trio.current_time() - started
             for row in rows:
@@ -494,3 +515,39 @@ class FeedResults:
             for address, row in rows:
                 yield address, row.record
         cost.seconds = trio.current_time() - started
+
+
+class Watch:
+    """A query that is kept open: iterate it for turns, the first of them the answer, the others as heads come.
+
+    It can be left at any time, and iterated on later.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        address: Address,
+        query: Query,
+        *,
+        scan: bool = False,
+        fresh: Freshness = ANY_AGE,
+        on_problem: OnProblem | None = None,
+    ) -> None:
+        """`on_problem` is told why a newer head cannot be taken up, once; it is tried again."""
+        self.node = node
+        self.address = address
+        self.query = query
+        self._live = LiveResolver(node.peer.resolver, address, query, fresh, on_problem)
+        self._scan = scan
+
+    @property
+    def problem(self) -> UnavailableError | None:
+        """Why the newest head could not be taken up, if so: it is tried again."""
+        return self._live.problem
+
+    def __aiter__(self) -> Watch:
+        return self
+
+    async def __anext__(self) -> Turn:
+        find_peers, local = self.node.ways_to(self.address)
+        return await self._live.next_turn(find_peers, local=local, allow_scan=self._scan)

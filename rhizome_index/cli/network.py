@@ -19,6 +19,7 @@ from rhizome_index.api import DEFAULT_DATASET, Node, Results, open_node
 from rhizome_index.cli.archives import open_for_writing
 from rhizome_index.cli.durations import FRESH
 from rhizome_index.cli.feeding import ask_feed, is_feed
+from rhizome_index.cli.live import watch_query
 from rhizome_index.cli.logs import LOG, LOG_LEVEL, logging_to, tell_listeners, tell_problems
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.passphrase import given
@@ -54,6 +55,7 @@ Examples:
   rhizome query '{"find": "posts", "where": {"likes": {"$gt": 5}}, "limit": 3}'
   rhizome query 'count posts tagged #cats' --peer /ip4/127.0.0.1/tcp/4711/p2p/12D3KooW...
   rhizome query 'first 5 posts' --fresh 1h
+  rhizome query 'newest 32 posts tagged #cats' --watch
 """,
 )
 @click.argument("text")
@@ -70,6 +72,7 @@ Examples:
 @FRESH
 @click.option("--unexpired", is_flag=True, help="Insist on a head whose publisher says that it holds still.")
 @click.option("--proof", type=click.Path(path_type=Path, dir_okay=False), help="Save the answer with its proof here.")
+@click.option("--watch", is_flag=True, help="Stay, and print what changes of the rows from head to head.")
 @common
 def query_command(
     settings: Settings,
@@ -81,6 +84,7 @@ def query_command(
     age_seconds: float | None,
     unexpired: bool,
     proof: Path | None,
+    watch: bool,
 ) -> None:
     """Ask a query. Rows go to stdout; what was proven, and at what cost, to stderr."""
     query, after = parse(text, int(time.time() * 1000))
@@ -89,6 +93,8 @@ def query_command(
     fresh = Freshness(age_seconds, unexpired)
     if is_feed(sources) and (cursor is not None or proof is not None):
         raise UsageError("a feed has no cursor, and no proof to save", hint="ask one dataset: --from ADDRESS")
+    if watch and (cursor is not None or proof is not None or is_feed(sources)):
+        raise UsageError("--watch is for one dataset, without a cursor and without --proof")
     if offline and peers:
         raise UsageError("--offline and --peer contradict each other")
 
@@ -99,6 +105,9 @@ def query_command(
                 await ask_feed(settings, node, query, sources, scan=scan, fresh=fresh)
                 return
             place = address or await _only_dataset(node, query.collection)
+            if watch:
+                await watch_query(settings, node, place, query, scan=scan, fresh=fresh)
+                return
             results = Results(node, place, query, cursor, scan=scan, proof=proof is not None, fresh=fresh)
             rows = 0
             try:

@@ -229,9 +229,9 @@ class Resolver:
         """Answer by a walk of our own over what the store and several peers have together."""
         assert self._links is not None
         cost, query = resolution.cost, resolution.query
-        gatherer = Gatherer(self._store, Fetcher(self._links, peers, cost), proving=True)
+        gatherer = self.gatherer(peers, cost)
         if resolution.opening is None:
-            head = await self._newest_known(address, resolution, peers)
+            head = await self._head_for(address, resolution, peers)
             resolution.freshness.check(head, self._clock())
             manifest_bytes, manifest = await gatherer.manifest(head.manifest)
             resolution.opening = Opening(head, manifest, manifest_bytes)
@@ -246,8 +246,7 @@ class Resolver:
             resolution.answer = Answer(query, collection, candidate, resolution.after)
         answer = resolution.answer
         answer.finish(await gatherer.run(answer.next_walk(), answer.take))
-        with suppress(UnavailableError):  # an answer is worth giving even where it cannot be kept
-            self._store.put_head(resolution.opening.head)
+        self.keep_head(resolution.opening.head)
         cost.entries_scanned = answer.entries
         cost.blocks_remote += gatherer.fetched
         cost.blocks_local += gatherer.blocks_local
@@ -261,32 +260,54 @@ class Resolver:
         """The candidates of a query, from counts that are here or at peers. Raises UnavailableError, UsageError."""
         peers = list(await find_peers(address)) if find_peers is not None else []
         resolution = Resolution(query, Cost())
-        head = self._store.current_head(address) or await self._newest_known(address, resolution, peers)
-        fetcher = Fetcher(self._links, peers, resolution.cost) if self._links is not None else None
-        gatherer = Gatherer(self._store, fetcher)
+        head = self._store.current_head(address) or await self.newest_head(address, peers, resolution.cost)
+        gatherer = self.gatherer(peers, resolution.cost)
         _, manifest = await gatherer.manifest(head.manifest)
         collection = manifest.collection(query.collection)
         found: list[Explained] = await gatherer.run(explain(query, collection, allow_scan=allow_scan))
         return found
 
-    async def _newest_known(self, address: Address, resolution: Resolution, peers: Sequence[str]) -> Head:
-        """The newest head that we or these peers know; or the one a cursor names. Raises UnavailableError."""
-        if resolution.after is not None:
-            known = self._store.head_of(address, resolution.after.manifest)
-        else:
-            known = self._store.believed_head(address)
-            for peer in peers:
-                assert self._directory is not None
-                told = (await self._directory.ask(peer, [address], resolution.cost)).get(address)
-                for head in told.heads if told else ():
-                    if self._store.successions.disowns(head):
-                        continue  # perhaps it is shown as evidence
-                    self.check_head(head, peer)
-                    self._frauds.check(head)
-                    known = head if known is None or head.sequence > known.sequence else known
+    async def _head_for(self, address: Address, resolution: Resolution, peers: Sequence[str]) -> Head:
+        """The head to answer from: the one a cursor names, or the newest. Raises UnavailableError."""
+        if resolution.after is None:
+            return await self.newest_head(address, peers, resolution.cost)
+        known = self._store.head_of(address, resolution.after.manifest)
         if known is None:
             raise UnavailableError(f"nobody asked knows a head of {address}")
         return known
+
+    async def newest_head(self, address: Address, peers: Sequence[str], cost: Cost) -> Head:
+        """The newest head that we or these peers know; without peers, the one that we answer from.
+
+        Raises UnavailableError if there is none, IntegrityError for one that is convicted.
+        """
+        known = self._store.believed_head(address) if peers else self._store.current_head(address)
+        for peer in peers:
+            assert self._directory is not None
+            told = (await self._directory.ask(peer, [address], cost)).get(address)
+            for head in told.heads if told else ():
+                if self._store.successions.disowns(head):
+                    continue  # perhaps it is shown as evidence
+                self.check_head(head, peer)
+                self._frauds.check(head)
+                known = head if known is None or head.sequence > known.sequence else known
+        if known is None:
+            raise UnavailableError(f"nobody asked knows a head of {address}")
+        return known
+
+    def holds(self, address: Address) -> bool:
+        """Whether all of a dataset is here."""
+        return self._store.held_head(address) is not None
+
+    def gatherer(self, peers: Sequence[str], cost: Cost) -> Gatherer:
+        """For walks of our own over what the store and these peers have together."""
+        fetcher = Fetcher(self._links, peers, cost) if self._links is not None and peers else None
+        return Gatherer(self._store, fetcher, proving=True)
+
+    def keep_head(self, head: Head) -> None:
+        """Keep a head whose answer has been proven, and is worth giving even where it cannot be kept."""
+        with suppress(UnavailableError):
+            self._store.put_head(head)
 
     def check_head(self, head: Head, peer: str) -> None:
         """Refuse a head that comes from the future, or that is signed with a key that was replaced."""

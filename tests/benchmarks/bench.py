@@ -22,7 +22,7 @@ from statistics import median
 import trio
 
 from rhizome_index.api import open_node
-from tests.benchmarks import asking, trees
+from tests.benchmarks import asking, live, trees
 from tests.benchmarks.report import say, seconds_of
 from tests.benchmarks.samples import into_rhizome, into_sqlite, lines
 
@@ -91,6 +91,7 @@ def main() -> None:
             homes[smaller] = folder / str(smaller)
         say("a cold peer, dialling included", "received", "time", "ratio")
         asking.report(homes)
+        live.report(folder / "large", 10 * count)
     trees.report(10 * count)
 
 

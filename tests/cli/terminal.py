@@ -68,7 +68,7 @@ class Terminal:
         """Run a command in a child; its exit code (or minus the signal that ended it), stdout and stderr."""
         read, write = os.pipe()  # not a file: what is said of a full disk must come through
         with TemporaryFile() as out, os.fdopen(read, encoding="utf-8") as told:
-            child = self._fork(words, prepare, stdin, out.fileno(), write)
+            child = self.fork(words, prepare, stdin, out.fileno(), write)
             os.close(write)
             err = told.read()
             _, status = os.waitpid(child, 0)
@@ -102,7 +102,7 @@ class Terminal:
             prepare()
 
         with TemporaryFile() as out, TemporaryFile() as err:
-            child = self._fork(words, take_terminal, b"", out.fileno(), err.fileno())
+            child = self.fork(words, take_terminal, b"", out.fileno(), err.fileno())
             shown = _type(keyboard, child, list(typed))
             _, status = os.waitpid(child, 0)
             os.close(screen)
@@ -118,7 +118,7 @@ class Terminal:
         """A child that is a node of this home; its address."""
         read, write = os.pipe()
         with TemporaryFile() as err:
-            child = self._fork(("node", "--json", *words), prepare, b"", write, err.fileno())
+            child = self.fork(("node", "--json", *words), prepare, b"", write, err.fileno())
             os.close(write)
             with os.fdopen(read, encoding="utf-8") as lines:
                 line = lines.readline()
@@ -135,7 +135,7 @@ class Terminal:
             del dataset["age_seconds"]
         return found
 
-    def _fork(self, words: tuple[str, ...], prepare: Callable[[], None], stdin: bytes, out: int, err: int) -> int:
+    def fork(self, words: tuple[str, ...], prepare: Callable[[], None], stdin: bytes, out: int, err: int) -> int:
         with warnings.catch_warnings():
             # Later Pythons warn of threads, of which the child has none; it takes no lock of theirs.
             warnings.simplefilter("ignore", DeprecationWarning)
