@@ -54,9 +54,9 @@ from rhizome_index.query.explain import Explained
 from rhizome_index.query.expr import COUNT, DECLARED, NEWEST, OLDEST, Query
 from rhizome_index.query.mongo import from_mongo
 from rhizome_index.query.parse import parse, parse_index
+from rhizome_index.trust.ladder import ANYTHING, Requirement, Standing
 
 DEFAULT_DATASET = "main"
-PROVEN = "L1"  # complete and right for that head's index
 
 
 @asynccontextmanager
@@ -145,6 +145,10 @@ def _meeting(place: Home) -> Iterator[socket | None]:
         yield found
 
 
+def _required(require: str | Requirement) -> Requirement:
+    return require if isinstance(require, Requirement) else Requirement.parse(require)
+
+
 class Node:
     """A node, to ask and to write to.
 
@@ -219,17 +223,19 @@ class Node:
         scan: bool = False,
         proof: bool = False,
         fresh: Freshness = ANY_AGE,
+        require: str | Requirement = ANYTHING,
     ) -> Results:
         """Ask a query, in the text language or as a Query, of a dataset (by default this node's own).
 
-        fresh  what is insisted on of the head that is answered from
+        fresh    what is insisted on of the head that is answered from
+        require  what has to be proven, such as "L3": of less, UnprovenError is raised before the first row
         """
         if isinstance(query, str):
             query, text_after = parse(query, int(self.peer.clock() * 1000))
             after = after or text_after
         place = address or self.peer.publisher.address(DEFAULT_DATASET)
         cursor = Cursor.parse(after, query) if after else None
-        return Results(self, place, query, cursor, scan=scan, proof=proof, fresh=fresh)
+        return Results(self, place, query, cursor, scan=scan, proof=proof, fresh=fresh, required=_required(require))
 
     def feed(self, query: str | Query, addresses: Sequence[Address | str], *, scan: bool = False) -> FeedResults:
         """Ask a query of many datasets: one order over all of them."""
@@ -241,7 +247,13 @@ class Node:
         return FeedResults(self, query, places, scan=scan)
 
     def watch(
-        self, query: str | Query, address: Address | None = None, *, scan: bool = False, fresh: Freshness = ANY_AGE
+        self,
+        query: str | Query,
+        address: Address | None = None,
+        *,
+        scan: bool = False,
+        fresh: Freshness = ANY_AGE,
+        require: str | Requirement = ANYTHING,
     ) -> Watch:
         """Keep a query open: its rows, and what changes of them from head to head."""
         if isinstance(query, str):
@@ -249,7 +261,7 @@ class Node:
             if after is not None:
                 raise UsageError("a query that is watched has no cursor", hint="leave out: after")
         place = address or self.peer.publisher.address(DEFAULT_DATASET)
-        return Watch(self, place, query, scan=scan, fresh=fresh)
+        return Watch(self, place, query, scan=scan, fresh=fresh, required=_required(require))
 
     def followed(self) -> list[Address]:
         """The datasets that are followed."""
@@ -384,6 +396,7 @@ class Find:
     size: int | None = None
     cursor: str | None = None
     may_scan: bool = False
+    required: Requirement = ANYTHING
 
     def sort(self, *paths: str) -> Find:
         """Order by paths, e.g. "-created"; or by "newest" or "oldest"."""
@@ -402,9 +415,14 @@ class Find:
         """Allow reading everything where no index answers."""
         return replace(self, may_scan=True)
 
+    def require(self, level: str) -> Find:
+        """Insist on so much being proven, such as "L3"."""
+        return replace(self, required=Requirement.parse(level))
+
     def results(self) -> Results:
         query = Query(self.collection.name, self.where, self.order, self.size)
-        return self.collection.node.query(query, self.collection.address, after=self.cursor, scan=self.may_scan)
+        place, node = self.collection.address, self.collection.node
+        return node.query(query, place, after=self.cursor, scan=self.may_scan, require=self.required)
 
     def __aiter__(self) -> AsyncIterator[Record]:
         return self.results().__aiter__()
@@ -417,7 +435,7 @@ class Find:
         if self.cursor is not None:
             raise UsageError("a query that is watched has no cursor", hint="leave out: after")
         query = Query(self.collection.name, self.where, self.order, self.size)
-        return self.collection.node.watch(query, self.collection.address, scan=self.may_scan)
+        return self.collection.node.watch(query, self.collection.address, scan=self.may_scan, require=self.required)
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,7 +444,8 @@ class Page:
 
     rows      records, in order
     count     how many there are, for a count
-    proof     how much is proven: "L1", complete and right for that head's index
+    proof     how much is proven: "L1" to "L5"
+    standing  the same, with what it means in words
     cursor    to go on behind the last row, or None
     head      the head it is an answer for
     """
@@ -434,6 +453,7 @@ class Page:
     rows: list[Record]
     count: int
     proof: str
+    standing: Standing
     cursor: str | None
     head: Head
     cost: Cost
@@ -452,10 +472,13 @@ class Results:
         scan: bool = False,
         proof: bool = False,
         fresh: Freshness = ANY_AGE,
+        required: Requirement = ANYTHING,
     ) -> None:
         self.node = node
         self.address = address
-        self.resolution = Resolution(query, Cost(), proof=[] if proof else None, after=after, freshness=fresh)
+        self.resolution = Resolution(
+            query, Cost(), proof=[] if proof else None, after=after, freshness=fresh, required=required
+        )
         self._scan = scan
 
     async def __aiter__(self) -> AsyncIterator[Record]:
@@ -471,16 +494,21 @@ class Results:
                 yield row.record
         cost.seconds = trio.current_time() - started
 
+    def standing(self) -> Standing:
+        """What is proven of the answer, so far."""
+        return self.node.peer.resolver.standing(self.resolution)
+
     async def page(self) -> Page:
         """The whole answer at once."""
         rows = [record async for record in self]
         answer, opening = self.resolution.answer, self.resolution.opening
         assert answer is not None and opening is not None
-        cursor = self.resolution.cursor()
+        cursor, standing = self.resolution.cursor(), self.standing()
         return Page(
             rows,
             answer.count if answer.query.kind == COUNT else len(rows),
-            PROVEN,
+            str(standing),
+            standing,
             None if cursor is None else str(cursor),
             opening.head,
             self.resolution.cost,
@@ -498,11 +526,12 @@ class FeedResults:
         *,
         scan: bool = False,
         fresh: Freshness = ANY_AGE,
+        required: Requirement = ANYTHING,
     ) -> None:
         self.node = node
         self.query = query
         places = list(dict.fromkeys(addresses))
-        self.feed = FeedResolver(node.peer.resolver, node.peer.feeds, query, places, fresh)
+        self.feed = FeedResolver(node.peer.resolver, node.peer.feeds, query, places, fresh, required)
         self._scan = scan
 
     async def __aiter__(self) -> AsyncIterator[tuple[Address, Record]]:
@@ -532,12 +561,13 @@ class Watch:
         scan: bool = False,
         fresh: Freshness = ANY_AGE,
         on_problem: OnProblem | None = None,
+        required: Requirement = ANYTHING,
     ) -> None:
         """`on_problem` is told why a newer head cannot be taken up, once; it is tried again."""
         self.node = node
         self.address = address
         self.query = query
-        self._live = LiveResolver(node.peer.resolver, address, query, fresh, on_problem)
+        self._live = LiveResolver(node.peer.resolver, address, query, fresh, on_problem, required)
         self._scan = scan
 
     @property

@@ -86,6 +86,12 @@ class PartialError(RhizomeError):
     exit_code = 5
 
 
+class UnprovenError(RhizomeError):
+    """An answer that may well be right, but of which less is proven than was required."""
+
+    exit_code = 6
+
+
 class InterruptedByUser(RhizomeError):
     """Whoever started this has stopped it."""
 

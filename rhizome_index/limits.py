@@ -49,6 +49,9 @@ LIVE_ROWS_MAX = 100_000  # a query that is watched holds its rows, each up to a 
 
 # --- trust ---
 FRAUD_BYTES_MAX = 4 * 1024 * 1024  # blocks of a fraud proof: two ways down the highest of trees, and a record
+PROVEN_MAX = 4096  # derivations that are remembered of a dataset: a manifest has room for some 600, so its last heads
+ATTESTERS_MIN = 2  # peers that have to agree before that says more than one of them does
+ATTESTERS_MAX = 64  # peers whose word is kept of one derivation: nobody asks for more
 
 # --- wire ---
 FRAME_BYTES_MAX = 64 * 1024  # one yamux frame; larger blocks travel in parts

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from rhizome_index.api import PROVEN, FeedResults, Node
+from rhizome_index.api import FeedResults, Node
 from rhizome_index.cli.main import Settings
 from rhizome_index.cli.show import many, rows_as_table, size, to_json
 from rhizome_index.errors import RhizomeError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.freshness import Freshness
 from rhizome_index.query.expr import Query
+from rhizome_index.trust.ladder import Requirement
 
 FOLLOWING = "@following"
 
@@ -22,11 +23,18 @@ def is_feed(sources: tuple[str, ...]) -> bool:
 
 
 async def ask_feed(
-    settings: Settings, node: Node, query: Query, sources: tuple[str, ...], *, scan: bool, fresh: Freshness
+    settings: Settings,
+    node: Node,
+    query: Query,
+    sources: tuple[str, ...],
+    *,
+    scan: bool,
+    fresh: Freshness,
+    required: Requirement,
 ) -> None:
     """Ask a query of many datasets, and print what they have."""
     addresses = [address for source in sources for address in _named(node, source)]
-    results = FeedResults(node, query, addresses, scan=scan, fresh=fresh)
+    results = FeedResults(node, query, addresses, scan=scan, fresh=fresh, required=required)
     rows: list[tuple[Address, dict[str, Any]]] = []
     try:
         async for row in results:
@@ -63,9 +71,11 @@ def _short(address: Address) -> str:
 
 
 def _say_summary(settings: Settings, results: FeedResults, rows: int, *, complete: bool) -> None:
-    feed, cost = results.feed, results.feed.cost
+    feed, cost, standing = results.feed, results.feed.cost, results.feed.standing()
     found = {
-        "proof": PROVEN if complete else None,
+        "proof": str(standing) if complete else None,
+        "proven": standing.proven if complete else None,
+        "not_proven": standing.open,
         "complete": complete,
         "datasets": feed.datasets,
         "rows": rows,
@@ -82,7 +92,7 @@ def _say_summary(settings: Settings, results: FeedResults, rows: int, *, complet
     if settings.as_json:
         print(to_json(found), file=sys.stderr)
         return
-    proven = f"{PROVEN}: complete and right for the index of each" if complete else "unproven: not complete"
+    proven = f"{standing}: of each at least {standing.proven}" if complete else "unproven: not complete"
     parts = [
         proven,
         f"{many(rows, 'row')} from {many(feed.datasets, 'dataset')}",

@@ -20,6 +20,7 @@ from rhizome_index.errors import PartialError, RhizomeError, UnavailableError, U
 from rhizome_index.index.address import Address
 from rhizome_index.node.call import tell_changed
 from rhizome_index.node.cost import Cost
+from rhizome_index.node.part import standing_of
 from rhizome_index.node.register import INDEX, WHERE, Follow, Policy, Register
 from rhizome_index.node.sync import Progress
 from rhizome_index.query.parse import parse
@@ -101,6 +102,7 @@ def follows_command(settings: Settings) -> None:
                     "head": held.sequence if held else None,
                     "behind": (newest.sequence if newest else 0) - (held.sequence if held else 0),
                     "age_seconds": round(max(0.0, time.time() - held.time_ms / 1000), 3) if held else None,
+                    "proof": str(standing_of(store, held, follow.policy)) if held else None,
                 }
             )
     print_rows(rows, as_json=settings.as_json)

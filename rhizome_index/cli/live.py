@@ -9,7 +9,7 @@ from datetime import datetime
 
 import trio
 
-from rhizome_index.api import PROVEN, Node, Watch
+from rhizome_index.api import Node, Watch
 from rhizome_index.cli.main import Settings
 from rhizome_index.cli.show import many, print_warning, printable, rows_as_table, size, to_json
 from rhizome_index.errors import UnavailableError
@@ -18,20 +18,28 @@ from rhizome_index.index.freshness import Freshness
 from rhizome_index.node.live import Turn
 from rhizome_index.query.expr import COUNT, Query
 from rhizome_index.query.live import ADDED, CHANGED, REMOVED
+from rhizome_index.trust.ladder import Requirement
 
 _SIGNS = {ADDED: "+", REMOVED: "-", CHANGED: "~"}
 _COLUMNS_ELSEWHERE = 120  # where the terminal does not say how wide it is
 
 
 async def watch_query(
-    settings: Settings, node: Node, address: Address, query: Query, *, scan: bool, fresh: Freshness
+    settings: Settings,
+    node: Node,
+    address: Address,
+    query: Query,
+    *,
+    scan: bool,
+    fresh: Freshness,
+    required: Requirement,
 ) -> None:
     """Print an answer, and what changes of it, until interrupted."""
 
     def tell(problem: UnavailableError) -> None:
         print_warning(str(problem), "the rows are those of the last head; it is tried again", as_json=settings.as_json)
 
-    watch = Watch(node, address, query, scan=scan, fresh=fresh, on_problem=tell)
+    watch = Watch(node, address, query, scan=scan, fresh=fresh, on_problem=tell, required=required)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_print_turns, settings, watch)
@@ -85,7 +93,9 @@ def _say_cost(settings: Settings, turn: Turn, *, is_first: bool) -> None:
     cost = turn.cost
     if settings.as_json:
         found = {
-            "proof": PROVEN,
+            "proof": str(turn.standing),
+            "proven": turn.standing.proven,
+            "not_proven": turn.standing.open,
             "head": {"sequence": turn.head.sequence},
             "rows": turn.count,
             "changes": len(turn.changes),
@@ -100,7 +110,7 @@ def _say_cost(settings: Settings, turn: Turn, *, is_first: bool) -> None:
         return
     if is_first:
         parts = [
-            f"{PROVEN}: complete and right for its index",
+            f"{turn.standing}: {turn.standing.proven}",
             f"head {turn.head.sequence}",
             many(turn.count, "row"),
             f"{cost.blocks_local:,} blocks local, {cost.blocks_remote:,} remote",

@@ -26,6 +26,7 @@ from rhizome_index.index.record import Record
 from rhizome_index.index.schema import SortPath, check_order
 from rhizome_index.limits import RECORD_TEXT_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.ladder import Ladder
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.register import Policy, Register
@@ -132,12 +133,15 @@ def _describe(store: DiskStore, head: Head, policy: Policy | None, *, is_own: bo
     """What is here of a dataset. `policy` says what is meant to be; None: what was asked for happens to be."""
     from rhizome_index.node.measure import bytes_held
 
-    collections = {}
+    collections: dict[str, Any] = {}
     if store.has(head.manifest):
-        for name, collection in sorted(LocalSource(store).manifest(head.manifest).collections.items()):
+        manifest = LocalSource(store).manifest(head.manifest)
+        rule, ladder = manifest.rule, Ladder(store)
+        for name, collection in sorted(manifest.collections.items()):
             collections[name] = {
                 "records": collection.primary.count,
                 "indexes": {index.name: list(map(str, index.paths)) for index in collection.indexes.values()},
+                "proof": {label: str(one) for label, one in ladder.of_collection(rule, collection).items() if label},
             }
     return {
         "address": str(head.address),
@@ -158,7 +162,7 @@ def _dataset_lines(dataset: dict[str, Any]) -> Iterator[str]:
     for name, content in dataset["collections"].items():
         yield f"  {name}: {content['records']:,} records"
         for label, paths in content["indexes"].items():
-            yield f"    {label} = {','.join(paths)}"
+            yield f"    {label} = {','.join(paths)}  {content['proof'][label]}"
 
 
 @click.command(

@@ -1,7 +1,7 @@
 """The entry point: options that all commands share, errors and exit codes.
 
 Exit codes: 0 done and proven, 1 a bug of ours, 2 usage, 3 unavailable, 4 bytes or
-signatures that lie, 5 partial, 130 interrupted.
+signatures that lie, 5 partial, 6 less is proven than was required, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ from rhizome_index.node.home import no_passphrase
 from rhizome_index.query.answer import Cursor
 from rhizome_index.query.expr import COUNT
 from rhizome_index.query.parse import parse
+from rhizome_index.trust.ladder import ANYTHING, Requirement
 
 if TYPE_CHECKING:
     from rhizome_index.node.exposition import Scrapes
@@ -56,6 +57,7 @@ Examples:
   rhizome query 'count posts tagged #cats' --peer /ip4/127.0.0.1/tcp/4711/p2p/12D3KooW...
   rhizome query 'first 5 posts' --fresh 1h
   rhizome query 'newest 32 posts tagged #cats' --watch
+  rhizome query 'count posts tagged #cats' --require L3
 """,
 )
 @click.argument("text")
@@ -71,6 +73,7 @@ Examples:
 @click.option("--scan", is_flag=True, help="Allow reading everything where no index answers.")
 @FRESH
 @click.option("--unexpired", is_flag=True, help="Insist on a head whose publisher says that it holds still.")
+@click.option("--require", "level", metavar="LEVEL", help="Refuse an answer of which less is proven: L1 to L5, L2:5.")
 @click.option("--proof", type=click.Path(path_type=Path, dir_okay=False), help="Save the answer with its proof here.")
 @click.option("--watch", is_flag=True, help="Stay, and print what changes of the rows from head to head.")
 @common
@@ -83,10 +86,12 @@ def query_command(
     scan: bool,
     age_seconds: float | None,
     unexpired: bool,
+    level: str | None,
     proof: Path | None,
     watch: bool,
 ) -> None:
     """Ask a query. Rows go to stdout; what was proven, and at what cost, to stderr."""
+    required = Requirement.parse(level) if level is not None else ANYTHING
     query, after = parse(text, int(time.time() * 1000))
     cursor = Cursor.parse(after, query) if after else None
     address = Address.parse(sources[0]) if sources and not is_feed(sources) else None
@@ -102,13 +107,15 @@ def query_command(
         async with open_node(settings.home, peers=peers, join=not offline and settings.home.is_running) as node:
             check_reached(node)
             if is_feed(sources):
-                await ask_feed(settings, node, query, sources, scan=scan, fresh=fresh)
+                await ask_feed(settings, node, query, sources, scan=scan, fresh=fresh, required=required)
                 return
             place = address or await _only_dataset(node, query.collection)
             if watch:
-                await watch_query(settings, node, place, query, scan=scan, fresh=fresh)
+                await watch_query(settings, node, place, query, scan=scan, fresh=fresh, required=required)
                 return
-            results = Results(node, place, query, cursor, scan=scan, proof=proof is not None, fresh=fresh)
+            results = Results(
+                node, place, query, cursor, scan=scan, proof=proof is not None, fresh=fresh, required=required
+            )
             rows = 0
             try:
                 batch = []

@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
-from rhizome_index.api import PROVEN, Results
+from rhizome_index.api import Results
 from rhizome_index.blocks.cbor import Link
 from rhizome_index.blocks.cid import format_cid
 from rhizome_index.errors import QueryError, RhizomeError
@@ -80,8 +80,11 @@ def summary(results: Results, rows: int, now: float) -> dict[str, Any]:
     resolution, cost = results.resolution, results.resolution.cost
     head = resolution.opening.head if resolution.opening else None
     cursor = resolution.cursor()
+    standing = results.standing()
     found: dict[str, Any] = {
-        "proof": PROVEN if resolution.is_complete else None,
+        "proof": str(standing) if resolution.is_complete else None,
+        "proven": standing.proven if resolution.is_complete else None,
+        "not_proven": standing.open,
         "complete": resolution.is_complete,
         "dataset": str(results.address),
         "head": {
@@ -109,7 +112,7 @@ def summary(results: Results, rows: int, now: float) -> dict[str, Any]:
 def summary_line(found: dict[str, Any]) -> str:
     """The summary for people."""
     head = found["head"]
-    proven = "complete and right for its index" if found["complete"] else "not complete"
+    proven = found["proven"] if found["complete"] else "not complete"
     parts = [
         f"{found['proof'] or 'unproven'}: {proven}",
         _say_head(head) if head["sequence"] is not None else "no head",

@@ -68,7 +68,7 @@ def follow_state(follow: FollowStatus) -> str:
         total = follow.entries_total
         parts.append(f"{follow.phase} {min(1.0, follow.entries_done / total):.0%}" if total else follow.phase)
     if follow.head is not None and follow.age_seconds is not None:
-        parts.append(f"head {follow.head}, {say_duration(follow.age_seconds)} old")
+        parts.append(f"head {follow.head}, {say_duration(follow.age_seconds)} old, {follow.proof}")
     if follow.behind:
         parts.append(f"{follow.behind} behind")
     if follow.state == FAILING:

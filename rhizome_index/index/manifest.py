@@ -95,18 +95,18 @@ def _from_collection(collection: Collection) -> dict[str, Any]:
         "key": collection.key,
         "time": collection.time,
         "order": [str(path) for path in collection.order],
-        "primary": _from_tree(collection.primary),
+        "primary": tree_body(collection.primary),
         "indexes": {name: _from_index(index) for name, index in collection.indexes.items()},
     }
 
 
 def _from_index(index: Index) -> dict[str, Any]:
-    definition = index.definition
-    body: dict[str, Any] = {
-        "paths": [str(path) for path in definition.paths],
-        "tree": _from_tree(index.tree),
-        "lists": list(index.lists),
-    }
+    return {**definition_body(index.definition), "tree": tree_body(index.tree), "lists": list(index.lists)}
+
+
+def definition_body(definition: Definition) -> dict[str, Any]:
+    """The form in which a definition is written: the fields of its index that are not of the tree."""
+    body: dict[str, Any] = {"paths": [str(path) for path in definition.paths]}
     if definition.where != EVERYTHING:
         body["where"] = encode_expr(definition.where)
     if definition.include:
@@ -158,7 +158,8 @@ def _to_paths(body: Any) -> tuple[SortPath, ...]:
     return tuple(SortPath.parse(path) for path in body)
 
 
-def _from_tree(tree: Tree) -> list[Any]:
+def tree_body(tree: Tree) -> list[Any]:
+    """The form in which a tree is written."""
     return [cbor.Link(tree.root), tree.count]
 
 

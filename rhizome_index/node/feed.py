@@ -12,10 +12,18 @@ from collections.abc import AsyncIterator, Sequence
 
 import trio
 
-from rhizome_index.errors import IntegrityError, PartialError, RhizomeError, UnavailableError, UsageError
+from rhizome_index.errors import (
+    IntegrityError,
+    PartialError,
+    RhizomeError,
+    UnavailableError,
+    UnprovenError,
+    UsageError,
+)
 from rhizome_index.index.address import Address
 from rhizome_index.index.freshness import ANY_AGE, Freshness
 from rhizome_index.index.head import Head
+from rhizome_index.index.schema import Collection
 from rhizome_index.limits import (
     FEED_BUDGET_BYTES,
     FEED_DATASETS_MAX,
@@ -28,11 +36,15 @@ from rhizome_index.node.frauds import Frauds
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.resolve import FindPeers, Resolution, Resolver
 from rhizome_index.query.choose import choose
+from rhizome_index.query.combine import Choice
 from rhizome_index.query.expr import Query
 from rhizome_index.query.feed import Feed, FeedPart, can_walk, walk_feed
 from rhizome_index.query.rows import Row
+from rhizome_index.tree.boundary import Rule
+from rhizome_index.trust.ladder import ANYTHING, Requirement, Standing, lowest
 
 Found = tuple[Address, Row]
+Way = tuple[Rule, Collection, Choice]  # how a dataset is read
 
 
 class FeedParts:
@@ -45,8 +57,10 @@ class FeedParts:
         self._version = (-1, -1)
         self._parts: OrderedDict[tuple[Address, bytes, bytes, bool], FeedPart] = OrderedDict()
 
-    def walk(self, query: Query, addresses: Sequence[Address], cost: Cost, *, allow_scan: bool) -> list[Found] | None:
-        """The whole feed, if the store has all that it takes and the entries can be merged."""
+    def walk(
+        self, query: Query, addresses: Sequence[Address], cost: Cost, *, allow_scan: bool
+    ) -> tuple[list[Found], list[Way]] | None:
+        """The whole feed and how each was read, if the store has all that it takes and the entries can be merged."""
         self._look()
         source = LocalSource(self._store)
         digest = query.digest
@@ -60,7 +74,7 @@ class FeedParts:
             return None  # whoever reads them one by one says what is wrong, or finds what is missing at peers
         cost.blocks_local += source.blocks
         cost.entries_scanned += entries
-        return rows
+        return rows, [(part.rule, part.collection, part.candidate) for part in parts]
 
     def _look(self) -> None:
         """Forget the heads if anything has been written."""
@@ -78,8 +92,10 @@ class FeedParts:
         if part is not None:
             self._parts.move_to_end(name)
             return part
-        collection = source.manifest(head.manifest).collection(query.collection)
-        part = FeedPart(address, collection, source.run(choose(query, collection, allow_scan=allow_scan)).candidate)
+        manifest = source.manifest(head.manifest)
+        collection = manifest.collection(query.collection)
+        chosen = source.run(choose(query, collection, allow_scan=allow_scan)).candidate
+        part = FeedPart(address, manifest.rule, collection, chosen)
         self._parts[name] = part
         while len(self._parts) > FEED_PARTS_REMEMBERED_MAX:
             self._parts.popitem(last=False)
@@ -108,6 +124,7 @@ class FeedResolver:
         query: Query,
         addresses: Sequence[Address],
         freshness: Freshness = ANY_AGE,
+        required: Requirement = ANYTHING,
     ) -> None:
         """Raises UsageError for a query that cannot be asked of many datasets, or of so many."""
         if not 1 <= len(addresses) <= FEED_DATASETS_MAX:
@@ -116,6 +133,8 @@ class FeedResolver:
         self._parts = parts
         self._addresses = addresses
         self._freshness = freshness
+        self._required = required
+        self._ways: list[Way] = []
         self.datasets = len(addresses)
         self._feed = Feed(query, addresses)
         self._questions = trio.CapacityLimiter(FEED_QUESTIONS_MAX)
@@ -129,10 +148,11 @@ class FeedResolver:
 
         Raises PartialError at the end if some datasets could not be asked; what that was, if none could.
         """
-        if local and self._freshness == ANY_AGE:
+        if local and self._freshness == ANY_AGE and self._required == ANYTHING:
             whole = self._parts.walk(self._feed.query, self._addresses, self.cost, allow_scan=allow_scan)
             if whole is not None:
-                yield [(address, self._feed.projected(row)) for address, row in whole]
+                found_here, self._ways = whole
+                yield [(address, self._feed.projected(row)) for address, row in found_here]
                 return
         while wanting := self._feed.wanting():
             found: dict[Address, tuple[Resolution, list[Row]]] = {}
@@ -155,14 +175,21 @@ class FeedResolver:
             )
 
     def _question(self, query: Query) -> Resolution:
-        return Resolution(query, Cost(), freshness=self._freshness, first_budget=FEED_BUDGET_BYTES)
+        return Resolution(
+            query, Cost(), freshness=self._freshness, required=self._required, first_budget=FEED_BUDGET_BYTES
+        )
+
+    def standing(self) -> Standing:
+        """What is proven of the answer of each dataset that could be asked."""
+        ladder = self._resolver.ladder
+        return lowest(ladder.of_choice(*way) for way in self._ways)
 
     async def _read(self, address: Address, batches: AsyncIterator[list[Row]], rows: list[Row]) -> None:
         try:
             async with self._questions:
                 async for batch in batches:
                     rows += batch
-        except (UnavailableError, IntegrityError, UsageError) as error:
+        except (UnavailableError, IntegrityError, UsageError, UnprovenError) as error:
             self.problems[address] = error
 
     def _note(self, found: dict[Address, tuple[Resolution, list[Row]]]) -> None:
@@ -172,5 +199,8 @@ class FeedResolver:
             if address in self.problems or resolution.answer is None:
                 self._feed.leave_out(address)
             else:
-                self._feed.note(address, resolution.query, resolution.answer.collection, rows)
+                assert resolution.opening is not None
+                answer = resolution.answer
+                self._feed.note(address, resolution.query, answer.collection, rows)
+                self._ways.append((resolution.opening.manifest.rule, answer.collection, answer.candidate))
         self.cost.round_trips += max(resolution.cost.round_trips for resolution, _ in found.values())

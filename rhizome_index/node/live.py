@@ -21,11 +21,13 @@ from rhizome_index.index.schema import Collection
 from rhizome_index.limits import LIVE_LOOK_SECONDS, LIVE_PULL_SECONDS
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.gather import Gatherer
-from rhizome_index.node.resolve import FindPeers, Resolution, Resolver
+from rhizome_index.node.resolve import FindPeers, Resolution, Resolver, check_required
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice
 from rhizome_index.query.expr import ROWS, Query
 from rhizome_index.query.live import Change, Live
+from rhizome_index.tree.boundary import Rule
+from rhizome_index.trust.ladder import ANYTHING, Requirement, Standing
 
 OnProblem = Callable[[UnavailableError], None]
 
@@ -37,12 +39,14 @@ class Turn:
     changes  what differs from the turn before; of the first one all rows, in order
     count    how many rows there are
     cost     what this turn has cost
+    standing  what is proven of the answer
     """
 
     head: Head
     changes: list[Change]
     count: int
     cost: Cost
+    standing: Standing
 
 
 class LiveResolver:
@@ -59,12 +63,14 @@ class LiveResolver:
         query: Query,
         freshness: Freshness = ANY_AGE,
         on_problem: OnProblem | None = None,
+        required: Requirement = ANYTHING,
     ) -> None:
         """Raises UsageError for a query that cannot be kept open."""
         self._resolver = resolver
         self._address = address
         self._query = query
         self._freshness = freshness
+        self._required = required
         self._live = Live(query)
         self._head: Head | None = None
         self.problem: UnavailableError | None = None
@@ -73,7 +79,7 @@ class LiveResolver:
     async def next_turn(self, find_peers: FindPeers | None, *, local: bool, allow_scan: bool) -> Turn:
         """The answer; and from then on, however long that takes, the turn for the next head. See `Resolver.resolve`.
 
-        Raises IntegrityError for a publisher that lies, and UsageError.
+        Raises IntegrityError for a publisher that lies, UnprovenError, and UsageError.
         """
         if self._head is None:
             turn = await self._begin(find_peers, local=local, allow_scan=allow_scan)
@@ -83,7 +89,7 @@ class LiveResolver:
         return turn
 
     async def _begin(self, find_peers: FindPeers | None, *, local: bool, allow_scan: bool) -> Turn:
-        resolution = Resolution(self._query, Cost(), freshness=self._freshness)
+        resolution = Resolution(self._query, Cost(), freshness=self._freshness, required=self._required)
         started = trio.current_time()
         async for _ in self._resolver.resolve(
             self._address, resolution, find_peers, local=local, allow_scan=allow_scan
@@ -97,7 +103,13 @@ class LiveResolver:
         chosen = resolution.answer.candidate if self._query.kind == ROWS else None
         changes = await self._begin_with(gatherer, collection, chosen, allow_scan=allow_scan)
         resolution.cost.seconds = trio.current_time() - started
-        return Turn(head, changes, self._live.count, resolution.cost)
+        return self._turn(head, manifest.rule, changes, resolution.cost)
+
+    def _turn(self, head: Head, rule: Rule, changes: list[Change], cost: Cost) -> Turn:
+        """Raises UnprovenError if less is proven than is required."""
+        standing = self._resolver.ladder.of_choice(rule, *self._live.read_from)
+        check_required(self._required, standing, head)
+        return Turn(head, changes, self._live.count, cost, standing)
 
     async def _begin_with(
         self, gatherer: Gatherer, collection: Collection, chosen: Choice | None, *, allow_scan: bool
@@ -118,10 +130,10 @@ class LiveResolver:
                     peers += await find_peers(self._address)
                 newest = await self._resolver.newest_head(self._address, peers[:1], cost)
                 if newest.sequence > head.sequence:
-                    changes = await self._take_up(newest, peers, cost, allow_scan=allow_scan)
+                    rule, changes = await self._take_up(newest, peers, cost, allow_scan=allow_scan)
                     cost.seconds = trio.current_time() - started
                     self.problem = None
-                    return Turn(newest, changes, self._live.count, cost)
+                    return self._turn(newest, rule, changes, cost)
                 self.problem = None
             except UnavailableError as error:
                 self._note(error)
@@ -132,7 +144,9 @@ class LiveResolver:
         if is_new and self.on_problem is not None:
             self.on_problem(problem)
 
-    async def _take_up(self, head: Head, peers: Sequence[str], cost: Cost, *, allow_scan: bool) -> list[Change]:
+    async def _take_up(
+        self, head: Head, peers: Sequence[str], cost: Cost, *, allow_scan: bool
+    ) -> tuple[Rule, list[Change]]:
         gatherer = self._resolver.gatherer(peers, cost)
         _, manifest = await gatherer.manifest(head.manifest)
         collection = manifest.collection(self._query.collection)
@@ -144,4 +158,4 @@ class LiveResolver:
         cost.blocks_local += gatherer.blocks_local
         cost.blocks_remote += gatherer.fetched
         self._resolver.keep_head(head)
-        return changes
+        return manifest.rule, changes

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rhizome_index.errors import UsageError
+from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
 from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest
 from rhizome_index.index.write import RecordWalk
@@ -18,9 +18,10 @@ from rhizome_index.node.cost import Cost
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Fetcher
 from rhizome_index.node.gather import Gatherer
+from rhizome_index.node.ladder import Ladder
 from rhizome_index.node.link import Links
 from rhizome_index.node.local import LocalSource
-from rhizome_index.node.register import INDEX, Policy
+from rhizome_index.node.register import FULL, INDEX, Policy
 from rhizome_index.node.sync import Progress
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
@@ -29,6 +30,7 @@ from rhizome_index.query.parse import parse
 from rhizome_index.query.rows import index_reader
 from rhizome_index.query.streams import Hit, RangeStream
 from rhizome_index.tree.cursor import EVERYTHING
+from rhizome_index.trust.ladder import SIGNED, Standing, derivation_of
 
 
 class PartKeeper:
@@ -54,6 +56,24 @@ def check_part(store: DiskStore, head: Head, policy: Policy) -> None:
     """Raise UnavailableError unless the part of a dataset that a policy names is all here, as of a head."""
     source = LocalSource(store)
     source.run(read_part(source.manifest(head.manifest), policy, Progress()))
+
+
+def standing_of(store: DiskStore, head: Head, policy: Policy) -> Standing:
+    """What is proven of what a policy keeps of a dataset, as of a head: of a query's answer, what it was read from."""
+    ladder, source = Ladder(store), LocalSource(store)
+    try:
+        manifest = source.manifest(head.manifest)
+        if policy.kind == FULL:
+            return ladder.of_manifest(manifest)
+        if policy.kind == INDEX:
+            collection = manifest.collection(policy.collection)
+            return ladder.standing(derivation_of(manifest.rule, collection, policy.name))
+        query, _ = parse(policy.query)
+        collection = manifest.collection(query.collection)
+        choice = source.run(choose(query, collection, allow_scan=False)).candidate
+        return ladder.of_choice(manifest.rule, collection, choice)
+    except (UnavailableError, IntegrityError, UsageError, KeyError):  # damaged, or not all here
+        return Standing(SIGNED)
 
 
 def read_part(manifest: Manifest, policy: Policy, progress: Progress) -> RecordWalk[None]:

@@ -36,6 +36,7 @@ from rhizome_index.index.schema import (
 from rhizome_index.index.write import MemorySorter, RecordWalk, Sorter, add_index, apply_changes, last_of_each
 from rhizome_index.limits import COLLECTIONS_MAX, DELEGATIONS_MAX, INDEXES_MAX, RENEWAL_FRACTION, SORT_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.ladder import Ladder
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.signed import Signed
 from rhizome_index.node.sink import BlockBuffer, without_collecting
@@ -83,6 +84,7 @@ class Publisher:
         self._valid_seconds = valid_seconds
         self._source = LocalSource(store)
         self._signed = Signed(store)
+        self._ladder = Ladder(store)
 
     def address(self, name: str) -> Address:
         return Address(self._keys.peer_id, check_name(name, "a dataset"))
@@ -243,6 +245,8 @@ class Publisher:
     ) -> tuple[Head, Collection]:
         with BlockBuffer(self._store) as buffer:
             collection = LocalSource(self._store, buffer.waiting).run(change(buffer.add))
+        before = manifest.collections.get(collection.name)
+        self._ladder.note_change(self.address(dataset), manifest.rule, before, collection)
         return self._publish(dataset, manifest.with_collection(collection)), collection
 
     def _publish(self, dataset: str, manifest: Manifest) -> Head:

@@ -19,6 +19,7 @@ from rhizome_index.errors import (
     RemoteError,
     RhizomeError,
     UnavailableError,
+    UnprovenError,
     UsageError,
 )
 from rhizome_index.index.address import Address
@@ -32,6 +33,7 @@ from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Fetcher
 from rhizome_index.node.frauds import Frauds
 from rhizome_index.node.gather import Gatherer
+from rhizome_index.node.ladder import Ladder
 from rhizome_index.node.link import Links, in_turn
 from rhizome_index.node.serve import LocalAnswerer, Plans
 from rhizome_index.query.answer import Answer, Cursor
@@ -42,6 +44,7 @@ from rhizome_index.query.explain import Explained, explain
 from rhizome_index.query.expr import Query
 from rhizome_index.query.proof import record
 from rhizome_index.query.rows import Row
+from rhizome_index.trust.ladder import ANYTHING, PROVEN, SIGNED, Requirement, Standing
 from rhizome_index.wire import ask as ask_protocol
 from rhizome_index.wire import message as m
 from rhizome_index.wire.ask import Ask, Asking, Opening
@@ -64,6 +67,7 @@ class Resolution:
 
     proof      blocks in the walk's order, for saving: only where it was asked for
     freshness  what is insisted on of the head
+    required   what has to be proven
     first_budget  bytes that the first request may bring: little is expected
     """
 
@@ -75,6 +79,7 @@ class Resolution:
     proof: list[tuple[Cid, bytes]] | None = None
     after: Cursor | None = None
     freshness: Freshness = ANY_AGE
+    required: Requirement = ANYTHING
     first_budget: int = PROOF_BYTES_MAX
 
     @property
@@ -107,6 +112,7 @@ class Resolver:
         self._directory = directory
         self._plans: Plans = {}
         self._frauds = Frauds(store)
+        self.ladder = Ladder(store)
 
     async def resolve(
         self,
@@ -122,12 +128,14 @@ class Resolver:
         find_peers  gives connected peers to ask about a dataset, in order; None: there is nobody
         local       try the store first
 
-        Raises UnavailableError, RemoteError (every peer lied) or PartialError (some rows were given).
+        Raises UnavailableError, RemoteError (every peer lied), PartialError (some rows were given) or UnprovenError
+        (none were, because less is proven than is required).
         """
         problems: list[RhizomeError] = []
         if local:
             try:
                 self._resolve_here(address, resolution, allow_scan=allow_scan)
+                self._check_proven(resolution)
                 yield resolution.give()
                 return
             except UnavailableError as error:
@@ -145,6 +153,7 @@ class Resolver:
         if lacking:
             try:
                 await self._walk(address, resolution, lacking, allow_scan=allow_scan)
+                self._check_proven(resolution)
                 yield resolution.give()
                 return
             except (UnavailableError, IntegrityError) as error:
@@ -207,6 +216,7 @@ class Resolver:
             if resolution.proof is not None:
                 known = {cid for cid, _ in resolution.proof}
                 resolution.proof += [block for block in asking.replay.blocks if block[0] not in known]
+            self._check_proven(resolution)
             yield resolution.give()
             if asking.answer.is_complete:
                 return
@@ -324,6 +334,21 @@ class Resolver:
         if known is not None and head.sequence < known.sequence and not pinned:
             raise UnavailableError(f"peer {peer} knows head {head.sequence} only; we know {known.sequence}")
 
+    def standing(self, resolution: Resolution) -> Standing:
+        """What is proven of an answer, so far."""
+        opening, answer = resolution.opening, resolution.answer
+        if opening is None or answer is None or not answer.is_complete:
+            return Standing(SIGNED)
+        return self.ladder.of_choice(opening.manifest.rule, answer.collection, answer.candidate)
+
+    def _check_proven(self, resolution: Resolution) -> None:
+        """Raise UnprovenError if less is proven of the index that is answered from than is required."""
+        opening, answer = resolution.opening, resolution.answer
+        if resolution.required.level <= PROVEN or opening is None or answer is None:
+            return
+        standing = self.ladder.of_choice(opening.manifest.rule, answer.collection, answer.candidate)
+        check_required(resolution.required, standing, opening.head)
+
     def _keep(self, asking: Asking) -> None:
         """Keep what was proven, blocks before the head that leads to them."""
         assert asking.opening is not None and asking.replay is not None
@@ -354,6 +379,16 @@ def _first_answer(
         except UnavailableError as error:
             problem = problem or error
     raise problem or UnavailableError("nothing answers this query here")
+
+
+def check_required(required: Requirement, standing: Standing, head: Head) -> None:
+    """Raise UnprovenError if less is proven of an answer from a head than is required."""
+    if not required.is_met_by(standing):
+        raise UnprovenError(
+            f"the answer from head {head.sequence} of {head.address} is {standing} only, and {required} is required; "
+            f"proven: {standing.proven}; not proven: {standing.open}",
+            hint=f"follow the dataset, which makes its indexes here: rhizome follow {head.address}",
+        )
 
 
 def _refusal(peer: str, failure: m.Failure) -> RhizomeError:

@@ -16,8 +16,10 @@ import trio
 
 from rhizome_index import __version__
 from rhizome_index.errors import IntegrityError, StoreError
+from rhizome_index.index.head import Head
 from rhizome_index.limits import ADDRESS_BYTES_MAX, ERROR_TEXT_MAX, STATUS_ITEMS_MAX
 from rhizome_index.node.follow import FollowState
+from rhizome_index.node.part import standing_of
 from rhizome_index.node.peer import Peer
 from rhizome_index.node.register import Follow
 from rhizome_index.node.sync import Progress
@@ -42,6 +44,7 @@ class PeerStatus:
 class FollowStatus:
     """A dataset that is followed.
 
+    proof    how much is proven of what is held, such as "L5"; empty if nothing is
     state    SYNCING; FAILING: `problem` says why; KEPT: all of it is here; WAITING: nothing is yet
     head     sequence of the head that is held; `age_seconds` is how long ago that was signed
     behind   how many heads it is behind the newest heard of
@@ -51,6 +54,7 @@ class FollowStatus:
 
     address: str
     keeps: str
+    proof: str
     state: str
     head: int | None
     age_seconds: float | None
@@ -144,6 +148,12 @@ def _follows(peer: Peer) -> list[Follow]:
     return []
 
 
+def _proof(peer: Peer, held: Head, follow: Follow) -> str:
+    with suppress(StoreError):
+        return str(standing_of(peer.store, held, follow.policy))
+    return ""
+
+
 def _follow_status(peer: Peer, follow: Follow) -> FollowStatus:
     state = peer.joined().follower.states.get(follow.address) or FollowState(follow)
     held = None
@@ -161,6 +171,7 @@ def _follow_status(peer: Peer, follow: Follow) -> FollowStatus:
     return FollowStatus(
         address=str(follow.address),
         keeps=str(follow.policy)[:ERROR_TEXT_MAX],
+        proof="" if held is None else _proof(peer, held, follow),
         state=word,
         head=None if held is None else head,
         age_seconds=None if held is None else max(0.0, now - held.time_ms / 1000),

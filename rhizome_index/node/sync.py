@@ -34,6 +34,7 @@ from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Block, Fetcher, Wanted
 from rhizome_index.node.frauds import Frauds, refused
 from rhizome_index.node.gather import Gatherer
+from rhizome_index.node.ladder import Ladder
 from rhizome_index.node.link import Links, SilentError
 from rhizome_index.node.mend import derive_again, fill
 from rhizome_index.node.race import Race
@@ -43,6 +44,7 @@ from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import Node, Tree
 from rhizome_index.tree.walk import load_many, load_root
 from rhizome_index.trust.fraud import Claim
+from rhizome_index.trust.ladder import MADE, derivations_of
 from rhizome_index.trust.search import find_difference, find_failure
 from rhizome_index.wire import sync as protocol
 from rhizome_index.wire.message import Reply
@@ -72,6 +74,7 @@ class Syncer:
         self._links = links
         self._check_head = check_head
         self._frauds = Frauds(store)
+        self._ladder = Ladder(store)
 
     async def sync(self, newest: Head, peers: Sequence[str], cost: Cost, progress: Progress) -> Head:
         """Hold all of a dataset as of a head or, if none of these peers has that, a newer one than is held; that head.
@@ -92,7 +95,10 @@ class Syncer:
                 if not await one.bring(old, manifest, name, syncing):
                     await self._links.drop(peer)
                     raise RemoteError(peer, f"changes of {name!r} that do not lead to the head")
-        self._store.set_held(head)
+        with self._store.transaction():
+            for collection in manifest.collections.values():
+                self._ladder.note(head.address, derivations_of(manifest.rule, collection).values(), MADE)
+            self._store.set_held(head)
         progress.phase = "done"
         return head
 

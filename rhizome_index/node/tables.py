@@ -44,6 +44,13 @@ create table delegations (
 ) without rowid;
 alter table heads add column disowned integer not null default 0;
 """,
+    """
+create table proven (
+    id integer primary key, derivation blob not null, level integer not null, dataset text not null,
+    found blob not null, unique (derivation, level)
+);
+create index proven_by_dataset on proven (dataset, id);
+""",
 )
 
 # Every dataset of which there are heads, in order, without looking at all of its heads.

@@ -29,6 +29,7 @@ from rhizome_index.query.expr import ROWS, Query
 from rhizome_index.query.plan import PRIMARY, Candidate, sort_terms
 from rhizome_index.query.rows import Row, reader
 from rhizome_index.query.streams import Hit, Stream
+from rhizome_index.tree.boundary import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class FeedPart:
     """One dataset's part of a feed: how it is read."""
 
     address: Address
+    rule: Rule
     collection: Collection
     candidate: Choice
 

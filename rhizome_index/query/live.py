@@ -85,6 +85,12 @@ class Live:
         return self._state.count if self._state else 0
 
     @property
+    def read_from(self) -> tuple[Collection, Choice]:
+        """What the rows are read from, once it has begun."""
+        assert self._state is not None
+        return self._state.collection, self._state.candidate
+
+    @property
     def rows(self) -> list[Record]:
         """The rows there are, in order, of a query that does not count."""
         return [row.record for row in self._state.shown.values()] if self._state else []

@@ -313,7 +313,8 @@ class Cluster:
                 self._tell("on_rows", member, question, address, results.resolution.opening.head, rows)
             raise
         count = answer.count if answer.query.kind == COUNT else len(rows)
-        page = Page(rows, count, "", None, opening.head, results.resolution.cost)
+        standing = results.standing()
+        page = Page(rows, count, str(standing), standing, None, opening.head, results.resolution.cost)
         self.world.trace.note("answer", member.name, f"{question.text}: {count} of head {page.head.sequence}")
         self._tell("on_answer", member, question, address, page)
         return page

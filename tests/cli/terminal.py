@@ -129,10 +129,12 @@ class Terminal:
                     os.waitpid(child, 0)
 
     def state(self) -> Any:
-        """What the home holds, by `status`, but for its age and size."""
+        """What the home holds, by `status`, but for its age and size, and what is proven, which no file says."""
         found = json.loads(self("status", "--json")[0])["datasets"]
         for dataset in found:
             del dataset["age_seconds"]
+            for collection in dataset["collections"].values():
+                del collection["proof"]
         return found
 
     def fork(self, words: tuple[str, ...], prepare: Callable[[], None], stdin: bytes, out: int, err: int) -> int:

@@ -27,7 +27,7 @@ def test_a_first_session(rhizome: Terminal, tmp_path: Path) -> None:
     rows, told = rhizome("query", "first 2 posts tagged #cats", "--json", "--proof", str(tmp_path / "x.car"))
     assert [json.loads(row)["id"] for row in rows.splitlines()] == ["b", "a"]
     summary = json.loads(told)
-    assert (summary["proof"], summary["complete"], summary["rows"], summary["round_trips"]) == ("L1", True, 2, 0)
+    assert (summary["proof"], summary["complete"], summary["rows"], summary["round_trips"]) == ("L5", True, 2, 0)
     assert summary["head"]["sequence"] == 1 and summary["head"]["age_seconds"] >= 0
     for name in (
         "entries_scanned",

@@ -9,6 +9,7 @@ from rhizome_index.node.cost import Cost
 from rhizome_index.simulation.checkers import AnswersAreRight, Checker, HeadsConverge, NoWrongRow
 from rhizome_index.simulation.scenario import Simulation
 from rhizome_index.simulation.workload import tagged
+from rhizome_index.trust.ladder import PROVEN, Standing
 from tests.simulation.play import play
 
 
@@ -39,7 +40,7 @@ def test_right_rows_of_the_wrong_dataset() -> None:
         question = tagged("photography", 3)
         rows = question.answer(sim.model.records(head))
         assert isinstance(rows, list)
-        page = Page(rows, len(rows), "", None, head, Cost())
+        page = Page(rows, len(rows), "L1", Standing(PROVEN), None, head, Cost())
         checker = checker_of(sim, AnswersAreRight)
         checker.on_answer(other, question, publisher.dataset, page)
         assert checker.verdict().holds
