@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +16,7 @@ from rhizome_index.cli.show import size, to_json
 from rhizome_index.errors import UsageError
 from rhizome_index.simulation.report import Report
 from rhizome_index.simulation.scenario import Simulation, adapt, known, load, run
+from rhizome_index.simulation.sweep import Point, Run, parse_sweep, sweep
 
 _SHOW_SECONDS = 0.25
 
@@ -25,6 +28,7 @@ Examples:
   rhizome simulate --list
   rhizome simulate cold_start --peers 50 --seed 7
   rhizome simulate partition_and_heal --set posts=2000 --json
+  rhizome simulate cold_start --sweep peers=10,100,1000
 """,
 )
 @click.argument("name", required=False)
@@ -33,6 +37,7 @@ Examples:
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another run; the same, the same.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Virtual minutes.")
 @click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Another setting of the scenario.")
+@click.option("--sweep", "swept", metavar="KEY=V,V,...", help="Run it for each of these values: a table of curves.")
 @click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Write every event to this file.")
 @common
 def simulate_command(
@@ -43,6 +48,7 @@ def simulate_command(
     seed: int,
     minutes: float | None,
     settings_: tuple[str, ...],
+    swept: str | None,
     trace: Path | None,
 ) -> None:
     """Run a scenario: the node's own code on a simulated network, in virtual time.
@@ -53,6 +59,11 @@ def simulate_command(
         _list(settings)
         return
     values = dict(_pair(text) for text in settings_)
+    if swept is not None:
+        if trace is not None:
+            raise UsageError("--trace is for a single run", hint="run one of the sweep by itself")
+        _sweep(settings, Run(name, seed, peers, minutes, values), swept)
+        return
     chosen = adapt(load(name), peers=peers, minutes=minutes, values=values)
     started = time.monotonic()
     progress = None if settings.as_json or not sys.stderr.isatty() else _Progress(started)
@@ -78,6 +89,71 @@ def _pair(text: str) -> tuple[str, str]:
     if not sign:
         raise UsageError(f"not KEY=VALUE: {text!r}")
     return key, value
+
+
+def _sweep(settings: Settings, base: Run, text: str) -> None:
+    """Run a scenario for several values: a line of JSON each as it comes, or a table."""
+    setting, values = parse_sweep(text)
+    points: list[Point] = []
+    is_shown = not settings.as_json and sys.stderr.isatty()
+    for point in sweep(base, setting, values):
+        points.append(point)
+        if settings.as_json:
+            costs = {"real_seconds": point.real_seconds, "memory_bytes_peak": point.memory_bytes_peak}
+            print(to_json({"sweep": {setting: point.value}, **point.report.as_json(), **costs}), flush=True)
+        elif is_shown:
+            print(f"\r{len(points)} of {len(values)} runs\x1b[K", end="", file=sys.stderr, flush=True)
+    if is_shown:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    if not settings.as_json:
+        _print_curves(setting, points)
+    if not all(point.report.holds for point in points):
+        raise click.exceptions.Exit(4)
+
+
+def _print_curves(setting: str, points: Sequence[Point]) -> None:
+    """One row for each value."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    rows = [_curve_row(setting, point) for point in points]
+    for name in rows[0]:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*row.values())
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200).print(table)
+    for point in points:
+        for verdict in point.report.verdicts:
+            if not verdict.holds:
+                print(f"BROKEN at {setting}={point.value}: {verdict.promise}: {verdict.problem.splitlines()[0]}")
+    print(f"again: {points[0].report.replay}")
+
+
+def _curve_row(setting: str, point: Point) -> dict[str, str]:
+    """What one run comes to, by the heads of columns."""
+    found: dict[str, Any] = point.report.as_json()
+    answers, lags = found["answers"], found["head_lag_seconds"]
+
+    def part(values: dict[str, float], name: str) -> str:
+        return f"{values[name]:.3g}" if values else "-"
+
+    return {
+        setting: point.value,
+        "holds": "yes" if point.report.holds else "NO",
+        "answers": f"{answers['whole']:,}",
+        "none": f"{answers['none']:,}",
+        "s p50": part(answers["seconds"], "p50"),
+        "s p99": part(answers["seconds"], "p99"),
+        "bytes p50": size(int(answers["bytes"]["p50"])) if answers["bytes"] else "-",
+        "trips p50": part(answers["round_trips"], "p50"),
+        "head s p50": part(lags, "p50"),
+        "head s p99": part(lags, "p99"),
+        "gini": f"{found['load']['gini']:.2f}",
+        "bytes": size(point.report.bytes),
+        "took s": f"{point.real_seconds:.1f}",
+        "memory": size(point.memory_bytes_peak),
+    }
 
 
 def _list(settings: Settings) -> None:
