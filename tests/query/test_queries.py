@@ -17,13 +17,15 @@ from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.cli.samples import emoji, posts
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.condition import And, Compare, Expr, Not, Or
-from rhizome_index.index.record import encode_record
+from rhizome_index.index.record import TIME, encode_record
 from rhizome_index.index.schema import Collection, Index, SortPath, primary_key
+from rhizome_index.index.words import words_of
 from rhizome_index.index.write import apply_changes
 from rhizome_index.query.answer import Answer, Cursor
+from rhizome_index.query.combine import all_candidates
 from rhizome_index.query.expr import COUNT, COUNT_BY, DISTINCT, Query, decode_query, encode_query
 from rhizome_index.query.parse import parse_index
-from rhizome_index.query.plan import candidates
+from rhizome_index.query.phrases import extreme
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import EMPTY_TREE
 from tests.conftest import debian_packages
@@ -47,6 +49,7 @@ INDEXES = {
         "by_likes=-likes",
         "by_time=created",
         "by_only=tags",
+        "by_word=words(text)",
         "liked=tags,-created where likes > 50 include id, text",
     ],
     "packages": ["by_tag=tags", "by_section=section,-installed_kib", "by_size=-installed_kib", "by_home=homepage"],
@@ -83,6 +86,9 @@ def collection_of(name: str) -> tuple[MemorySource, Collection]:
 
 
 def a_value(random_: random.Random, records: Records, path: str) -> Any:
+    if path == "words(text)":
+        words = words_of(random_.choice(records).get("text") or "")
+        return random_.choice(sorted(words)) if words else "nothing"
     value = random_.choice(records).get(path)
     return random_.choice(value) if isinstance(value, list) and value else None if isinstance(value, list) else value
 
@@ -104,12 +110,18 @@ def a_condition(random_: random.Random, records: Records, paths: Sequence[str], 
 def a_query(random_: random.Random, name: str) -> Query:
     records = records_of(name)
     paths = sorted({path for record in records[:50] for path in record} - {"depends"})
+    selectable = list(paths)
+    paths += ["words(text)"] if name != "packages" else []
     likely = [parse_index(text)[1].paths[0].path for text in INDEXES[name]]
     terms = tuple(
         a_condition(random_, records, paths + likely * 3, 2) for _ in range(random_.choice([0, 1, 1, 2, 2, 3]))
     )
+    if name == "posts" and random_.random() < 0.1:
+        terms += (Compare(">=", TIME, a_value(random_, records, "created")),)
     if random_.random() < 0.15:
         return Query(name, And(terms), kind=COUNT)
+    if random_.random() < 0.1:
+        return extreme(name, And(terms), random_.choice(selectable), greatest=random_.random() < 0.5)
     if random_.random() < 0.1:
         path = random_.choice(paths + likely)
         kind = random_.choice([COUNT_BY, DISTINCT])
@@ -120,12 +132,13 @@ def a_query(random_: random.Random, name: str) -> Query:
     elif random_.random() < 0.5:
         chosen = random_.sample(paths, random_.choice([1, 2]))
         order = tuple(SortPath(path, random_.random() < 0.5) for path in chosen)
-    select = tuple(random_.sample(paths, random_.choice([1, 2, 3]))) if random_.random() < 0.3 else ()
+    select = tuple(random_.sample(selectable, random_.choice([1, 2, 3]))) if random_.random() < 0.3 else ()
     return Query(name, And(terms), order, random_.choice([None, 1, 3, 32]), paths=select)
 
 
 def wanted_rows(query: Query) -> Records:
-    found = [record for record in records_of(query.collection) if meets(record, query.where)]
+    records = records_of(query.collection)
+    found = [record for record in records if meets(record | {TIME: record.get("created")}, query.where)]
     if isinstance(query.order, tuple):
         paths = [(path.path, path.descending) for path in query.order]
     elif query.collection == "posts":
@@ -141,7 +154,7 @@ def check_query(query: Query, random_: random.Random) -> None:
     source, collection = collection_of(query.collection)
     wanted = wanted_rows(query)
     expected = [] if query.kind == COUNT else result(query, wanted)
-    for candidate in candidates(query, collection):
+    for candidate in all_candidates(query, collection):
         answer = Answer(query, collection, candidate)
         rows, blocks = answer_directly(answer, source)
         if query.kind == COUNT:
@@ -194,7 +207,7 @@ PROVEN = [
 @pytest.mark.parametrize("query", PROVEN)
 def test_a_damaged_proof_is_refused(query: Query) -> None:
     source, collection = collection_of(query.collection)
-    for candidate in candidates(query, collection):
+    for candidate in all_candidates(query, collection):
         rows, named = answer_directly(Answer(query, collection, candidate), source)
         blocks = [data for _, data in named]
         damaged = [[*blocks, blocks[0]], [*blocks, blocks[-1]], [*blocks, b""]]
@@ -217,7 +230,7 @@ def test_a_proof_is_good_for_one_query_and_plan_only() -> None:
     proofs = []
     for query in PROVEN[:4]:
         source, collection = collection_of(query.collection)
-    for candidate in candidates(query, collection):
+    for candidate in all_candidates(query, collection):
         blocks = [data for _, data in answer_directly(Answer(query, collection, candidate), source)[1]]
         proofs.append((query, candidate, blocks))
     for query, candidate, own in proofs:
@@ -231,7 +244,7 @@ def test_a_proof_is_good_for_one_query_and_plan_only() -> None:
 def test_a_cursor_belongs_to_its_query() -> None:
     source, collection = collection_of("posts")
     query = PROVEN[0]
-    candidate = candidates(query, collection)[0]
+    candidate = all_candidates(query, collection)[0]
     answer = Answer(query, collection, candidate)
     rows, _ = answer_directly(answer, source)
     text = str(answer.cursor(MANIFEST, rows[-1]))
