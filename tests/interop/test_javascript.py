@@ -13,7 +13,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,15 @@ Records = list[dict[str, Any]]
 
 EMOJI: Records = [json.loads(line) for line in samples.emoji()]
 POSTS: Records = list(samples.posts(3000, seed=1))
+WORD = POSTS[0]["text"].split()[0]
+INDEXES = (
+    "by_tag=tags,-created",
+    "by_author=author,-created",
+    "by_created=-created",
+    "by_word=words(text),-created",
+    "liked=author,-likes where likes > 90 include author, likes, id",
+    "best=likes where likes > 5000 unique",
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,15 @@ def newest(records: Records) -> Records:
 
 def starting_with_p() -> Records:
     return [post for post in POSTS if any(tag.startswith("p") for tag in post["tags"])]
+
+
+def texts_with(*words: str) -> Records:
+    return [post for post in POSTS if set(words) <= set(post["text"].split())]
+
+
+def grouped(values: Iterable[str], *, counts: bool = True) -> list[dict[str, Any]]:
+    counted = sorted(Counter(values).items(), key=lambda group: (-group[1] if counts else 0, group[0].encode()))
+    return [{"value": value, "count": count} if counts else {"value": value} for value, count in counted]
 
 
 CASES = {
@@ -152,6 +171,39 @@ CASES = {
         options=("--budget", "60000"),
         says=(("indexes", ["by_tag"]), ("ordered", True)),
     ),
+    "words of a text": Case(
+        ["posts", ["and", ["=", "words(text)", WORD], ["<", "time()", POSTS[-1]["created"]]], "newest", 8, False],
+        lambda: newest([post for post in texts_with(WORD) if post["created"] < POSTS[-1]["created"]])[:8],
+        says=(("indexes", ["by_word"]), ("ordered", True)),
+    ),
+    "fields of records, from an index of some of them that includes these": Case(
+        ["posts", ["and", ["=", "author", "alice"], [">", "likes", 95]], ["-likes"], 9, ["select", "id", "likes"]],
+        lambda: [
+            {"id": post["id"], "likes": post["likes"]}
+            for post in sorted(
+                (post for post in POSTS if post["author"] == "alice" and post["likes"] > 95),
+                key=lambda post: (post["likes"], post["id"]),
+                reverse=True,
+            )
+        ][:9],
+        says=(("indexes", ["liked"]), ("covered", True), ("ordered", True), ("residual", 0)),
+    ),
+    "counts by author, from inner nodes": Case(
+        ["posts", ["and"], "declared", None, ["count by", "author"]],
+        lambda: grouped(post["author"] for post in POSTS),
+        says=(("indexes", ["by_author"]), ("grouped", True)),
+    ),
+    "counts by tag, in many answers": Case(
+        ["posts", ["and"], "declared", 12, ["count by", "tags"]],
+        lambda: grouped(tag for post in POSTS for tag in post["tags"])[:12],
+        options=("--budget", "20000"),
+        says=(("indexes", ["by_tag"]), ("grouped", True)),
+    ),
+    "the tags of an author, from records": Case(
+        ["posts", ["=", "author", "bob"], "declared", None, ["distinct", "tags"]],
+        lambda: grouped((tag for post in POSTS if post["author"] == "bob" for tag in post["tags"]), counts=False),
+        says=(("indexes", ["by_author"]), ("grouped", False)),
+    ),
     "records that come more than once, in many answers": Case(
         ["posts", ["starts with", "tags", "p"], "declared", None, True],
         lambda: [len(starting_with_p())],
@@ -180,9 +232,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("home")
     rhizome = [sys.executable, "-m", "rhizome_index.cli", "--home", str(home), "--json"]
     publish(rhizome, EMOJI, "emoji", "--order", "order", "--index", "by_tag=tags,order")
-    indexes = [
-        f"--index={index}" for index in ("by_tag=tags,-created", "by_author=author,-created", "by_created=-created")
-    ]
+    indexes = [f"--index={index}" for index in INDEXES]
     publish(rhizome, POSTS, "posts", "--time", "created", "--order", "-created", *indexes)
     listen = ["--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0.0.1/tcp/0/ws"]
     with subprocess.Popen([*rhizome, "node", *listen], stdout=subprocess.PIPE) as process:
@@ -236,7 +286,8 @@ def test_rows_are_those_of_the_source_records(node: str, served: Served, transpo
     assert {field: summary[field] for field, _ in case.says} == dict(case.says)
     assert (summary["answers"] > 1) == ("--budget" in case.options)
     # By want: the manifest, the primary's root and, if there were rows, a record by its primary key.
-    assert len(summary["fetched"]) == (2 if case.query[-1] else 3)
+    has_rows = not summary["grouped"] and case.query[-1] is not True
+    assert len(summary["fetched"]) == (3 if has_rows else 2)
 
 
 def test_a_dataset_may_be_named(node: str, served: Served) -> None:
@@ -251,7 +302,7 @@ def test_a_dataset_may_be_named(node: str, served: Served) -> None:
     ("query", "says"),
     [
         (["nothing", ["and"], "declared", 1, False], "refused: no collection called 'nothing'"),
-        (["posts", [">", "likes", 100], ["likes"], 1, False], "refused: no index answers this"),
+        (["posts", ["<", "likes", 100], ["likes"], 1, False], "refused: no index answers this"),
     ],
 )
 def test_what_the_node_refuses_is_told(node: str, served: Served, query: list[Any], says: str) -> None:

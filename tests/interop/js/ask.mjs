@@ -5,10 +5,12 @@ import { compare, equal } from './bytes.mjs'
 import { digest, encode, fieldsOf, isBytes } from './block.mjs'
 import { candidateFor } from './combine.mjs'
 import { must } from './errors.mjs'
+import { Groups } from './groups.mjs'
 import { mustNotBeFromTheFuture, readHead } from './head.mjs'
 import { readManifest } from './manifest.mjs'
 import { collectionOf } from './plan.mjs'
 import { termsOf } from './query.mjs'
+import { projection } from './record.mjs'
 import { Progress, Walk, walkPlan } from './walk.mjs'
 
 export const PROTOCOL = '/rhizome/ask/1'
@@ -75,8 +77,9 @@ export class Ask {
     if (!complete) this.progress.takeBatch(this.candidate, termsOf(this.query, this.collection))
     const { position } = this.progress
     const moved = position !== null && (this.after === null || !equal(position, this.after))
-    must(complete || moved, 'an answer that pauses without having reached a new position')
+    must(complete || moved || this.budget < BUDGET_MAX, 'an answer that pauses without having reached a new position')
     this.complete = complete
+    this.stalled = !complete && !moved
   }
 }
 
@@ -84,4 +87,17 @@ export class Ask {
 export function orderRows (rows, { ordered }, limit) {
   const inOrder = ordered ? rows : rows.toSorted((a, b) => compare(a.sortKey, b.sortKey))
   return limit === null ? inOrder : inOrder.slice(0, Number(limit))
+}
+
+// What the rows of all pieces, or the groups counted by them, come to as the answer to a query that is no count.
+export function answerOf (query, candidate, rows, groups) {
+  if (query.grouped !== null) return (groups ?? groupsOf(rows, query.grouped)).rows(query.grouped, query.limit)
+  const found = orderRows(rows, candidate, query.limit).map(({ record }) => record)
+  return query.select === null ? found : found.map((record) => projection(record, query.select))
+}
+
+function groupsOf (rows, { path }) {
+  const groups = new Groups()
+  for (const { record } of rows) groups.addRecord(record, path)
+  return groups
 }

@@ -20,6 +20,14 @@ const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 export const digest = (bytes) => new Uint8Array(createHash('sha256').update(bytes).digest())
 
+function decodeBase32 (text) {
+  try {
+    return base32.decode(text)
+  } catch {
+    throw new Refused(`not a CID: ${text}`)
+  }
+}
+
 // The name of a block.
 export class Link {
   constructor (digest) {
@@ -37,7 +45,7 @@ export class Link {
 
   static fromText (text) {
     must(/^bafyrei[a-z2-7]{52}$/.test(text), `not a CID: ${text}`)
-    const link = Link.fromBytes(base32.decode(text))
+    const link = Link.fromBytes(decodeBase32(text))
     must(link.text === text, `a CID with bits that mean nothing: ${text}`)
     return link
   }

@@ -1,8 +1,9 @@
 // Plans of several access paths at once (protocols/query/1), and the candidate that a plan is.
 
+import { conjunctsOf, formOf, isScalar } from './condition.mjs'
 import { must, Refused } from './errors.mjs'
-import { candidatesOf, collectionOf, directionOf, formOf, withoutBound } from './plan.mjs'
-import { conjunctsOf, isScalar, termsOf } from './query.mjs'
+import { candidatesOf, collectionOf, conjunctsOver, directionOf, isCovered, withoutBound } from './plan.mjs'
+import { termsOf } from './query.mjs'
 
 const PARTS_MAX = 64
 
@@ -18,8 +19,11 @@ export function candidateFor (plan, query, manifest) {
   must(found.every((part) => formOf(tailForm(part.tail)) === formOf(tailForm(tail))), 'parts with other tails')
   must(found.every((part) => !part.repeats && part.parts[0].primary === primary), 'parts that do not go together')
   const collection = collectionOf(query, manifest)
-  const direction = directionOf(fixed, tail, termsOf(query, collection), collection.key)
-  return { kind, plan, parts: found.flatMap(({ parts }) => parts), ...direction, repeats: false, residual }
+  const terms = termsOf(query, collection)
+  const direction = directionOf(fixed, tail, terms, collection.key)
+  const parts = found.flatMap(({ parts }) => parts)
+  const covered = isCovered(query, parts, residual, direction.ordered ? [] : terms)
+  return { kind, plan, parts, ...direction, repeats: false, covered, grouped: false, residual }
 }
 
 const tailForm = (tail) => tail.map(({ path, descending }) => [path, descending])
@@ -39,12 +43,12 @@ function allOf (plans, query, manifest) {
   return {
     found,
     fixed: new Set(found.flatMap(({ fixed }) => [...fixed])),
-    residual: withoutBound(conjunctsOf(query.condition), found.flatMap(({ bound }) => bound))
+    residual: withoutBound(conjunctsOver(query, manifest), found.flatMap(({ bound }) => bound))
   }
 }
 
 function anyOf (plans, query, manifest) {
-  const conjuncts = conjunctsOf(query.condition)
+  const conjuncts = conjunctsOver(query, manifest)
   for (const [i, conjunct] of conjuncts.entries()) {
     const branches = branchesOf(conjunct)
     if (branches.length !== plans.length) continue

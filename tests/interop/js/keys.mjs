@@ -146,6 +146,9 @@ export function cuts (operator, operand) {
     case '>': return { from: behind(whole), to: behind(high) }
     case '>=': return { from: before(whole), to: behind(high) }
     case 'starts with': return { from: before(stem), to: behind(stem) }
+    case '!=': // with null: all that is none
+      if (operand === null) return { from: before(Uint8Array.of(FALSE)), to: behind(Uint8Array.of(COMPOUND)) }
+    // falls through
     default: throw new TypeError(`no range for ${operator}`)
   }
 }
@@ -168,6 +171,9 @@ export function keyRange (prefix, { from, to }, descending = false) {
   const [start, end] = [low, high].map((cut) => place({ bytes: join(prefix, cut.bytes), behind: cut.behind }))
   return { low: start, high: end }
 }
+
+// The range of the ascending components themselves.
+export const rangeBetween = (between) => keyRange(EMPTY, between)
 
 // All keys that begin with `prefix`.
 export const prefixRange = (prefix) => ({ low: prefix, high: next(prefix) })

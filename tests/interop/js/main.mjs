@@ -1,19 +1,20 @@
 // Asks a peer: `node main.mjs MULTIADDR [ADDRESS] QUERY [--budget BYTES] [--scan]`.
 //
 // QUERY is a query's canonical form as DAG-JSON: ["posts", ["=", "tags", "cats"], "newest", 5, false]. Without an
-// ADDRESS the peer is asked which datasets it serves, which must be one. Rows are printed as lines of DAG-JSON (a
-// count as a number), what was proven as one line of JSON on stderr. Ends with 1 if an answer had to be refused.
+// ADDRESS the peer is asked which datasets it serves, which must be one. Rows and groups are printed as lines of DAG-JSON
+// (a count as a number), what was proven as one line of JSON on stderr. Ends with 1 if an answer had to be refused.
 
 import { parseArgs } from 'node:util'
-import { Ask, BUDGET_MAX, orderRows, PROTOCOL as ASK } from './ask.mjs'
+import { answerOf, Ask, BUDGET_MAX, orderRows, PROTOCOL as ASK } from './ask.mjs'
 import { Link } from './block.mjs'
 import { compare, equal, hex } from './bytes.mjs'
 import { format, parse } from './dagjson.mjs'
 import { must, PeerError, Refused, UsageError } from './errors.mjs'
+import { Groups } from './groups.mjs'
 import { mustNotBeFromTheFuture } from './head.mjs'
 import { Heads, PROTOCOL as HEADS } from './heads.mjs'
 import { Peer } from './peer.mjs'
-import { makeQuery } from './query.mjs'
+import { makeQuery, wantsRows } from './query.mjs'
 import { readNode } from './tree.mjs'
 import { PROTOCOL as WANT, Want } from './want.mjs'
 
@@ -42,29 +43,34 @@ async function newestHead (peer, address, now) {
   return { head: heads[0], equivocates: heads.length === 2 }
 }
 
-// Asks until the answer is complete: {rows, count, answers, last}.
+// Asks until the answer is complete: {row, found, answers, last}: one of the rows, if there are any, and what is printed.
 async function answer (peer, { address, query, budget, scan, now }, newest) {
-  const limit = query.count ? null : query.limit
+  const limit = wantsRows(query) ? query.limit : null
   const answers = []
   const rows = new Map()
+  let groups = null
   let next = {}
   for (let complete = false; !complete;) {
     const ask = new Ask({ address, query, limit, budget, scan, now, ...next })
     await peer.converse(ASK, ask)
+    if (ask.stalled) budget *= 2
     must(ask.head.sequence >= newest.sequence, 'a head that is older than one we know')
     answers.push(ask)
     // Of a plan that repeats, a record may have come in an earlier piece.
     for (const row of ask.progress.rows) if (!rows.has(hex(row.primary))) rows.set(hex(row.primary), row)
+    if (ask.progress.groups !== null) (groups ??= new Groups()).addAll(ask.progress.groups)
     const left = limit === null || !ask.candidate.ordered ? null : limit - BigInt(rows.size)
     const { head, manifestBytes: known, candidate: { plan }, progress: { position: after } } = ask
     next = { manifest: head.manifest, known, plan, after, limit: left }
     complete = ask.complete
   }
   const last = answers.at(-1)
-  if (query.count) return { rows: [], count: last.progress.counted ?? BigInt(rows.size), answers, last }
-  const found = orderRows([...rows.values()], last.candidate, limit)
-  must(found.every((row, i) => i === 0 || compare(found[i - 1].sortKey, row.sortKey) < 0), 'rows out of order')
-  return { rows: found, answers, last }
+  const all = [...rows.values()]
+  if (query.count) return { row: undefined, found: [last.progress.counted ?? BigInt(rows.size)], answers, last }
+  const inOrder = orderRows(all, last.candidate, null)
+  const isInOrder = (row, i) => i === 0 || compare(inOrder[i - 1].sortKey, row.sortKey) < 0
+  must(!wantsRows(query) || inOrder.every(isInOrder), 'rows out of order')
+  return { row: inOrder[0], found: answerOf(query, last.candidate, all, groups), answers, last }
 }
 
 // What ask has shown, fetched once more by want: the manifest and the primary's root by name, a record by its key.
@@ -76,7 +82,7 @@ async function fetchAgain (peer, { head, manifest, manifestBytes }, query, row) 
   const names = [head.manifest.text, root.text]
   must(readNode(blocks.blocks[1]).keys.length > 0 || row === undefined, 'a row of a collection without records')
   if (row === undefined) return names
-  const link = Link.of(row.bytes)
+  const link = new Link(row.digest)
   const records = await peer.converse(WANT, Want.records(root, [row.primary], [link]))
   must(records.complete && records.blocks[0] !== null, 'a record that the peer must have')
   return [...names, link.text]
@@ -89,11 +95,10 @@ async function main () {
   try {
     const address = given.address ?? await onlyDataset(peer)
     const { head, equivocates } = await newestHead(peer, address, now)
-    const { rows, count, answers, last } = await answer(peer, { ...given, address, now }, head)
-    const fetched = await fetchAgain(peer, last, given.query, rows[0])
+    const { row, found, answers, last } = await answer(peer, { ...given, address, now }, head)
+    const fetched = await fetchAgain(peer, last, given.query, row)
     const { kind, plan } = last.candidate
-    const lines = given.query.count ? [format(count)] : rows.map(({ record }) => format(record))
-    for (const line of lines) console.log(line)
+    for (const value of found) console.log(format(value))
     console.error(JSON.stringify({
       dataset: address,
       sequence: Number(last.head.sequence),
@@ -102,6 +107,8 @@ async function main () {
       indexes: (kind === 'one' ? [plan] : plan[1]).map(([index]) => index),
       ordered: last.candidate.ordered,
       repeats: last.candidate.repeats,
+      covered: last.candidate.covered,
+      grouped: last.candidate.grouped,
       residual: last.candidate.residual.length,
       answers: answers.length,
       blocks: answers.reduce((sum, ask) => sum + ask.blocks, 0),

@@ -1,65 +1,20 @@
-// Manifests (protocols/manifest/1): records, what stands at a path of one, index entries, and the block that
-// lists collections and their trees.
+// Manifests (protocols/manifest/1): index entries, and the block that lists collections and their trees.
 
-import { compare, equal } from './bytes.mjs'
-import { CHUNK_BYTES_MAX, decode, encodeText, fieldsOf, isBytes, isInteger, Link, RECORD_BYTES_MAX } from './block.mjs'
+import { compare, equal, join } from './bytes.mjs'
+import { CHUNK_BYTES_MAX, decode, digest, encode, fieldsOf, isBytes, isInteger, Link } from './block.mjs'
+import { isListOf, meets, mustBeCondition, pathsIn, TIME } from './condition.mjs'
 import { must } from './errors.mjs'
-import { component, isInt64, key as keyOf, KEY_BYTES_MAX } from './keys.mjs'
+import { key as keyOf, KEY_BYTES_MAX } from './keys.mjs'
+import { isPath, isSortPath, isWords, parseSortPath, primaryKey, projection, valuesAt } from './record.mjs'
 
-const LEVELS_MAX = 33
-const PATH_BYTES_MAX = 256
 const LISTED_MAX = 1024
+const DIGEST_BYTES = 32
+const VALUE_BYTES_MAX = 2048
+const PATHS_MAX = 8
+const EVERYTHING = ['and']
 const COUNT_MAX = 2n ** 53n - 1n
 
 export const isName = (value) => typeof value === 'string' && /^[a-z0-9][a-z0-9_.-]{0,63}$/.test(value)
-
-export function isPath (value) {
-  if (typeof value !== 'string' || value.startsWith('-') || encodeText(value).length > PATH_BYTES_MAX) return false
-  return value.split('.').every((step) => step !== '')
-}
-
-export const isSortPath = (value) => typeof value === 'string' && isPath(value.replace(/^-/, ''))
-
-export const parseSortPath = (text) => ({ path: text.replace(/^-/, ''), descending: text.startsWith('-') })
-
-// What a record may hold, `levels` deep at most.
-export function isRecordValue (value, levels = LEVELS_MAX) {
-  if (Array.isArray(value)) return levels > 0 && value.every((item) => isRecordValue(item, levels - 1))
-  if (value instanceof Map) return levels > 0 && [...value.values()].every((item) => isRecordValue(item, levels - 1))
-  if (typeof value === 'bigint') return isInt64(value)
-  return !(value instanceof Link)
-}
-
-export function readRecord (bytes) {
-  must(bytes.length <= RECORD_BYTES_MAX, 'a record that is too large')
-  const record = decode(bytes)
-  must(record instanceof Map && isRecordValue(record), 'not a record')
-  return record
-}
-
-// The values at a path: {values, list}, where `list` tells that they are those of a list.
-export function valuesAt (record, path) {
-  return descend(record, path.split('.'))
-}
-
-function descend (value, steps) {
-  if (Array.isArray(value)) {
-    if (steps.length === 0) return { values: value, list: true }
-    const maps = value.filter((item) => item instanceof Map)
-    return { values: maps.flatMap((item) => descend(item, steps).values), list: true }
-  }
-  if (steps.length === 0) return { values: [value], list: false }
-  return descend(value instanceof Map && value.has(steps[0]) ? value.get(steps[0]) : null, steps.slice(1))
-}
-
-// The primary key of a record, as an ascending component.
-export function primaryKey (record, path) {
-  const { values, list } = valuesAt(record, path)
-  must(!list && (['string', 'bigint', 'number'].includes(typeof values[0]) || isBytes(values[0])), 'no primary key')
-  const bytes = component(values[0])
-  must(bytes.length <= KEY_BYTES_MAX, 'a primary key that is too long')
-  return bytes
-}
 
 // The keys of the entries that a record gives to an index, in ascending order.
 export function entryKeys (record, collectionKey, sortPaths) {
@@ -77,8 +32,25 @@ export function entryKeys (record, collectionKey, sortPaths) {
   return distinct
 }
 
-export const givesEntry = (record, collectionKey, sortPaths, key) =>
-  entryKeys(record, collectionKey, sortPaths).some((other) => equal(other, key))
+// The entries [key, value] that a record gives to an index {paths, where, include}.
+export function entriesOf (record, bytes, collectionKey, { paths, where, include }) {
+  if (!meets(record, where)) return []
+  const keys = entryKeys(record, collectionKey, paths)
+  const included = include.length > 0 ? encode(projection(record, include)) : new Uint8Array(0)
+  const value = join(digest(bytes), included)
+  must(value.length <= VALUE_BYTES_MAX, 'an entry with a value that is too long')
+  return keys.map((key) => [key, value])
+}
+
+export const givesEntry = (record, bytes, collectionKey, index, key, value) =>
+  entriesOf(record, bytes, collectionKey, index).some((entry) => equal(entry[0], key) && equal(entry[1], value))
+
+// The digest in an entry's value, and what stands for the record behind it.
+export function takeApart (value, { include }) {
+  must(isBytes(value) && value.length >= DIGEST_BYTES, 'an entry of an index that is no digest')
+  must(include.length > 0 || value.length === DIGEST_BYTES, 'an entry with more than a digest')
+  return { digest: value.subarray(0, DIGEST_BYTES), included: value.subarray(DIGEST_BYTES) }
+}
 
 // The manifest in a block: {rule, collections}, collections and indexes as Maps by name, in the order of names.
 export function readManifest (bytes) {
@@ -104,16 +76,32 @@ function readCollection (value) {
   return { key, time, order, primary: readTree(primary), indexes: readNamed(indexes, 64, readIndex) }
 }
 
+// An index {paths, tree, lists, where, include, unique}, with what stands for the fields that are not there.
 function readIndex (value) {
-  const { paths, tree, lists } = fieldsOf(value, ['paths', 'tree', 'lists'])
+  const optional = ['where', 'include', 'unique'].filter((name) => value instanceof Map && value.has(name))
+  const fields = fieldsOf(value, ['paths', 'tree', 'lists', ...optional])
+  const { paths, tree, lists, where = EVERYTHING, include = [], unique = false } = fields
   mustBeSortPaths(paths, 1)
   must(Array.isArray(lists) && lists.length === paths.length, 'not as many lists as paths')
   must(lists.every((count) => isInteger(count, 0, COUNT_MAX)), 'a count that is none')
-  return { paths, tree: readTree(tree), lists }
+  if (optional.includes('where')) mustBeWhere(where)
+  if (optional.includes('include')) must(arePaths(include, PATHS_MAX), 'included paths that are none')
+  must(!optional.includes('unique') || unique === true, 'neither unique nor not')
+  return { paths, tree: readTree(tree), lists, where, include, unique }
 }
 
+function mustBeWhere (where) {
+  mustBeCondition(where)
+  must(where[0] !== 'and' || where.length > 1, 'a condition that holds always')
+  must(!pathsIn(where).includes(TIME), "a condition about a collection's time")
+}
+
+// Are these different paths, none of them words?
+export const arePaths = (paths, lengthMax) =>
+  isListOf(paths, lengthMax, (path) => isPath(path) && !isWords(path)) && new Set(paths).size === paths.length
+
 function mustBeSortPaths (paths, lengthMin) {
-  must(Array.isArray(paths) && paths.length >= lengthMin && paths.length <= 8, 'too few or too many sort paths')
+  must(Array.isArray(paths) && paths.length >= lengthMin && paths.length <= PATHS_MAX, 'too few or too many sort paths')
   must(paths.every(isSortPath), 'a sort path that is none')
   must(new Set(paths.map((text) => parseSortPath(text).path)).size === paths.length, 'one path twice')
 }

@@ -1,11 +1,11 @@
 // Plans (protocols/query/1): the candidates of a query over a manifest that have one access path.
 
-import { EMPTY, hex, join } from './bytes.mjs'
-import { encode } from './block.mjs'
+import { EMPTY, join } from './bytes.mjs'
+import { conjunctsOf, formOf, imply, isJoint, isScalar, pathsIn, RANGES } from './condition.mjs'
 import { Refused } from './errors.mjs'
 import { component, cuts, intersect, keyRange, prefixRange } from './keys.mjs'
-import { parseSortPath } from './manifest.mjs'
-import { conjunctsOf, isScalar, RANGES, termsOf } from './query.mjs'
+import { beginsWith, parseSortPath } from './record.mjs'
+import { conditionOf, termsOf, wantsRows } from './query.mjs'
 
 const CHOICES_MAX = 512
 const CANDIDATES_MAX = 512
@@ -16,14 +16,18 @@ export function collectionOf (query, manifest) {
   return collection
 }
 
-// The candidates, in their order: {kind, plan, parts, ordered, reverse, repeats, residual, bound, fixed, tail, chosen},
-// of kind 'one', with one part {paths, tree, primary, range, beginning}. `conjuncts`: others than those of the query.
-export function candidatesOf (query, manifest, conjuncts = conjunctsOf(query.condition)) {
+export const conjunctsOver = (query, manifest) => conjunctsOf(conditionOf(query, collectionOf(query, manifest)))
+
+// The candidates, in their order: {kind, plan, parts, ordered, reverse, repeats, covered, grouped, residual, bound,
+// fixed, tail, chosen}, of kind 'one', with one part {index, tree, primary, range, beginning}. `conjuncts`: others than
+// those of the query.
+export function candidatesOf (query, manifest, conjuncts = conjunctsOver(query, manifest)) {
   const collection = collectionOf(query, manifest)
-  const primary = { paths: [collection.key], tree: collection.primary, lists: [0n] }
+  const primary = { paths: [collection.key], tree: collection.primary, lists: [0n], where: ['and'], include: [] }
   const found = new Map()
   for (const [name, index] of [...collection.indexes, ['', primary]]) {
-    for (const candidate of candidatesOver(name, index, conjuncts, termsOf(query, collection), collection.key)) {
+    if (!imply(conjuncts, index.where)) continue
+    for (const candidate of candidatesOver(name, index, conjuncts, query, collection)) {
       const text = formOf(candidate.plan)
       if (!found.has(text) && found.size < CANDIDATES_MAX) found.set(text, candidate)
     }
@@ -31,40 +35,64 @@ export function candidatesOf (query, manifest, conjuncts = conjunctsOf(query.con
   return [...found.values()]
 }
 
-export const formOf = (value) => hex(encode(value))
-
 // The conjuncts that are not among those bound.
 export function withoutBound (conjuncts, bound) {
   const forms = new Set(bound.map(formOf))
   return conjuncts.filter((conjunct) => !forms.has(formOf(conjunct)))
 }
 
-function * candidatesOver (name, { paths, tree, lists }, conjuncts, terms, key) {
+function * candidatesOver (name, index, conjuncts, query, collection) {
+  const { paths, tree, lists } = index
+  const { key } = collection
+  const terms = termsOf(query, collection)
   const sortPaths = paths.map(parseSortPath)
+  const primary = name === ''
   for (const choice of choicesOf(sortPaths, conjuncts)) {
     const chosen = choice.length
-    const { prefix, range, repeats, bound } = rangeOf(choice, sortPaths, lists, conjuncts)
-    const boundPaths = chosen + (bound.length > chosen ? 1 : 0)
-    if (lists.slice(boundPaths).some((count) => count !== 0n)) continue
-    const primary = name === ''
+    const { prefix, range, ranges, ...found } = rangeOf(choice, sortPaths, lists, conjuncts)
+    const isOfGroups = query.grouped !== null && query.grouped.path === sortPaths[chosen]?.path && !found.repeats
+    const repeats = found.repeats || (isOfGroups && lists[chosen] !== 0n)
+    const before = chosen + (isOfGroups || ranges.length > 0 ? 1 : 0)
+    if (lists.slice(before).some((count) => count !== 0n)) continue
+    const bound = [...found.bound, ...ranges, ...boundBy(index, conjuncts)]
+    const residual = withoutBound(conjuncts, bound)
     const last = { path: key, descending: sortPaths.at(-1).descending }
     const tail = primary ? sortPaths : [...sortPaths.slice(chosen), last]
     const fixed = new Set(sortPaths.slice(0, chosen).filter((_, i) => lists[i] === 0n).map(({ path }) => path))
     const { ordered, reverse } = repeats ? { ordered: false, reverse: false } : directionOf(fixed, tail, terms, key)
+    const isAboutGroups = conjuncts.some((one) => !isJoint(one) && one[1] === query.grouped?.path)
+    const part = { index, tree, primary, range, beginning: primary ? EMPTY : prefix }
     yield {
       kind: 'one',
       plan: [name, range.low, range.high, reverse],
-      parts: [{ paths, tree, primary, range, beginning: primary ? EMPTY : prefix }],
+      parts: [part],
       ordered,
       reverse,
       repeats,
-      residual: withoutBound(conjuncts, bound),
+      covered: isCovered(query, [part], residual, ordered ? [] : terms),
+      grouped: isOfGroups && residual.length === 0 && !(repeats && isAboutGroups),
+      residual,
       bound,
       fixed,
       tail,
       chosen
     }
   }
+}
+
+// The conjuncts that the index's own condition says already.
+function boundBy ({ where }, conjuncts) {
+  const forms = conjunctsOf(where).map(formOf)
+  return conjuncts.filter((conjunct) => forms.includes(formOf(conjunct)))
+}
+
+// Step 8: whether all that the query looks at stands in the entries.
+export function isCovered (query, parts, residual, terms) {
+  if (wantsRows(query) && query.select === null) return false
+  const wanted = query.select ?? (query.grouped === null ? [] : [query.grouped.path])
+  const paths = [...wanted, ...residual.flatMap(pathsIn), ...terms.map(({ path }) => path)]
+  return parts.every(({ primary, index: { include } }) => !primary && include.length > 0 &&
+    paths.every((path) => include.some((included) => beginsWith(path, included))))
 }
 
 // Step 1: one equality for each of the first paths, in every way, the last path varying fastest.
@@ -86,18 +114,21 @@ function equalityAt (path, conjunct) {
   return null
 }
 
-// Steps 2 and 3.
+// Steps 2 and 3, but for what is said of groups and of the index's condition.
 function rangeOf (chosen, sortPaths, lists, conjuncts) {
   const prefix = join(...chosen.map(({ value }, i) => component(value, sortPaths[i].descending)))
   const bound = chosen.map(({ conjunct }) => conjunct)
   const following = sortPaths[chosen.length]
-  let ranges = conjuncts.filter(([operator, path]) => RANGES.includes(operator) && path === following?.path)
-  if (ranges.length === 0) return { prefix, range: prefixRange(prefix), repeats: false, bound }
-  const repeats = lists[chosen.length] !== 0n
-  if (repeats) ranges = ranges.slice(0, 1)
+  const hasLists = following !== undefined && lists[chosen.length] !== 0n
+  let ranges = conjuncts.filter((conjunct) => conjunct[1] === following?.path && hasRange(conjunct, hasLists))
+  if (ranges.length === 0) return { prefix, range: prefixRange(prefix), ranges, repeats: false, bound }
+  if (hasLists) ranges = ranges.slice(0, 1)
   const between = intersect(ranges.map(([operator, , operand]) => cuts(operator, operand)))
-  return { prefix, range: keyRange(prefix, between, following.descending), repeats, bound: [...bound, ...ranges] }
+  return { prefix, range: keyRange(prefix, between, following.descending), ranges, repeats: hasLists, bound }
 }
+
+const hasRange = ([operator, , operand], hasLists) =>
+  RANGES.includes(operator) || (operator === '!=' && operand === null && !hasLists)
 
 // Step 5: whether entries come in the order of the terms, and how they must be read for that.
 export function directionOf (fixed, tail, terms, key) {

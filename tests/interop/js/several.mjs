@@ -81,17 +81,16 @@ export function * walkAll ({ parts, reverse }, position, visit) {
   const [leader] = parts
   let first = yield * jump(leader, behindTail(leader, position, reverse), reverse)
   while (first !== null && !batches.ended) {
-    const keys = [first.key]
+    const givers = [{ part: leader, key: first.key, value: first.value }]
     let other = first
     for (const part of parts.slice(1)) {
       other = yield * jump(part, fromTail(part, first.tail, reverse), reverse)
       if (other === null || compare(other.tail, first.tail) !== 0) break
-      keys.push(other.key)
+      givers.push({ part, key: other.key, value: other.value })
     }
     if (other === null) break
-    if (keys.length === parts.length) {
-      const givers = parts.map((part, i) => ({ part, key: keys[i] }))
-      yield * batches.add({ position: first.tail, value: first.value, givers })
+    if (givers.length === parts.length) {
+      yield * batches.add({ position: first.tail, givers })
       if (!batches.ended) first = yield * jump(leader, behindTail(leader, first.tail, reverse), reverse)
     } else {
       first = yield * jump(leader, fromTail(leader, other.tail, reverse), reverse)
@@ -113,8 +112,7 @@ export function * walkAny ({ parts, reverse }, position, visit) {
     const tail = reverse ? tails.at(-1) : tails[0]
     const givers = inHand.filter(({ part, entries }) => compare(tailOf(part, entries[0][0]), tail) === 0)
     const taken = givers.map(({ part, entries }) => ({ part, entry: entries.shift() }))
-    const value = taken.at(-1).entry[1]
-    yield * batches.add({ position: tail, value, givers: taken.map(({ part, entry: [key] }) => ({ part, key })) })
+    yield * batches.add({ position: tail, givers: taken.map(({ part, entry: [key, value] }) => ({ part, key, value })) })
   }
   yield * batches.finish()
 }

@@ -77,7 +77,7 @@ export function childrenOf (node, { low, high }) {
   return positions
 }
 
-const isEmpty = (tree, { low, high }) => tree.count === 0n || !below(low, high)
+export const isEmpty = (tree, { low, high }) => tree.count === 0n || !below(low, high)
 
 // The walk "entries of a range". `visit` is a generator that is given the entries of each leaf that lie in the
 // range, as [[key, value]...], none if there are none, and returns true to end the walk.

@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import { base64url } from 'multiformats/bases/base64'
-import { Ask, orderRows } from './ask.mjs'
+import { answerOf, Ask, orderRows } from './ask.mjs'
 import { decode, digest, encode, Link } from './block.mjs'
 import { compare, EMPTY, equal, hex, next, unhex } from './bytes.mjs'
 import { candidateFor } from './combine.mjs'
@@ -13,13 +13,16 @@ import { PeerError, Refused } from './errors.mjs'
 import { contradict, isAddress, peerId, readHead } from './head.mjs'
 import { Heads } from './heads.mjs'
 import { component, cuts, intersect, key, keyRange, readComponent } from './keys.mjs'
-import { entryKeys, isName, isPath, primaryKey, readManifest, readRecord, valuesAt } from './manifest.mjs'
+import { meets } from './condition.mjs'
+import { entriesOf, entryKeys, isName, readManifest } from './manifest.mjs'
 import { frame, Frames, readReply, Replies, requestFrame } from './message.mjs'
 import { candidatesOf } from './plan.mjs'
-import { makeQuery, meets, readQuery, sortKey, termsOf } from './query.mjs'
+import { conditionOf, makeQuery, readQuery, sortKey, termsOf } from './query.mjs'
+import { isPath, primaryKey, projection, readRecord, valuesAt } from './record.mjs'
 import { build, cutsOf, priority, readNode, walkCount, walkEntries, walkValues } from './tree.mjs'
 import { Progress, Walk, walkPlan } from './walk.mjs'
 import { Want } from './want.mjs'
+import { wordsOf } from './words.mjs'
 
 const NAMES = ['block', 'keys', 'tree', 'manifest', 'head', 'query', 'message', 'ask', 'want', 'heads']
 const NOT_OURS = 'concerns the side that answers'
@@ -123,9 +126,8 @@ const dataset = (() => {
   }
   const valueOf = (block) => block.length <= 2048 ? block : Link.of(block)
   add(collection.primary, records.map((record) => [primaryKey(record, collection.key), valueOf(encode(record))]))
-  for (const { paths, tree } of collection.indexes.values()) {
-    const entriesOf = (record) => entryKeys(record, collection.key, paths).map((key) => [key, digest(encode(record))])
-    add(tree, records.flatMap(entriesOf))
+  for (const index of collection.indexes.values()) {
+    add(index.tree, records.flatMap((record) => entriesOf(record, encode(record), collection.key, index)))
   }
   same(Link.of(bytes).text, cid)
   return { records, bytes, manifest, link: Link.of(bytes), collection, blocks }
@@ -133,12 +135,14 @@ const dataset = (() => {
 
 const idOf = (record) => record.get('id')
 
-function checkWalk (query, { plan, after, left, blocks, rows, counted, position }) {
+function checkWalk (query, { plan, after, left, blocks, rows, groups, counted, position }) {
   const progress = new Progress(bytesOrNull(after), left === null ? null : Number(left))
   const candidate = candidateFor(plan, query, dataset.manifest)
   const { needs } = drive(walkPlan(query, dataset.collection, candidate, progress), dataset.blocks)
   same(needs.map((name) => hex(Link.fromText(name).digest.slice(0, 4))), blocks)
-  same([progress.rows.map(({ record }) => idOf(record)), progress.counted], [rows, counted])
+  same([progress.rows.map(({ primary }) => hex(primary)), progress.counted], [rows, counted])
+  const counts = progress.groups && [...progress.groups.counts].sort(([a], [b]) => compare(unhex(a), unhex(b)))
+  same(counts, groups)
   same(hexOrNull(progress.position), position)
 }
 
@@ -237,6 +241,12 @@ const checks = {
       // Where there are many, only how many.
       same(typeof entries === 'bigint' ? BigInt(found.length) : found, entries)
     },
+    definitions: ({ record, key, entries, ...rest }) => {
+      const index = { where: ['and'], include: [], ...rest }
+      const found = orNull(() => entriesOf(record, encode(record), key, index))
+      same(found && found.map((entry) => entry.map(hex)), entries)
+    },
+    words: ({ text, words }) => same(wordsOf([text]), words),
     manifests: ({ cid, data, manifest }) => {
       const { collections } = readManifest(unhex(data))
       same([Link.of(unhex(data)).text, hex(encode(manifest))], [cid, data])
@@ -253,7 +263,7 @@ const checks = {
       const read = [head.address, head.sequence, head.time, head.expires ?? null, head.manifest.text]
       same(read, [address, sequence, time, expires ?? null, manifest])
       const said = head.delegations.map(({ key, dataset, from, to }) => [peerId(key), dataset === null, from, peerId(to)])
-      same(said, (delegations ?? []).map(({ key, all, from, to }) => [key, all, from, to]))
+      same(said, (delegations ?? []).map(object).map(({ key, all, from, to }) => [key, all, from, to]))
       same(isAddress(address), true)
     },
     contradictions: ({ heads, contradict: expected }) => {
@@ -269,7 +279,7 @@ const checks = {
     blocks: () => {},
     queries: ({ query, digest: expected }) => same(hex(makeQuery(query).digest), expected),
     not_queries: ({ data }) => refused(() => readQuery(unhex(data))),
-    plans: ({ query: parts, candidates, met }) => {
+    plans: ({ query: parts, candidates, met, answer }) => {
       const query = makeQuery(parts)
       const found = candidatesOf(query, dataset.manifest).map(({ plan: [index, low, high, reverse], ...rest }) => ({
         index,
@@ -278,25 +288,34 @@ const checks = {
         reverse,
         ordered: rest.ordered,
         repeats: rest.repeats,
+        covered: rest.covered,
+        grouped: rest.grouped,
         residual: BigInt(rest.residual.length)
       }))
       same(found, candidates.map(object))
-      same(dataset.records.filter((record) => meets(record, query.condition)).map(idOf), met)
+      const condition = conditionOf(query, dataset.collection)
+      same(dataset.records.filter((record) => meets(record, condition)).map(idOf), met)
+      for (const candidate of query.count ? [] : candidatesOf(query, dataset.manifest)) {
+        const progress = new Progress(null, query.limit === null || query.grouped !== null ? null : Number(query.limit))
+        drive(walkPlan(query, dataset.collection, candidate, progress), dataset.blocks)
+        same(answerOf(query, candidate, progress.rows, progress.groups), answer)
+      }
     },
     walks: ({ query, ...walk }) => checkWalk(makeQuery(all.query.queries[query].query), walk),
-    combined: ({ query: parts, plan, ordered, reverse, residual, walks }) => {
+    combined: ({ query: parts, plan, ordered, reverse, covered, residual, walks }) => {
       const query = makeQuery(parts)
       const found = candidateFor(plan, query, dataset.manifest)
-      same([found.ordered, found.reverse, BigInt(found.residual.length)], [ordered, reverse, residual])
+      const said = [found.ordered, found.reverse, found.covered, BigInt(found.residual.length)]
+      same(said, [ordered, reverse, covered, residual])
       for (const walk of walks) checkWalk(query, object(walk))
     },
     not_plans: ({ query, plan }) => refused(() => candidateFor(plan, makeQuery(query), dataset.manifest)),
     cursors: ({ query: parts, plan, last, cursor }) => {
       const query = makeQuery(parts)
-      const { ordered, parts: [{ paths }] } = candidateFor(plan, query, dataset.manifest)
+      const { ordered, parts: [{ index: { paths } }] } = candidateFor(plan, query, dataset.manifest)
       const [start, link, ofPlan, isOrdered, position] = decode(base64url.baseDecode(cursor))
       same([start, link, ofPlan, isOrdered], [query.digest.slice(0, 16), dataset.link, plan, ordered])
-      const record = dataset.records.find((other) => isDeepStrictEqual(idOf(other), last))
+      const record = dataset.records.find((other) => hex(primaryKey(other, dataset.collection.key)) === last)
       const keys = ordered ? entryKeys(record, dataset.collection.key, paths) : []
       const sorted = ordered ? [] : [sortKey(record, termsOf(query, dataset.collection))]
       same([...keys, ...sorted].some((key) => equal(key, position)), true)

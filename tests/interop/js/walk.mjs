@@ -1,21 +1,27 @@
 // The walk of a plan (protocols/query/1): which blocks it needs, in order, and what it finds.
 
-import { equal, hex } from './bytes.mjs'
-import { digest, isBytes, RECORD_BYTES_MAX } from './block.mjs'
+import { equal, hex, invert } from './bytes.mjs'
+import { digest, encode, isBytes, RECORD_BYTES_MAX } from './block.mjs'
+import { meets } from './condition.mjs'
 import { must } from './errors.mjs'
-import { givesEntry, primaryKey, readRecord } from './manifest.mjs'
-import { meets, sortKey, termsOf } from './query.mjs'
+import { Groups, walkGroups } from './groups.mjs'
+import { readComponent } from './keys.mjs'
+import { givesEntry, takeApart } from './manifest.mjs'
+import { sortKey, termsOf, wantsRows } from './query.mjs'
+import { primaryKey, projection, readRecord } from './record.mjs'
 import { behind, walkAll, walkAny } from './several.mjs'
 import { walkCount, walkEntries } from './tree.mjs'
 
 const BATCH = 64
 
-// Where a walk has come to: its rows {record, bytes, primary, position, sortKey}, the position, and, of a count from
-// inner nodes or of entries alone, what was counted. `batch`: rows of entries whose records have come, of a batch that
-// is not whole yet. A position is the key of an entry, or its tail if there are several access paths.
+// Where a walk has come to: its rows {record, digest, primary, position, sortKey}, the position, and, of a count from
+// inner nodes or of entries alone, what was counted, and of groups from them, which. `batch`: rows of entries whose
+// records have come, of a batch that is not whole yet. A position is the key of an entry, or its tail if there are
+// several access paths. Of a covered candidate a row's record is what its entry includes.
 export class Progress {
   constructor (after, left) {
-    Object.assign(this, { rows: [], batch: [], position: after, left, counted: null, seen: new Set() })
+    const found = { rows: [], batch: [], counted: null, groups: null }
+    Object.assign(this, { ...found, position: after, left, seen: new Set() })
   }
 
   // Step 3 of a batch. Where an answer pauses within one, what has come of it is as certain as a whole one.
@@ -31,17 +37,29 @@ export class Progress {
     }
     this.batch = []
   }
+
+  takeGroups (groups, position) {
+    this.groups.addAll(groups)
+    if (position !== null) this.position = position
+  }
 }
 
 // The walk of a candidate, a generator as in tree.mjs; what it finds is put in `progress`.
 export function * walkPlan (query, collection, candidate, progress) {
+  const [{ tree, range, beginning }] = candidate.parts
+  if (candidate.grouped) {
+    progress.groups = new Groups()
+    const rest = behind(range, progress.position, false)
+    yield * walkGroups(tree, rest, beginning.length, (...found) => progress.takeGroups(...found))
+    return
+  }
   const isBareCount = query.count && !candidate.repeats && candidate.residual.length === 0
   if (isBareCount && candidate.kind === 'one') {
-    progress.counted = yield * walkCount(candidate.parts[0].tree, candidate.parts[0].range)
+    progress.counted = yield * walkCount(tree, range)
     return
   }
   if (isBareCount) progress.counted ??= 0n
-  if (!candidate.ordered || query.count) progress.left = null
+  if (!candidate.ordered || !wantsRows(query)) progress.left = null
   if (progress.left === 0) return
   const terms = termsOf(query, collection)
   yield * ENTRIES[candidate.kind](candidate, progress.position, function * (entries) {
@@ -58,11 +76,11 @@ export function * walkPlan (query, collection, candidate, progress) {
 }
 
 // The entries of a plan behind a position, a generator of needs. `visit` is given some of them after the other, as
-// {position, value, givers}: givers are the parts that have the entry, each with its key there.
+// {position, givers}: givers are the parts that have the entry, each with its key and its value there.
 const ENTRIES = { one: walkOne, all: walkAll, any: walkAny }
 
 function * walkOne ({ parts: [part], reverse }, position, visit) {
-  const asEntry = ([key, value]) => ({ position: key, value, givers: [{ part, key }] })
+  const asEntry = ([key, value]) => ({ position: key, givers: [{ part, key, value }] })
   const range = behind(part.range, position, reverse)
   yield * walkEntries(part.tree, range, reverse, (entries) => visit(entries.map(asEntry)))
 }
@@ -74,28 +92,51 @@ function countBatch (batch, progress) {
 
 function * walkBatch (batch, collection, candidate, terms, progress) {
   for (const entry of batch) {
-    const isHere = candidate.parts[0].primary && isBytes(entry.value)
-    const bytes = isHere ? entry.value : yield { digest: digestIn(entry), bytesMax: RECORD_BYTES_MAX }
-    progress.batch.push(readEntry(entry, bytes, collection))
+    const [{ part, value }] = entry.givers
+    if (candidate.covered) {
+      progress.batch.push(readIncluded(entry))
+    } else {
+      const isHere = part.primary && isBytes(value)
+      const bytes = isHere ? value : yield { digest: digestIn(entry), bytesMax: RECORD_BYTES_MAX }
+      progress.batch.push(readEntry(entry, bytes, collection))
+    }
   }
   progress.takeBatch(candidate, terms)
 }
 
-function digestIn ({ value, givers: [{ part }] }) {
-  if (part.primary) return value.digest
-  must(isBytes(value) && value.length === 32, 'an entry of an index that is no digest')
-  return value
+function digestIn ({ givers }) {
+  const [first, ...others] = givers.map(({ part, value }) =>
+    part.primary ? value.digest : takeApart(value, part.index).digest)
+  must(others.every((other) => equal(first, other)), 'an entry of one record here and of another there')
+  return first
 }
 
 // The record that an entry leads to, checked against it.
 function readEntry ({ position, givers }, bytes, collection) {
   const record = readRecord(bytes)
   const primary = primaryKey(record, collection.key)
-  for (const { part, key } of givers) {
+  for (const { part, key, value } of givers) {
     if (part.primary) must(equal(primary, key), 'a record under another primary key')
-    else must(givesEntry(record, collection.key, part.paths, key), 'an entry that the record does not give')
+    else must(givesEntry(record, bytes, collection.key, part.index, key, value), 'an entry that the record does not give')
   }
-  return { record, bytes, primary, position }
+  return { record, digest: digest(bytes), primary, position }
+}
+
+// What an entry includes, in place of the record.
+function readIncluded (entry) {
+  const { position, givers: [{ part, key, value }] } = entry
+  const { included } = takeApart(value, part.index)
+  const record = readRecord(included)
+  must(equal(encode(projection(record, part.index.include)), included), 'more included than the index includes')
+  return { record, digest: digestIn(entry), primary: primaryIn(key, part.index), position }
+}
+
+// The primary key in a key of an index, as an ascending component.
+function primaryIn (key, { paths }) {
+  let start = 0
+  for (let i = 0; i < paths.length; i += 1) start = readComponent(key, start).end
+  const primary = key.slice(start)
+  return paths.at(-1).startsWith('-') ? invert(primary) : primary
 }
 
 // The driver of a walk: it is given blocks and holds each to what the walk needs next.
