@@ -14,6 +14,7 @@ import click
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.show import size, to_json
 from rhizome_index.errors import UsageError
+from rhizome_index.simulation.backends import NAMES, SIMULATED
 from rhizome_index.simulation.report import Report
 from rhizome_index.simulation.scenario import Simulation, adapt, known, load, run
 from rhizome_index.simulation.sweep import Point, Run, parse_sweep, sweep
@@ -29,6 +30,7 @@ Examples:
   rhizome simulate cold_start --peers 50 --seed 7
   rhizome simulate partition_and_heal --set posts=2000 --json
   rhizome simulate cold_start --sweep peers=10,100,1000
+  rhizome simulate publisher_offline --backend libp2p --peers 50
 """,
 )
 @click.argument("name", required=False)
@@ -38,6 +40,9 @@ Examples:
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Virtual minutes.")
 @click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Another setting of the scenario.")
 @click.option("--sweep", "swept", metavar="KEY=V,V,...", help="Run it for each of these values: a table of curves.")
+@click.option(
+    "--backend", "on", type=click.Choice(NAMES), default=SIMULATED, show_default=True, help="What it runs on."
+)
 @click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Write every event to this file.")
 @common
 def simulate_command(
@@ -49,11 +54,13 @@ def simulate_command(
     minutes: float | None,
     settings_: tuple[str, ...],
     swept: str | None,
+    on: str,
     trace: Path | None,
 ) -> None:
     """Run a scenario: the node's own code on a simulated network, in virtual time.
 
-    NAME is one of --list, or a file. Exit code 0 if every promise was kept, 4 if not.
+    NAME is one of --list, or a file. With --backend libp2p the real stack runs on the simulated links; such a run is
+    not the same again for the same seed. Exit code 0 if every promise was kept, 4 if not.
     """
     if listing or name is None:
         _list(settings)
@@ -62,6 +69,8 @@ def simulate_command(
     if swept is not None:
         if trace is not None:
             raise UsageError("--trace is for a single run", hint="run one of the sweep by itself")
+        if on != SIMULATED:
+            raise UsageError("a sweep runs on the simulated network", hint="leave --backend out")
         _sweep(settings, Run(name, seed, peers, minutes, values), swept)
         return
     chosen = adapt(load(name), peers=peers, minutes=minutes, values=values)
@@ -72,7 +81,7 @@ def simulate_command(
             file = stack.enter_context(trace.open("w", encoding="utf-8")) if trace is not None else None
         except OSError as error:
             raise UsageError(f"cannot write {trace}: {error.strerror}") from None
-        report = run(chosen, seed, trace_file=file, on_progress=progress)
+        report = run(chosen, seed, on=on, trace_file=file, on_progress=progress)
     if progress is not None:
         progress.clear()
     seconds = time.monotonic() - started

@@ -12,12 +12,13 @@ It does not know what is said on a stream, nor who is worth talking to.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
 from libp2p import new_host
+from libp2p.abc import ITransport
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as new_noise_key
 from libp2p.custom_types import TProtocol
@@ -41,6 +42,8 @@ from rhizome_index.node.libp2p_yamux import Session
 from rhizome_index.node.libp2p_yamux_stream import MuxStream
 from rhizome_index.node.swarm import Notice, StreamHandler
 from rhizome_index.node.tally import IN, OUT, Tally
+
+Announce = Callable[[Sequence[Multiaddr]], list[Multiaddr]]
 
 _READ_BYTES = 262_144
 _YAMUX_ID = "/yamux/1.0.0"
@@ -108,12 +111,16 @@ class Libp2pStream:
 
 
 class Libp2pSwarm:
-    """One peer's place in the real network. Made by `open_swarm`."""
+    """One peer's place in the real network. Made by `open_swarm`.
 
-    def __init__(self, host: Any, listening: Sequence[Multiaddr]) -> None:
+    announce  makes of the addresses that listeners are bound to those that others are told
+    """
+
+    def __init__(self, host: Any, listening: Sequence[Multiaddr], announce: Announce) -> None:
         self._host = host
         self._network = host.get_network()
         self._listening = tuple(listening)
+        self._announce = announce
         self.tally = Tally()
         self._inbound: dict[tuple[str, str], int] = {}
         self._dialling: dict[str, trio.Lock] = {}
@@ -124,7 +131,7 @@ class Libp2pSwarm:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        found = libp2p_addresses.concrete([bound for address in self._listening for bound in self._bound(address)])
+        found = self._announce([bound for address in self._listening for bound in self._bound(address)])
         return tuple(f"{address}/p2p/{self.peer_id}" for address in found)
 
     def _bound(self, address: Multiaddr) -> Sequence[Multiaddr]:
@@ -252,22 +259,26 @@ class _Watcher:
 
 
 @asynccontextmanager
-async def open_swarm(key_seed: bytes, listen: Sequence[str]) -> AsyncIterator[Libp2pSwarm]:
+async def open_swarm(
+    key_seed: bytes, listen: Sequence[str], transport: ITransport | None = None
+) -> AsyncIterator[Libp2pSwarm]:
     """Join the network with an Ed25519 key, given by its 32-byte seed.
 
-    listen  multiaddrs to listen on, TCP or WebSocket; none: only dial
+    listen     multiaddrs to listen on, TCP or WebSocket; none: only dial
+    transport  carries all connections in place of those two; it is told to listen on what may not be this machine's
 
     Raises UsageError for an address that cannot be listened on. What the body raises comes through as it is, not
     wrapped in a group.
     """
     libp2p_guards.install()
-    addresses = libp2p_addresses.parse_listen(listen)
+    announce: Announce = libp2p_addresses.concrete if transport is None else list
+    addresses = libp2p_addresses.parse_listen(listen) if transport is None else list(map(Multiaddr, listen))
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        host = _make_host(key_seed)
+        host = _make_host(key_seed, announce, transport)
         libp2p_guards.guard(host, nursery)
         async with host.run(addresses):
-            swarm = Libp2pSwarm(host, addresses)
+            swarm = Libp2pSwarm(host, addresses, announce)
             try:
                 _check_listening(host, addresses)
                 yield swarm
@@ -284,7 +295,9 @@ def _shielded(seconds: float) -> trio.CancelScope:
     return trio.CancelScope(shield=True, deadline=trio.current_time() + seconds)
 
 
-def _make_host(key_seed: bytes) -> Any:
+def _make_host(
+    key_seed: bytes, announce: Announce = libp2p_addresses.concrete, transport: ITransport | None = None
+) -> Any:
     key_pair = create_new_key_pair(key_seed)
     host: Any = new_host(
         key_pair=key_pair,
@@ -292,9 +305,10 @@ def _make_host(key_seed: bytes) -> Any:
         sec_opt={TProtocol(NOISE_ID): NoiseTransport(key_pair, noise_privkey=new_noise_key().private_key)},
         muxer_opt={TProtocol(_YAMUX_ID): Session},
         # No addresses here: for TCP and WebSocket on one port it would bring a listener of its own, past the guards.
+        transports=None if transport is None else [transport],
         enable_websocket=True,
         connection_config=ConnectionConfig(min_connections=0),  # else so many fewer may come in
-        addrs_factory=libp2p_addresses.concrete,
+        addrs_factory=announce,
         disable_identify_address_discovery=True,  # what others say they see is no address to announce
     )
     host.get_network().retry_config = RetryConfig(max_retries=0)  # who dials decides whether to try again

@@ -11,6 +11,7 @@ It does not know what a scenario is about, nor what is right.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -204,18 +205,18 @@ class Cluster:
                 async with trio.open_nursery() as nursery:
                     for other in member.met:
                         peer.register.note_peer(other.host.address, other.peer_id, world.clock())
-                    swarm = member.strategy.swarm(member, SimSwarm(self.network, host, nursery))
-                    membership = peer.join(swarm, nursery)
-                    membership.follower.on_head = lambda head: self._on_head(member, head)
-                    peer.serve()
-                    member.node = Node(peer)
-                    world.trace.note("start", member.name)
-                    self._tell("on_started", member)
-                    nursery.start_soon(peer.stay)
-                    nursery.start_soon(member.strategy.run, member)
-                    await peer.connect(member.named)
-                    started.set()
-                    await trio.sleep_forever()
+                    async with self.open_swarm(member, nursery) as swarm:
+                        membership = peer.join(member.strategy.swarm(member, swarm), nursery)
+                        membership.follower.on_head = lambda head: self._on_head(member, head)
+                        peer.serve()
+                        member.node = Node(peer)
+                        world.trace.note("start", member.name)
+                        self._tell("on_started", member)
+                        nursery.start_soon(peer.stay)
+                        nursery.start_soon(member.strategy.run, member)
+                        await peer.connect(member.named)
+                        started.set()
+                        await trio.sleep_forever()
         except Exception as error:
             if host.disk.generation == generation:  # a peer that was killed may say what it likes
                 self._tell("on_crash", member.name, error)
@@ -233,6 +234,10 @@ class Cluster:
                     raise
             started.set()
             member.gone.set()
+
+    def open_swarm(self, member: Member, nursery: trio.Nursery) -> AbstractAsyncContextManager[Swarm]:
+        """A member's place in the network; what it takes to keep it runs in `nursery`."""
+        return nullcontext(SimSwarm(self.network, member.host, nursery))
 
     def _on_head(self, member: Member, head: Head) -> None:
         self.world.trace.note("head", member.name, f"{head.address} {head.sequence}")

@@ -285,6 +285,10 @@ class SimNetwork:
         self.hosts[peer_id] = self.dialled[address] = host
         return host
 
+    def full_address(self, transport: str) -> str:
+        """The address of whoever is at a place, with its peer id; the place itself if nobody is."""
+        return next((address for address in self.dialled if address.startswith(f"{transport}/p2p/")), transport)
+
     def number(self) -> int:
         """A number that was not given before."""
         self._next += 1

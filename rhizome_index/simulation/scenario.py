@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,13 +23,13 @@ import trio
 from rhizome_index.api import Page
 from rhizome_index.errors import RhizomeError, UsageError, first_of
 from rhizome_index.node.register import Policy
+from rhizome_index.simulation.backends import SIMULATED, backend
 from rhizome_index.simulation.checkers import CONVERGE_SECONDS, EVERYWHERE, HeadsConverge, Verdict
 from rhizome_index.simulation.cluster import Cluster, Member, Strategy
-from rhizome_index.simulation.disks import FileSystem, Speed
-from rhizome_index.simulation.network import REGIONS, Place, SimNetwork, Weather
+from rhizome_index.simulation.disks import Speed
+from rhizome_index.simulation.network import REGIONS, Place, Weather
 from rhizome_index.simulation.report import Report
 from rhizome_index.simulation.workload import Model, Posts, Question, Questions, draw
-from rhizome_index.simulation.world import World
 
 Value = int | float | str
 Main = Callable[["Simulation"], Awaitable[None]]
@@ -73,12 +72,12 @@ class Simulation:
     measured  what it finds out, for the report
     """
 
-    def __init__(self, chosen: Scenario, seed: int, world: World, nursery: trio.Nursery, files: FileSystem) -> None:
+    def __init__(self, chosen: Scenario, seed: int, cluster: Cluster, nursery: trio.Nursery) -> None:
         self.scenario = chosen
         self.seed = seed
-        self.world = world
-        self.network = SimNetwork(world, chosen.weather)
-        self.cluster = Cluster(world, self.network, nursery, files)
+        self.world = world = cluster.world
+        self.network = cluster.network
+        self.cluster = cluster
         self.model = Model()
         self.cluster.observers.append(self.model)
         self.checkers = [kind(self.cluster, self.model) for kind in EVERYWHERE]
@@ -207,18 +206,29 @@ class Simulation:
 
 
 def run(
-    chosen: Scenario, seed: int, *, trace_file: TextIO | None = None, on_progress: OnProgress | None = None
+    chosen: Scenario,
+    seed: int,
+    *,
+    on: str = SIMULATED,
+    trace_file: TextIO | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Report:
-    """Run a scenario: what it has shown. `on_progress` is called every virtual second."""
-    world = World(seed, trace_file)
-    report = Report(
-        chosen.name, chosen.about, seed, chosen.peers, chosen.minutes, dict(chosen.values), replay(chosen, seed)
-    )
+    """Run a scenario: what it has shown.
+
+    on           the backend that it runs on
+    on_progress  called every second of its time
+
+    Raises UsageError for a backend that there is not, and for a scenario that cannot run there.
+    """
+    ground = backend(on)
+    world = ground.world(seed, trace_file)
+    again = replay(chosen, seed, on)
+    report = Report(chosen.name, chosen.about, seed, chosen.peers, chosen.minutes, dict(chosen.values), again)
 
     async def main() -> None:
-        with closing(FileSystem()) as files:
+        with ground.open(world, chosen.weather) as make_cluster:
             async with trio.open_nursery() as nursery:
-                sim = Simulation(chosen, seed, world, nursery, files)
+                sim = Simulation(chosen, seed, make_cluster(nursery), nursery)
                 nursery.start_soon(sim.look)
                 if on_progress is not None:
                     nursery.start_soon(_show, sim, on_progress)
@@ -326,7 +336,9 @@ def adapt(chosen: Scenario, *, peers: int | None, minutes: float | None, values:
     return replace(chosen, peers=peers or chosen.peers, minutes=minutes or chosen.minutes, values=changed)
 
 
-def replay(chosen: Scenario, seed: int) -> str:
+def replay(chosen: Scenario, seed: int, on: str = SIMULATED) -> str:
     """The command that runs a scenario again."""
     words = [f"rhizome simulate {chosen.name} --peers {chosen.peers} --seed {seed} --minutes {chosen.minutes:g}"]
+    if on != SIMULATED:
+        words.append(f"--backend {on}")
     return " ".join([*words, *(f"--set {name}={value}" for name, value in chosen.values.items())])

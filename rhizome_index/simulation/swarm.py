@@ -229,11 +229,19 @@ class SimStream:
 class SimSwarm:
     """One peer's place in the simulated network. Made when the peer starts, gone when it stops."""
 
-    def __init__(self, network: SimNetwork, host: Host, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        network: SimNetwork,
+        host: Host,
+        nursery: trio.Nursery,
+        *,
+        handshake_round_trips: int = _HANDSHAKE_ROUND_TRIPS,
+    ) -> None:
         self.world = network.world
         self._network = network
         self._host = host
         self._nursery = nursery
+        self._handshake_round_trips = handshake_round_trips
         self.tally = Tally()
         self._inbound: dict[tuple[str, str], int] = {}
         self._handlers: dict[str, tuple[StreamHandler, bool]] = {}
@@ -271,7 +279,7 @@ class SimSwarm:
         target = self._network.dialled.get(address)
         reason = f"timed out after {timeout_seconds:g} s"
         with trio.move_on_after(timeout_seconds):
-            for _ in range(_HANDSHAKE_ROUND_TRIPS):
+            for _ in range(self._handshake_round_trips):
                 if target is None or not self._may_reach(target):
                     await trio.sleep_forever()
                     raise AssertionError
