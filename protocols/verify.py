@@ -13,7 +13,8 @@ Everything that a specification describes is implemented in `verifier/`, a modul
     manifest     records, indexes, manifests         want      blocks and records by name
     head         peer ids, signed heads              heads     the newest heads
     query        conditions, queries and plans       sync      what has changed
-    gossip       topics and messages
+    gossip       topics and messages                 fraud     claims, and the walks that judge them
+    trust        what a peer has found out
 
 `protobuf` has fields of messages that are not ours, `ed25519` signatures (RFC 8032).
 
@@ -25,7 +26,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from verifier import ask, block, gossip, head, heads, keys, manifest, message, plan, sync, tree, want
+from verifier import ask, block, fraud, gossip, head, heads, keys, manifest, message, plan, sync, tree, trust, want
 from verifier.harness import Groups, Vectors, run
 
 PROTOCOLS: Final[dict[str, Groups]] = {
@@ -41,6 +42,8 @@ PROTOCOLS: Final[dict[str, Groups]] = {
     "heads": heads.GROUPS,
     "sync": sync.GROUPS,
     "gossip": gossip.GROUPS,
+    "fraud": fraud.GROUPS,
+    "trust": trust.GROUPS,
 }
 
 
