@@ -37,6 +37,8 @@ from rhizome_index.index.freshness import ANY_AGE, Freshness
 from rhizome_index.index.head import Head
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import Definition, SortPath
+from rhizome_index.limits import HEADS_ASKED
+from rhizome_index.node.audit import Audited, Auditor
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.feed import FeedResolver
 from rhizome_index.node.home import Home
@@ -48,13 +50,14 @@ from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.register import Policy
 from rhizome_index.node.resolve import FindPeers, Resolution
 from rhizome_index.node.swarm import Swarm
+from rhizome_index.node.sync import Progress
 from rhizome_index.node.unix_socket import listening
 from rhizome_index.query.answer import Cursor
 from rhizome_index.query.explain import Explained
 from rhizome_index.query.expr import COUNT, DECLARED, NEWEST, OLDEST, Query
 from rhizome_index.query.mongo import from_mongo
 from rhizome_index.query.parse import parse, parse_index
-from rhizome_index.trust.ladder import ANYTHING, Requirement, Standing
+from rhizome_index.trust.ladder import ANYTHING, Bound, Requirement, Standing
 
 DEFAULT_DATASET = "main"
 
@@ -276,6 +279,33 @@ class Node:
         place = address or self.peer.publisher.address(DEFAULT_DATASET)
         find_peers, _ = self.ways_to(place)
         return await self.peer.resolver.explain(place, query, find_peers, allow_scan=scan)
+
+    async def audit(
+        self,
+        address: Address | str,
+        collection: str,
+        index: str,
+        *,
+        confidence: float = 0.99,
+        bad_fraction: float = 0.01,
+        progress: Progress | None = None,
+    ) -> Audited:
+        """Audit an index of a dataset: samples that nobody can foresee, over what is here and what peers have.
+
+        progress  is kept up to date meanwhile
+
+        Raises IntegrityError if something is wrong, the proof of which is kept; UnavailableError, UsageError.
+        """
+        place = address if isinstance(address, Address) else Address.parse(address)
+        find_peers, _ = self.ways_to(place)
+        peers, cost = list(await find_peers(place)) if find_peers is not None else [], Cost()
+        started = trio.current_time()
+        head = await self.peer.resolver.newest_head(place, peers[:HEADS_ASKED], cost)
+        links = self.peer.membership.links if self.peer.membership else None
+        auditor = Auditor(self.peer.store, self.peer.chance, links, progress or Progress())
+        audited = await auditor.audit(head, collection, index, Bound(bad_fraction, confidence), peers, cost)
+        cost.seconds = trio.current_time() - started
+        return audited
 
     def ways_to(self, address: Address) -> tuple[FindPeers | None, bool]:
         """How to answer from a dataset: whom to ask, if anybody, and whether the store comes first."""

@@ -50,6 +50,9 @@ LIVE_ROWS_MAX = 100_000  # a query that is watched holds its rows, each up to a 
 # --- trust ---
 FRAUD_BYTES_MAX = 4 * 1024 * 1024  # blocks of a fraud proof: two ways down the highest of trees, and a record
 PROVEN_MAX = 4096  # derivations that are remembered of a dataset: a manifest has room for some 600, so its last heads
+AUDIT_SAMPLES_MAX = 100_000  # in each direction: beyond that following costs less, and shows all
+AUDIT_BATCH = 256  # samples looked at together: what the largest of records give in an index is 1 MiB each
+AUDIT_CUTS = 16  # leaves judged by their neighbours too: a tree that is cut otherwise is so in most places
 ATTESTERS_MIN = 2  # peers that have to agree before that says more than one of them does
 ATTESTERS_MAX = 64  # peers whose word is kept of one derivation: nobody asks for more
 

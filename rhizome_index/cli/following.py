@@ -204,7 +204,7 @@ async def _bring_one(settings: Settings, node: Node, place: Address) -> None:
     before = node.peer.store.held_head(place)
     started = time.perf_counter()
     async with trio.open_nursery() as nursery:
-        with _progress(settings, str(place)) as show:
+        with showing(settings, str(place)) as show:
 
             async def watch() -> None:
                 while True:
@@ -233,8 +233,8 @@ async def _bring_one(settings: Settings, node: Node, place: Address) -> None:
 
 
 @contextmanager
-def _progress(settings: Settings, label: str) -> Iterator[Any]:
-    """A function that shows how far a sync is: a bar on a terminal, else nothing."""
+def showing(settings: Settings, label: str) -> Iterator[Any]:
+    """A function that shows how far something is: a bar on a terminal, else nothing."""
     if settings.as_json or not sys.stderr.isatty():
         yield lambda progress: None
         return

@@ -64,6 +64,7 @@ class Commands(click.Group):
         "find": "following",
         "verify": "archives",
         "evidence": "archives",
+        "audit": "auditing",
         "export": "archives",
         "restore": "archives",
         "scrub": "scrubbing",

@@ -12,6 +12,7 @@ from typing import Any
 from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
 from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest
+from rhizome_index.index.schema import Collection, Index
 from rhizome_index.index.write import RecordWalk
 from rhizome_index.limits import WANTS_MAX
 from rhizome_index.node.cost import Cost
@@ -76,6 +77,16 @@ def standing_of(store: DiskStore, head: Head, policy: Policy) -> Standing:
         return Standing(SIGNED)
 
 
+def find_index(manifest: Manifest, name: str, index_name: str) -> tuple[Collection, Index]:
+    """An index of a dataset. Raises UsageError if there is none of that name."""
+    collection = manifest.collection(name)
+    index = collection.indexes.get(index_name)
+    if index is None:
+        known = ", ".join(sorted(collection.indexes)) or "none"
+        raise UsageError(f"no index called {index_name!r} in {name!r}", hint=f"there are: {known}")
+    return collection, index
+
+
 def read_part(manifest: Manifest, policy: Policy, progress: Progress) -> RecordWalk[None]:
     """A walk over all that a policy keeps of a dataset. Raises UsageError if there is no such part."""
     return _read_index(manifest, policy, progress) if policy.kind == INDEX else _read_answer(manifest, policy)
@@ -102,11 +113,7 @@ def _read_answer(manifest: Manifest, policy: Policy) -> RecordWalk[None]:
 
 def _read_index(manifest: Manifest, policy: Policy, progress: Progress) -> RecordWalk[None]:
     """All entries of an index and the records they name, each checked."""
-    collection = manifest.collection(policy.collection)
-    index = collection.indexes.get(policy.name)
-    if index is None:
-        known = ", ".join(sorted(collection.indexes)) or "none"
-        raise UsageError(f"no index called {policy.name!r} in {policy.collection!r}", hint=f"there are: {known}")
+    collection, index = find_index(manifest, policy.collection, policy.name)
     progress.entries_total = index.tree.count
     read = index_reader(collection, policy.name)
     stream = RangeStream(index.tree, EVERYTHING, reverse=False, after=None)

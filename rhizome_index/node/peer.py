@@ -70,6 +70,7 @@ class Peer:
 
     named        peers that its user has named: they are asked whatever else is known
     unreachable  addresses that could not be dialled, with the reason
+    chance       where everything comes from that nobody may foresee
     running      the swarm of our home's running node, where it is that which we have joined
     """
 
@@ -84,7 +85,7 @@ class Peer:
         self.unreachable: PMap[str, str] = pmap()
         self.running: LentSwarm | None = None
         self._looking = trio.Event()
-        self._chance = chance
+        self.chance = chance
         self._alone = Resolver(store, clock)
         self.feeds = FeedParts(store)
 
@@ -100,7 +101,7 @@ class Peer:
     def join(self, swarm: Swarm, nursery: trio.Nursery) -> Membership:
         """Take part in a swarm, in tasks of `nursery`."""
         self.running = swarm if isinstance(swarm, LentSwarm) else None
-        self.membership = Membership(self.store, self.register, swarm, nursery, self.keys, self.clock, self._chance)
+        self.membership = Membership(self.store, self.register, swarm, nursery, self.keys, self.clock, self.chance)
         return self.membership
 
     async def connect(self, addresses: Iterable[str]) -> None:

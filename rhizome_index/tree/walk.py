@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from rhizome_index.blocks.cid import Cid
@@ -79,26 +80,28 @@ def together(walks: Sequence[Walk[Any]]) -> Walk[list[Any]]:
     results: list[Any] = [None] * len(walks)
     needs: dict[int, NeedNodes] = {}
 
-    def advance(place: int, nodes: Sequence[Node] | None) -> None:
+    def advance(place: int, resume: Callable[[], NeedNodes]) -> None:
         try:
-            needs[place] = walks[place].send(nodes)  # type: ignore[arg-type]
+            needs[place] = resume()
         except StopIteration as stop:
             results[place] = stop.value
             needs.pop(place, None)
 
-    for place in range(len(walks)):
-        advance(place, None)
+    for place, walk in enumerate(walks):
+        advance(place, partial(next, walk))
     while needs:
         wanted = tuple(dict.fromkeys(cid for need in needs.values() for cid in need.cids))
         try:
             found = dict(zip(wanted, (yield NeedNodes(wanted)), strict=True))
         except IntegrityError as error:
-            for place, need in needs.items():
-                if error.cid in need.cids:
-                    walks[place].throw(error)
-            raise
+            told = [place for place, need in needs.items() if error.cid in need.cids]
+            for place in told:  # one that has an answer to that is done; the others ask again
+                advance(place, partial(walks[place].throw, error))
+            if not told:
+                raise
+            continue
         for place, need in list(needs.items()):
-            advance(place, [found[cid] for cid in need.cids])
+            advance(place, partial(walks[place].send, [found[cid] for cid in need.cids]))
     return results
 
 
