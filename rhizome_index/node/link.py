@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import trio
 
-from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError
+from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError, UsageError
 from rhizome_index.limits import (
     ANSWER_BYTES_PER_SECOND_MIN,
     ANSWER_SECONDS_MAX,
@@ -240,8 +240,8 @@ class _Link:
         try:
             with self._scope:
                 await self._read_replies()
-        except IntegrityError as problem:
-            error = RemoteError(self._stream.peer_id, str(problem), cid=problem.cid)
+        except (IntegrityError, UsageError) as problem:  # what a peer sends is never our user's fault
+            error = RemoteError(self._stream.peer_id, str(problem), cid=getattr(problem, "cid", None))
             note(INFO, "peer_dropped", peer=self._stream.peer_id, reason=str(problem))
             await self._swarm.disconnect(self._stream.peer_id)
         except UnavailableError as problem:

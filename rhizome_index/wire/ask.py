@@ -240,8 +240,11 @@ class Asking:
         if self.ask.plan is not None and chosen != self.ask.plan:
             raise IntegrityError("another plan than the one asked for")
         if self.answer is None:
-            candidate = find_candidate(self.ask.query, collection, chosen)
-            self.answer = Answer(self.ask.query, collection, candidate, self.cursor)
+            try:
+                candidate = find_candidate(self.ask.query, collection, chosen)
+                self.answer = Answer(self.ask.query, collection, candidate, self.cursor)
+            except UsageError as error:  # an honest peer refuses such a query
+                raise IntegrityError(f"an answer to what makes no sense there: {error}") from None
         elif self.answer.candidate.plan != chosen:
             raise IntegrityError("another plan than the one asked for")
         self.replay = Replay(

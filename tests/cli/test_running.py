@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -204,12 +205,15 @@ def test_a_node_that_hangs_is_said_to(published: Terminal, monkeypatch: pytest.M
 
 
 @contextmanager
-def top(home: Path) -> Iterator[tuple[int, int]]:
-    """`rhizome top` in a terminal of its own: its process, and the other side of that terminal."""
+def top(home: Path) -> Iterator[tuple[int, int, list[Any]]]:
+    """`rhizome top` in a terminal of its own: its process, the other side of that terminal, and how it was set."""
+    waits, begins = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child, terminal = pty.fork()
     if not child:
+        os.close(begins)
+        os.read(waits, 1)  # until our parent has looked at the terminal
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.argv = ["rhizome", "--home", str(home), "top", "--every", "0.1"]
@@ -222,8 +226,13 @@ def top(home: Path) -> Iterator[tuple[int, int]]:
             sys.stderr.flush()
             os._exit(99)
         os._exit(0)
+    os.close(waits)
     try:
-        yield child, terminal
+        before = termios.tcgetattr(terminal)[:4]
+    finally:
+        os.close(begins)
+    try:
+        yield child, terminal, before
     finally:
         os.close(terminal)
 
@@ -243,8 +252,7 @@ def test_top_is_left_as_one_leaves_it(published: Terminal, leave: str) -> None:
     with ExitStack() as stack:
         serving = stack.enter_context(ExitStack())
         address = serving.enter_context(published.serving())
-        child, terminal = stack.enter_context(top(published.home))
-        before = termios.tcgetattr(terminal)
+        child, terminal, before = stack.enter_context(top(published.home))
         shown = read_until(terminal, "follows 0 datasets")
         assert "\x1b[?1049h" in shown and address[:25] in shown
         if leave == "node":
@@ -259,7 +267,7 @@ def test_top_is_left_as_one_leaves_it(published: Terminal, leave: str) -> None:
             assert os.waitstatus_to_exitcode(status) == 3 and "rhizome: " in rest and "running" in rest
         else:
             assert os.waitstatus_to_exitcode(status) == 0, rest
-        assert termios.tcgetattr(terminal)[:4] == before[:4]
+        assert termios.tcgetattr(terminal)[:4] == before
 
 
 # --- metrics ---

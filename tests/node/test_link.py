@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rhizome_index.blocks import cbor
-from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError
+from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError, UsageError
 from rhizome_index.limits import (
     ANSWER_BYTES_PER_SECOND_MIN,
     ANSWER_SECONDS_MAX,
@@ -87,6 +87,29 @@ async def hold(lock: trio.Lock) -> None:
 
 async def ask(links: Links, peer: str = "other", **fields: int) -> int:
     return await links.converse(peer, PROTOCOL, fields, Conversation())
+
+
+class Choking(Conversation):
+    """Takes no answer at all."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def take(self, reply: m.Reply) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [IntegrityError("no"), UsageError("no")], ids=["integrity", "usage"])
+async def test_whatever_is_wrong_with_an_answer_costs_its_peer_and_nobody_else(
+    error: Exception, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """The node goes on: `nursery` would be cancelled if anything else were raised while reading."""
+    links, swarm = links_to(Other(at_once), nursery)
+    with pytest.raises(RemoteError, match="no"):
+        await links.converse("other", PROTOCOL, {}, Choking(error))
+    assert swarm.disconnected == ["other"]
+    assert await ask(links, "another") > 0
 
 
 # --- nothing grows ---

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from pyrsistent import pmap
 
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.errors import IntegrityError
+from rhizome_index.index.condition import TIME, Compare
+from rhizome_index.index.head import sign_head
+from rhizome_index.index.manifest import Manifest, encode_manifest
 from rhizome_index.limits import KEY_BYTES_MAX, PROOF_BYTES_MAX
-from rhizome_index.query.expr import Query
+from rhizome_index.query.expr import NEWEST, Query
+from rhizome_index.query.plan import encode_plan
 from rhizome_index.wire import ask
 from rhizome_index.wire import message as m
 from rhizome_index.wire.ask import Ask, Asking
 from rhizome_index.wire.sync import Sync
 from rhizome_index.wire.want import Want
 from tests.driving import replies
-from tests.properties.test_conversations import ADDRESS, things
+from tests.properties.test_conversations import ADDRESS, IDENTITY, things
 
 CID = cid_of(b"")
 QUERY = Query("things", limit=3)
@@ -57,3 +64,15 @@ def test_a_proof_of_the_budget_and_one_byte_more() -> None:
     cut = replies(ask.answer(1, Ask(ADDRESS, query, budget=size - 1, scan=True), peer))
     sent = sum(len(block or b"") for reply in cut if isinstance(reply, m.Blocks) for block in reply.blocks)
     assert sent < size and cut[-1] == m.End(1, {"complete": False})
+
+
+def test_an_answer_to_what_makes_no_sense_there_is_the_peers_lie() -> None:
+    """Whoever signs a manifest may leave out what a query speaks of; an honest peer then refuses."""
+    peer = things(3)
+    timeless = Manifest(peer.manifest.rule, pmap({"things": replace(peer.manifest.collection("things"), time=None)}))
+    cid, data = encode_manifest(timeless)
+    plan = encode_plan(peer.choose(QUERY, timeless, allow_scan=True).plan)
+    fields = {"head": sign_head(IDENTITY, "main", 1, cid, 0).envelope, "manifest": data, "plan": plan}
+    for query in (Query("things", order=NEWEST, limit=3), Query("things", Compare(">=", TIME, 0))):
+        with pytest.raises(IntegrityError, match="has no time"):
+            Asking(Ask(ADDRESS, query, scan=True)).take(m.Open(1, fields))
