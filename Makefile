@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 CLIENT := tests/interop/js
+SECONDS ?= 600
 
-.PHONY: demo test test-slow test-interop lint bench simulate vectors clean
+.PHONY: demo test test-slow test-interop lint bench fuzz simulate vectors clean
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +36,9 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(RUN)/python -m tests.benchmarks.bench
+
+fuzz: $(VENV)/installed
+	$(RUN)/python -m tests.fuzzing.fuzz --seconds $(SECONDS)
 
 simulate: $(VENV)/installed
 	for file in simulations/*.py; do $(RUN)/rhizome simulate $$file || exit 1; echo; done

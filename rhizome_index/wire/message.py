@@ -205,8 +205,10 @@ class ReplyReader:
         return begun
 
 
-def read_fields(fields: Mapping[str, Any], **checks: Callable[[Any], bool]) -> list[Any]:
+def read_fields(fields: Any, **checks: Callable[[Any], bool]) -> list[Any]:
     """The values of fields in the order of `checks`. Raises IntegrityError for a missing, unknown or wrong one."""
+    if not isinstance(fields, dict):
+        raise IntegrityError("a message whose fields are no map")
     if fields.keys() != checks.keys():
         raise IntegrityError("a message with missing or unknown fields")
     for name, check in checks.items():

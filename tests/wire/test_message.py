@@ -76,3 +76,10 @@ def test_a_number_at_the_limit_and_one_past_it() -> None:
     for wrong in (2**32, -1, True):
         with pytest.raises(IntegrityError, match="a number out of range"):
             m.decode_request(cbor.encode([wrong, {}]))
+
+
+@pytest.mark.parametrize("fields", [None, 1, 1.5, "a", b"a", [], ["a"]])
+def test_fields_are_a_map(fields: object) -> None:
+    assert m.read_fields({"a": 1}, a=m.is_natural) == [1]
+    with pytest.raises(IntegrityError, match="no map"):
+        m.read_fields(fields, a=m.is_natural)
