@@ -39,6 +39,7 @@ from rhizome_index.index.record import Record
 from rhizome_index.index.schema import Definition, SortPath
 from rhizome_index.limits import HEADS_ASKED
 from rhizome_index.node.audit import Audited, Auditor
+from rhizome_index.node.carry import Carried
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.feed import FeedResolver
 from rhizome_index.node.home import Home
@@ -306,6 +307,20 @@ class Node:
         audited = await auditor.audit(head, collection, index, Bound(bad_fraction, confidence), peers, cost)
         cost.seconds = trio.current_time() - started
         return audited
+
+    async def carry(self, address: Address | str, collection: str, index: str) -> Carried:
+        """Verify an index of the newest head by what has changed since one of which at least L3 is proven.
+
+        Raises UsageError if there is none; IntegrityError if it does not follow, the proof of which is kept;
+        UnavailableError.
+        """
+        place = address if isinstance(address, Address) else Address.parse(address)
+        peers, cost = list(await self.peer.providers(place)), Cost()
+        started = trio.current_time()
+        newest = await self.peer.resolver.newest_head(place, peers[:HEADS_ASKED], cost)
+        carried = await self.peer.joined().carrier.carry(newest, collection, index, peers, cost)
+        cost.seconds = trio.current_time() - started
+        return carried
 
     def ways_to(self, address: Address) -> tuple[FindPeers | None, bool]:
         """How to answer from a dataset: whom to ask, if anybody, and whether the store comes first."""

@@ -15,6 +15,7 @@ from rhizome_index.cli.show import many, size, to_json
 from rhizome_index.errors import UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.node.audit import Audited
+from rhizome_index.node.carry import Carried
 from rhizome_index.node.sync import Progress
 
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -26,16 +27,24 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 Examples:
   rhizome audit rhizome:12D3KooW.../main posts.by_tag --peer /ip4/10.0.0.7/tcp/4711/p2p/12D3KooW...
   rhizome audit rhizome:12D3KooW.../main posts.by_tag --confidence 0.999 --bad-fraction 0.001
+  rhizome audit rhizome:12D3KooW.../main posts.by_tag --carry
 """,
 )
 @click.argument("address")
 @click.argument("index", metavar="COLLECTION.INDEX")
 @click.option("--confidence", type=_SHARE, default=0.99, show_default=True, help="How sure to be.")
+@click.option("--carry", is_flag=True, help="Verify what has changed since a head that is proven, instead of samples.")
 @click.option("--bad-fraction", type=_SHARE, default=0.01, show_default=True, help="How much may be wrong, at most.")
 @PEERS
 @common
 def audit_command(
-    settings: Settings, address: str, index: str, confidence: float, bad_fraction: float, peers: tuple[str, ...]
+    settings: Settings,
+    address: str,
+    index: str,
+    confidence: float,
+    carry: bool,
+    bad_fraction: float,
+    peers: tuple[str, ...],
 ) -> None:
     """Check samples of an index against its records, and of the records against the index, without keeping either."""
     place = Address.parse(address)
@@ -44,8 +53,11 @@ def audit_command(
         raise UsageError(f"not an index of a collection: {index!r}", hint="write it as posts.by_tag")
 
     async def audit() -> None:
-        async with open_node(settings.home, peers=peers, join=settings.home.is_running) as node:
+        async with open_node(settings.home, peers=peers, join=carry or settings.home.is_running) as node:
             check_reached(node)
+            if carry:
+                _say_carried(settings, await node.carry(place, collection, name))
+                return
             found = await _audit(settings, node, place, collection, name, confidence, bad_fraction)
             print(to_json(_as_row(found)) if settings.as_json else "\n".join(_lines(found)))
 
@@ -71,6 +83,30 @@ async def _audit(
                 )
             finally:
                 nursery.cancel_scope.cancel()
+
+
+def _say_carried(settings: Settings, found: Carried) -> None:
+    cost, standing = found.cost, found.standing
+    row = {
+        "proof": str(standing),
+        "address": str(found.head.address),
+        "head": found.head.sequence,
+        "base": found.base.sequence,
+        "changes": found.changes,
+        "proven": standing.proven,
+        "not_proven": standing.open,
+        "bytes_received": cost.bytes_received,
+        "round_trips": cost.round_trips,
+        "peers": cost.peers,
+        "seconds": round(cost.seconds, 3),
+    }
+    text = (
+        f"{standing}: head {found.head.sequence} of {found.head.address} follows from head {found.base.sequence} by "
+        f"{many(found.changes, 'changed record')}: {standing.proven}\n"
+        f"  {size(cost.bytes_received)} in {many(cost.round_trips, 'round trip')}, {cost.seconds:.1f} s\n"
+        f"  not proven: {standing.open}"
+    )
+    print(to_json(row) if settings.as_json else text)
 
 
 def _as_row(found: Audited) -> dict[str, Any]:

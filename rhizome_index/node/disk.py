@@ -252,6 +252,14 @@ class DiskStore:
         )
         return rows[0] if rows else None
 
+    def heads_before(self, newest: Head, most: int) -> list[Head]:
+        """Heads of a dataset up to one of them, that is included, the last first."""
+        return self._heads(
+            "where dataset = ? and not disowned and sequence <= ? and manifest not in (select manifest from frauds) "
+            "order by sequence desc limit ?",
+            (str(newest.address), newest.sequence, most),
+        )
+
     def believed_head(self, address: Address) -> Head | None:
         """The newest head that is not convicted of fraud."""
         condition = (

@@ -16,6 +16,7 @@ from rhizome_index.errors import StoreError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, Keys
 from rhizome_index.limits import READERS_MET_SECONDS, RENEWALS_SECONDS, STORE_WATCH_SECONDS
+from rhizome_index.node.carry import Carrier
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
@@ -57,6 +58,7 @@ class Membership:
         self.server = Server(store, register, swarm)
         self.resolver = Resolver(store, clock, self.links, self.directory)
         syncer = Syncer(store, self.links, self.resolver.check_head)
+        self.carrier = Carrier(store, self.links, syncer)
         keeper = PartKeeper(store, self.links)
         self.inquirer = Inquirer(store, self.links)
         self.follower = Follower(

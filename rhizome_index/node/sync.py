@@ -83,7 +83,7 @@ class Syncer:
         IntegrityError if a peer or the publisher lied. What the latter can be proven guilty of is kept.
         """
         held = self._store.held_head(newest.address)
-        syncing, peer = await self._ask(newest, held, peers, cost)
+        syncing, peer = await self.ask_changes(newest, held, peers, cost)
         head, manifest = syncing.head, syncing.manifest
         assert head is not None and manifest is not None
         if held is None or head.manifest != held.manifest:
@@ -108,7 +108,9 @@ class Syncer:
             derive_again(self._store, head)
         await fill(self._store, head, Fetcher(self._links, peers, cost))
 
-    async def _ask(self, newest: Head, held: Head | None, peers: Sequence[str], cost: Cost) -> tuple[Syncing, str]:
+    async def ask_changes(
+        self, newest: Head, held: Head | None, peers: Sequence[str], cost: Cost
+    ) -> tuple[Syncing, str]:
         """What has changed, from the first peer that says so: up to the newest head if anybody has that."""
         known = held.manifest if held is not None else None
         patience = ANSWER_SILENCE_SECONDS if len(peers) > 1 else None
@@ -209,7 +211,7 @@ class _OneSync:
         """What a delta makes of the collection that is held; None if nobody honest sends it."""
         self._store.put_many(delta.records)
         try:
-            return await self._derive(self._changed(rule, held, wanted, _as_records(wanted, delta)))
+            return await self._derive(self._changed(rule, held, wanted, as_records(wanted, delta)))
         except (UsageError, IntegrityError):
             return None
 
@@ -282,7 +284,7 @@ class _OneSync:
             await self._fetcher.fetch([Wanted(cid) for cid in missing], take)
 
 
-def _as_records(collection: Collection, delta: protocol.Delta) -> list[tuple[bytes, bytes | None]]:
+def as_records(collection: Collection, delta: protocol.Delta) -> list[tuple[bytes, bytes | None]]:
     """The changes with the bytes of the records that they link to. Raises IntegrityError for what is no such record."""
     linked, path = dict(delta.records), parse_path(collection.key)
     changes: list[tuple[bytes, bytes | None]] = []

@@ -57,7 +57,7 @@ def find_failure(
         claims = [Claim(PATH, name, "", key), Claim(RECORD, name, "", key)]
         found = yield from first_that_convicts(manifest, claims)
         if found is None:
-            found = yield from first_that_convicts(manifest, (yield from _doubles(signed, key)))
+            found = yield from first_that_convicts(manifest, (yield from doubles(signed, key)))
         if found is not None:
             return found
     if isinstance(error, RecordError):
@@ -120,7 +120,7 @@ def _find_list(signed: Collection, index: Index, made: Index) -> RecordWalk[Clai
     return None
 
 
-def _doubles(signed: Collection, key: bytes) -> RecordWalk[list[Claim]]:
+def doubles(signed: Collection, key: bytes) -> RecordWalk[list[Claim]]:
     """Claims that a record stands beside another one in a unique index."""
     value = yield from get(signed.primary, key)
     if value is None:
