@@ -7,15 +7,17 @@ import re
 import sys
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from rhizome_index.api import Results
 from rhizome_index.blocks.cbor import Link
 from rhizome_index.blocks.cid import format_cid
 from rhizome_index.errors import QueryError, RhizomeError
 from rhizome_index.index.duration import say_duration
 from rhizome_index.index.freshness import expires_in
 from rhizome_index.query.expr import COUNT
+
+if TYPE_CHECKING:
+    from rhizome_index.api import Results
 
 _CELL_LETTERS = 48
 _COLUMNS = 8
