@@ -22,7 +22,7 @@ from statistics import median
 import trio
 
 from rhizome_index.api import open_node
-from tests.benchmarks import asking, live, trees
+from tests.benchmarks import asking, live, planning, trees
 from tests.benchmarks.report import say, seconds_of
 from tests.benchmarks.samples import into_rhizome, into_sqlite, lines
 
@@ -84,6 +84,8 @@ def main() -> None:
         folder = Path(name)
         imports(count, folder)
         trio.run(queries, folder, "cats")
+        planning.report()
+        planning.report_intersections(folder / "home-0", ("cats", "nature"))
         import_in_a_process(10 * count, folder / "large")
         homes = {10 * count: folder / "large", count: folder / "home-0"}
         for smaller in (count // 10, count // 100):

@@ -1,0 +1,151 @@
+"""The choice of plans: how much the chosen one reads, against the candidate that turns out to read least.
+
+Each case is a data set, some indexes over it, and a query. What is counted is entries, of
+indexes and of the primary: a record that an index entry leads to is one, and so is each
+entry that an intersection jumps to.
+
+    python -m tests.benchmarks.planning [CASES]
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import trio
+from pyrsistent import pmap
+
+from rhizome_index.api import DEFAULT_DATASET, Node, open_node
+from rhizome_index.blocks.store import MemoryStore
+from rhizome_index.index.record import encode_record
+from rhizome_index.index.schema import Collection, Index, SortPath, primary_key
+from rhizome_index.index.write import NeedRecords, apply_changes
+from rhizome_index.node.serve import LocalAnswerer
+from rhizome_index.query.answer import Answer
+from rhizome_index.query.choose import choose
+from rhizome_index.query.combine import Choice, Combination, all_candidates
+from rhizome_index.query.execute import Found
+from rhizome_index.query.explain import describe
+from rhizome_index.query.expr import Query
+from rhizome_index.query.parse import parse, parse_index
+from rhizome_index.query.plan import ALL, PRIMARY
+from rhizome_index.query.proof import record, supply
+from rhizome_index.query.streams import AllStream
+from rhizome_index.tree.node import EMPTY_TREE
+from tests.benchmarks.report import say
+from tests.driving import MemorySource
+from tests.query.test_queries import INDEXES, RULE, a_query, names, records_of
+
+CASES = 500
+ALLOWED = 1.5  # times what the best candidate reads
+WANTED = 0.95  # of the cases
+MORE_INDEXES = {
+    "emoji": ["by_group_version=group,-version,order", "by_order=-order", "by_tag_group=tags,group"],
+    "posts": ["by_author_likes=author,-likes", "by_tag_likes=tags,-likes", "words=words(text)", "by_two=likes,author"],
+    "packages": ["by_section_tag=section,tags", "by_tag_size=tags,-installed_kib", "by_tag_section=tags,section"],
+}  # fmt: skip
+
+
+def collection(name: str, random_: random.Random) -> tuple[MemorySource, Collection]:
+    """A data set under some of the indexes that one might give it."""
+    texts = INDEXES[name] + MORE_INDEXES[name]
+    chosen = random_.sample(texts, random_.randint(1, min(6, len(texts))))
+    indexes = {label: Index.empty(label, definition) for label, definition in map(parse_index, chosen)}
+    time, order = ("created", (SortPath("created", True),)) if name == "posts" else (None, ())
+    empty = Collection(name, "id", time, order, EMPTY_TREE, pmap(indexes))
+    changes = sorted((primary_key(record, ("id",)), encode_record(record)) for record in records_of(name))
+    source = MemorySource(MemoryStore())
+    return source, source.run(apply_changes(RULE, empty, changes, source.store.blocks.__setitem__))
+
+
+def entries_read(query: Query, held: Collection, candidate: Choice, source: MemorySource) -> int:
+    """How many entries it takes to answer a query in one way."""
+    answer = Answer(query, held, candidate)
+    records = 0
+    jumps = 0
+    meet = AllStream._meet
+
+    def counted(stream: AllStream) -> object:
+        nonlocal jumps
+        jumps += len(stream._jumps)
+        return (yield from meet(stream))
+
+    with mock.patch.object(AllStream, "_meet", counted):
+        walk = answer.next_walk()
+        resume: Callable[[], Any] = partial(next, walk)
+        while True:
+            try:
+                step = resume()
+            except StopIteration as stop:
+                answer.finish(stop.value)
+                break
+            if isinstance(step, Found):
+                answer.take(step)
+                resume = partial(next, walk)
+                continue
+            if isinstance(step, NeedRecords) and candidate.parts[0].access.index != PRIMARY:
+                records += len(step.keys)
+            _, resume = supply(walk, step, source)
+    is_all = isinstance(candidate, Combination) and candidate.plan.kind == ALL
+    return (jumps if is_all else answer.entries) + records
+
+
+def cases(count: int) -> Iterator[tuple[Query, int, dict[Choice, int], Choice]]:
+    """Queries with what each of their candidates reads, and which of them is chosen."""
+    for seed in range(count):
+        random_ = random.Random(seed)
+        name = random_.choice(names())
+        source, held = collection(name, random_)
+        query = a_query(random_, name)
+        found = {item: entries_read(query, held, item, source) for item in all_candidates(query, held)}
+        yield query, seed, found, source.run(choose(query, held, allow_scan=True)).candidate
+
+
+def report(count: int = CASES, *, tells_worst: bool = False) -> None:
+    ratios = []
+    for query, seed, found, chosen in cases(count):
+        best = min(found, key=lambda item: found[item])
+        ratios.append(found[chosen] / max(1, found[best]))
+        if tells_worst and ratios[-1] > ALLOWED:
+            print(seed, query, chosen.plan, found[chosen], best.plan, found[best], sep="\n  ")
+    good = sum(ratio <= ALLOWED for ratio in ratios) / count
+    worst = sorted(ratios)[int(count * WANTED)]
+    say(f"{count:,} choices of a plan", f"{good:.1%} within {ALLOWED} x", "", f"{worst:.2f} x at 95%", f"{WANTED:.0%}")
+
+
+async def chunks_read(node: Node, text: str) -> dict[str, int]:
+    """How many different blocks each way to answer a query touches, by its plan in words."""
+    query, _ = parse(text)
+    source = LocalAnswerer(node.peer.store, {})
+    address = node.peer.publisher.address(DEFAULT_DATASET)
+    _, _, manifest = source.snapshot(address, None)
+    held = manifest.collection(query.collection)
+    found = {}
+    for candidate in all_candidates(query, held):
+        answer = Answer(query, held, candidate)
+        found[describe(candidate)] = sum(isinstance(step, tuple) for step in record(answer.next_walk(), source))
+    return found
+
+
+async def _intersections(home: Path, tags: tuple[str, str]) -> None:
+    async with open_node(home) as node:
+        one, other = tags
+        text = f"all posts tagged #{one} and #{other}"
+        found = await chunks_read(node, text)
+        both = next(blocks for plan, blocks in found.items() if '") and by_tag' in plan)
+        single = min(blocks for plan, blocks in found.items() if plan.startswith("by_tag") and " then " in plan)
+        say(text, f"{both:,} blocks", "", f"{both / single:.2f} x single", "0.5 x")
+
+
+def report_intersections(home: Path, *tags: tuple[str, str]) -> None:
+    for pair in tags:
+        trio.run(_intersections, home, pair)
+
+
+if __name__ == "__main__":
+    report(int(sys.argv[1]) if len(sys.argv) > 1 else CASES, tells_worst=True)
