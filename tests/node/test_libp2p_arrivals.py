@@ -123,6 +123,12 @@ def test_what_stands_for_a_machine(one: str, other: str, is_same: bool) -> None:
     assert (libp2p_arrivals._origin(one) == libp2p_arrivals._origin(other)) == is_same
 
 
+async def test_who_has_gone_before_being_named_is_nobody_in_particular() -> None:
+    """Asking for the name of a connection that was reset fails; that must not end the listener."""
+    with trio.socket.socket() as unconnected:
+        assert libp2p_arrivals._host(trio.SocketStream(unconnected)) == "0.0.0.0"
+
+
 async def is_closed(stream: trio.SocketStream) -> None:
     """Wait until the other side has closed."""
     try:

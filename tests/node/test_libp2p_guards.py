@@ -64,8 +64,10 @@ stands for libp2p_yamux).
  -  it offers plaintext and mplex                  test_nothing_but_noise_and_yamux_is_offered
  -  what is no WebSocket peer ends who dials it    test_what_is_no_peer_costs_one_dial
  -  it refuses peers that come back quickly        test_a_peer_may_come_back_as_often_as_it_likes
+                                                   test_the_librarys_own_accounting_is_off
  -  it prints                                      test_nothing_is_printed_or_left_open (libp2p_swarm)
                                                    test_the_library_is_quiet_unless_asked_otherwise
+                                                   test_nothing_is_said_by_the_root_logger
 
 14, 15 and 19 are about the library's gossipsub, DHT and mDNS, which are not used: we have our own. That its gossipsub
 understands ours, and ours it: test_libp2p_gossip.
@@ -824,6 +826,14 @@ def test_the_library_is_quiet_unless_asked_otherwise(monkeypatch: pytest.MonkeyP
     assert logger.level > logging.CRITICAL
 
 
+async def test_nothing_is_said_by_the_root_logger(caplog: pytest.LogCaptureFixture) -> None:
+    """The library says it there, which makes a handler for it that prints what any other library says."""
+    caplog.set_level(logging.DEBUG)
+    async with pair() as (server, client):
+        await exchange(client, server.peer_id)
+    assert not [record for record in caplog.records if record.name == "root"]
+
+
 async def test_nothing_but_noise_and_yamux_is_offered() -> None:
     async with open_swarm(b"s" * 32, [LOOPBACK]) as swarm:
         upgrader = swarm._network.upgrader
@@ -838,9 +848,14 @@ async def test_no_wildcard_is_announced_nor_what_others_see(monkeypatch: pytest.
         assert swarm._host._observed_addr_manager is None
 
 
+async def test_the_librarys_own_accounting_is_off() -> None:
+    async with open_swarm(b"s" * 32, []) as swarm:
+        assert swarm._network._resource_manager is None
+
+
 @pytest.mark.slow
 async def test_a_peer_may_come_back_as_often_as_it_likes() -> None:
-    """The library's own accounting refuses it after some 60 times."""
+    """The library's own accounting refuses it after some 60 times, where those come quickly enough."""
     async with open_swarm(b"s" * 32, [LOOPBACK]) as server, open_swarm(b"c" * 32, []) as client:
         for _ in range(100):
             await client.dial(server.addresses[0], timeout_seconds=LIMIT_SECONDS)

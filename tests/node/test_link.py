@@ -16,13 +16,14 @@ from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError, 
 from rhizome_index.limits import (
     ANSWER_BYTES_PER_SECOND_MIN,
     ANSWER_SECONDS_MAX,
+    ANSWER_SILENCE_SECONDS,
     ASK_TIMEOUT_SECONDS,
     BUDGET_COUNTED_MIN,
     FRAME_PAYLOAD_BYTES,
     IN_FLIGHT_BYTES_MAX,
     PROOF_BYTES_MAX,
 )
-from rhizome_index.node.link import Links
+from rhizome_index.node.link import Links, SilentError
 from rhizome_index.node.swarm import Stream
 from rhizome_index.wire import message as m
 from rhizome_index.wire.frame import FrameReader, encode_frame
@@ -306,6 +307,24 @@ async def test_a_peer_that_says_nothing_is_given_up(autojump_clock: MockClock, n
     with pytest.raises(UnavailableError, match="within 30 s"):
         await ask(links)
     assert trio.current_time() == pytest.approx(ASK_TIMEOUT_SECONDS) and swarm.disconnected == ["other"]
+
+
+async def test_silence_is_borne_for_so_long_and_no_longer(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Silent is who says nothing to anybody on that stream; he keeps his connection, for he may say something yet."""
+    other = Other()
+    links, swarm = links_to(other, nursery)
+    nursery.start_soon(ask, links)
+    await wait_all_tasks_blocked()
+
+    async def speak_once() -> None:
+        await trio.sleep(ANSWER_SILENCE_SECONDS / 2)
+        await other.stream.send(encode_frame(cbor.encode([0, "part", b"a"])))
+
+    nursery.start_soon(speak_once)
+    with pytest.raises(SilentError):
+        await links.converse("other", PROTOCOL, {}, Conversation(), silence_seconds=ANSWER_SILENCE_SECONDS)
+    assert trio.current_time() == pytest.approx(2 * ANSWER_SILENCE_SECONDS) and not swarm.disconnected
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_slow_line_is_waited_for(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
