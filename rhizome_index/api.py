@@ -70,6 +70,7 @@ async def open_node(
     listen: Sequence[str] = (),
     peers: Sequence[str] = (),
     join: bool = False,
+    as_relay: bool = False,
     clock: Callable[[], float] = time.time,
     passphrase: str | None = None,
 ) -> AsyncIterator[Node]:
@@ -78,6 +79,7 @@ async def open_node(
     listen      multiaddrs to serve on
     peers       full multiaddrs of peers to connect to; those that cannot be reached are left out
     join        join the swarm even where there are neither: peers met before are remembered
+    as_relay    let peers that nobody can dial be reached through this node; only together with `listen`
     passphrase  of a home whose private key is sealed: needed to publish and to listen, not to ask
 
     Who only asks does so over the connections of a node that runs from this home in another process, if there is one.
@@ -89,9 +91,13 @@ async def open_node(
     place = home if isinstance(home, Home) else Home.at(home)
     if passphrase is not None:
         place.ask = partial(str, passphrase)
+    if as_relay and not listen:
+        raise UsageError("a relay has to be reached itself", hint="name an address to listen on")
     place.create()
     try:
         async with _open(place, listen, peers, join or bool(listen) or bool(peers), clock) as node:
+            if as_relay:
+                node.peer.relay()
             yield node
     except BaseExceptionGroup as group:  # nurseries wrap what passes through them
         raise first_of(group) from None

@@ -165,6 +165,18 @@ FEED_QUESTIONS_MAX = 1024  # of a feed at once: as many small ones as a stream c
 PROVIDERS_REMEMBERED_MAX = 10_000  # peers said to serve a dataset; likewise
 PEERS_COUNTED_MAX = 4096  # peers whose received bytes are remembered; then the oldest is forgotten
 
+# --- relay ---
+RESERVATIONS_MAX = 128  # peers that are reached through us: half of the connections that we take
+RESERVATION_SECONDS = 3600.0  # then a peer asks again; it also ends with its connection
+RESERVATION_ADDRESSES_MAX = 16  # of ours, told to who reserves: a message has room for as many of 200 bytes
+CIRCUITS_MAX = 64  # at once; each holds two streams and 512 KiB on its way
+CIRCUITS_PER_PEER_MAX = 16  # at either end: a peer behind us may be asked by several, nobody takes all
+CIRCUIT_BYTES_MAX = 32 * 1024 * 1024  # in each direction: some whole answers; a following goes on with the next one
+CIRCUIT_SECONDS_MAX = 600.0  # enough for those on a slow line; then a new one is wanted, which others may want too
+CIRCUIT_MESSAGE_BYTES_MAX = 4096  # as the specification has it
+CIRCUIT_MESSAGE_SECONDS = 10.0  # for what is said before a circuit is one
+CIRCUIT_PEER_BYTES_MAX = 64  # of a peer's id; those of all kinds of keys have 34 to 42
+
 # --- the socket of a running node ---
 SOCKET_PATH_BYTES_MAX = 103  # what every system takes for a Unix socket's name; Linux has four more
 CONTROL_CONNECTIONS_MAX = 128  # each may hold a stream and 256 KiB on its way; a query needs a few

@@ -214,11 +214,13 @@ async def _only_dataset(node: Node, collection: str) -> Address:
 Examples:
   rhizome node --listen /ip4/0.0.0.0/tcp/4711 --listen /ip4/0.0.0.0/tcp/4712/ws
   rhizome node --metrics 127.0.0.1:9464 --log node.log
+  rhizome node --listen /ip4/0.0.0.0/tcp/4711 --as-relay
   rhizome node --json | head -1
 """,
 )
 @click.option("--listen", multiple=True, metavar="MULTIADDR", help="Where to listen. Default: /ip4/127.0.0.1/tcp/0.")
 @PEERS
+@click.option("--as-relay", is_flag=True, help="Let peers that nobody can dial be reached through this node.")
 @click.option("--metrics", metavar="ADDRESS:PORT", help="Serve Prometheus metrics there; without ADDRESS, on loopback.")
 @LOG
 @LOG_LEVEL
@@ -227,6 +229,7 @@ def node_command(
     settings: Settings,
     listen: tuple[str, ...],
     peers: tuple[str, ...],
+    as_relay: bool,
     metrics: str | None,
     log: str | None,
     log_level: str,
@@ -243,7 +246,9 @@ def node_command(
             stack.enter_context(logging_to(log, log_level, as_json=settings.as_json))
             addresses = listen or ("/ip4/127.0.0.1/tcp/0",)
             scrapes = await stack.enter_async_context(_scraping(metrics))
-            node = await stack.enter_async_context(open_node(settings.home, listen=addresses, peers=peers))
+            node = await stack.enter_async_context(
+                open_node(settings.home, listen=addresses, peers=peers, as_relay=as_relay)
+            )
             if settings.as_json:
                 found = {
                     "peer_id": node.peer_id,

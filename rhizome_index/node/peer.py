@@ -119,6 +119,12 @@ class Peer:
         membership.gossip.start()
         self.store.on_heads = membership.gossip.stir
 
+    def relay(self) -> None:
+        """Let peers that nobody can dial be reached through us."""
+        from rhizome_index.node.relay import Relay  # knows multiaddrs, which commands without a network do without
+
+        Relay(self.joined().swarm, self.clock).start()
+
     async def stay(self) -> None:
         """Follow what is followed, tell of new heads, meet peers met before, notice what other processes write.
 

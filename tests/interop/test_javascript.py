@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from rhizome_index.cli import samples
+from rhizome_index.limits import CIRCUIT_BYTES_MAX, CIRCUIT_SECONDS_MAX
 
 pytestmark = pytest.mark.interop
 
@@ -235,7 +236,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     indexes = [f"--index={index}" for index in INDEXES]
     publish(rhizome, POSTS, "posts", "--time", "created", "--order", "-created", *indexes)
     listen = ["--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0.0.1/tcp/0/ws"]
-    with subprocess.Popen([*rhizome, "node", *listen], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([*rhizome, "node", "--as-relay", *listen], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
             said = json.loads(process.stdout.readline())
@@ -314,3 +315,16 @@ def test_another_peer_at_the_address_is_not_believed(node: str, served: Served) 
     wrong = re.sub(r"/p2p/.*", "/p2p/12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB", served.addresses["tcp"])
     asked = run(node, "main.mjs", wrong, json.dumps(CASES["tagged"].query))
     assert asked.returncode == 2 and not asked.stdout
+
+
+@pytest.mark.parametrize("transport", ["tcp", "websocket"])
+def test_peers_reach_each_other_through_a_node(node: str, served: Served, transport: str) -> None:
+    """Peers of js-libp2p, by its own circuit relay v2; one of them listens nowhere else."""
+    relay = served.addresses[transport]
+    relayed = run(node, "relayed.mjs", relay)
+    assert relayed.returncode == 0, relayed.stderr
+    said = json.loads(relayed.stdout)
+    assert said["same"] and any(address.startswith(f"{relay}/p2p-circuit/p2p/") for address in said["addresses"])
+    # What has opened the circuit has been counted by the client already.
+    assert CIRCUIT_BYTES_MAX - 10_000 < said["bytes"] <= CIRCUIT_BYTES_MAX
+    assert said["seconds"] == CIRCUIT_SECONDS_MAX

@@ -1,0 +1,127 @@
+"""Circuit relay v2, as a relay speaks it: what is asked of it, what it says to both ends.
+
+A peer that cannot be dialled reserves a place at a relay (HOP: reserve). Whoever
+wants to reach it asks the relay for a circuit (HOP: connect), and the relay asks
+that peer (STOP: connect). When both have been told OK, the two streams are one, and
+what is said on it is for the ends alone to understand.
+
+Rules: a message is protobuf behind its length as a uvarint, of at most
+CIRCUIT_MESSAGE_BYTES_MAX; one that no honest peer sends is an IntegrityError. This
+does not know streams, nor who holds a reservation.
+
+Source: https://github.com/libp2p/specs/blob/master/relay/circuit-v2.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import base58
+
+from rhizome_index.errors import IntegrityError
+from rhizome_index.limits import CIRCUIT_MESSAGE_BYTES_MAX, CIRCUIT_PEER_BYTES_MAX
+from rhizome_index.wire.frame import encode_frame
+from rhizome_index.wire.protobuf import bytes_of, field, fields, number_of
+
+HOP = "/libp2p/circuit/relay/0.2.0/hop"
+STOP = "/libp2p/circuit/relay/0.2.0/stop"
+
+_HOP_RESERVE, _HOP_CONNECT, _HOP_STATUS = 0, 1, 2
+_STOP_CONNECT, _STOP_STATUS = 0, 1
+# Fields of a message to the relay, of one to the peer behind it, and of what is inside of both.
+_HOP_TYPE, _HOP_PEER, _HOP_RESERVATION, _HOP_LIMIT, _HOP_CODE = 1, 2, 3, 4, 5
+_STOP_TYPE, _STOP_PEER, _STOP_LIMIT, _STOP_CODE = 1, 2, 3, 4
+_PEER_ID = 1
+_RESERVATION_EXPIRES, _RESERVATION_ADDRESS = 1, 2
+_LIMIT_SECONDS, _LIMIT_BYTES = 1, 2
+
+
+class Status(IntEnum):
+    """How a request went."""
+
+    OK = 100
+    RESERVATION_REFUSED = 200
+    LIMIT_EXCEEDED = 201
+    CONNECTION_FAILED = 203
+    NO_RESERVATION = 204
+    MALFORMED = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """A place is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A circuit to a peer is wanted, named by its id in base58."""
+
+    peer_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What one circuit may take: seconds in all, bytes in each direction."""
+
+    seconds: int
+    data_bytes: int
+
+    def encode(self) -> bytes:
+        return field(_LIMIT_SECONDS, self.seconds) + field(_LIMIT_BYTES, self.data_bytes)
+
+
+def read_hop(body: bytes) -> Reserve | Connect:
+    """What a peer asks of the relay. Raises IntegrityError."""
+    found = dict(fields(body))
+    kind = number_of(found.get(_HOP_TYPE, b""))
+    if kind == _HOP_RESERVE:
+        return Reserve()
+    if kind != _HOP_CONNECT:
+        raise IntegrityError("neither a reservation nor a connection is asked for")
+    inside = dict(fields(bytes_of(found.get(_HOP_PEER, 0))))
+    peer = bytes_of(inside.get(_PEER_ID, 0))
+    if not 0 < len(peer) <= CIRCUIT_PEER_BYTES_MAX:
+        raise IntegrityError("a peer id that is none")
+    return Connect(base58.b58encode(peer).decode())
+
+
+def hop_refusal(status: Status) -> bytes:
+    """The frame that refuses what a peer asked of the relay."""
+    return _framed(field(_HOP_TYPE, _HOP_STATUS) + field(_HOP_CODE, status))
+
+
+def hop_reserved(expires: int, addresses: Sequence[bytes], limit: Limit) -> bytes:
+    """The frame that grants a place until `expires` (seconds since 1970), at these addresses of the relay."""
+    reservation = field(_RESERVATION_EXPIRES, expires)
+    reservation += b"".join(field(_RESERVATION_ADDRESS, address) for address in addresses)
+    said = field(_HOP_RESERVATION, reservation) + field(_HOP_LIMIT, limit.encode())
+    return _framed(field(_HOP_TYPE, _HOP_STATUS) + said + field(_HOP_CODE, Status.OK))
+
+
+def hop_connected(limit: Limit) -> bytes:
+    """The frame behind which the circuit begins."""
+    return _framed(
+        field(_HOP_TYPE, _HOP_STATUS) + field(_HOP_LIMIT, limit.encode()) + field(_HOP_CODE, Status.OK),
+    )
+
+
+def stop_connect(peer_id: str, limit: Limit) -> bytes:
+    """The frame that tells the peer behind the relay who wants to reach it."""
+    peer = field(_PEER_ID, base58.b58decode(peer_id))
+    return _framed(
+        field(_STOP_TYPE, _STOP_CONNECT) + field(_STOP_PEER, peer) + field(_STOP_LIMIT, limit.encode()),
+    )
+
+
+def is_accepted(body: bytes) -> bool:
+    """Whether the peer behind the relay takes the circuit. Raises IntegrityError for what is no answer."""
+    found = dict(fields(body))
+    if number_of(found.get(_STOP_TYPE, b"")) != _STOP_STATUS:
+        raise IntegrityError("no answer to a connection")
+    return number_of(found.get(_STOP_CODE, 0)) == Status.OK
+
+
+def _framed(body: bytes) -> bytes:
+    return encode_frame(body, CIRCUIT_MESSAGE_BYTES_MAX)
