@@ -14,7 +14,7 @@ Everything that a specification describes is implemented in `verifier/`, a modul
     head         peer ids, signed heads              heads     the newest heads
     query        conditions, queries and plans       sync      what has changed
     gossip       topics and messages                 fraud     claims, and the walks that judge them
-    trust        what a peer has found out
+    trust        what a peer has found out           providers keys, places and messages
 
 `protobuf` has fields of messages that are not ours, `ed25519` signatures (RFC 8032).
 
@@ -26,7 +26,23 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from verifier import ask, block, fraud, gossip, head, heads, keys, manifest, message, plan, sync, tree, trust, want
+from verifier import (
+    ask,
+    block,
+    fraud,
+    gossip,
+    head,
+    heads,
+    keys,
+    manifest,
+    message,
+    plan,
+    providers,
+    sync,
+    tree,
+    trust,
+    want,
+)
 from verifier.harness import Groups, Vectors, run
 
 PROTOCOLS: Final[dict[str, Groups]] = {
@@ -44,6 +60,7 @@ PROTOCOLS: Final[dict[str, Groups]] = {
     "gossip": gossip.GROUPS,
     "fraud": fraud.GROUPS,
     "trust": trust.GROUPS,
+    "providers": providers.GROUPS,
 }
 
 

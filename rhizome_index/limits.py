@@ -134,6 +134,27 @@ GOSSIP_PAUSE_SECONDS = 0.25  # between heads of one dataset that we tell of: the
 GOSSIP_HEADS_AT_ONCE = 16  # of one dataset, kept and passed on after it has been quiet: messages may bunch up
 GOSSIP_AGAIN_SECONDS = 30.0  # until a peer is spoken to again that did not read
 
+# --- provider records ---
+KAD_BUCKET_MAX = 20  # peers at one distance in the table, and those told of a provider: Kademlia's k
+KAD_PEERS_MAX = 20  # of each sort in one message, and providers kept for one dataset: as many as are any help
+KAD_ADDRESSES_MAX = 4  # of one peer: an old and a new internet, TCP and WebSocket
+KAD_KEY_BYTES_MAX = 80  # of a key: a multihash of 34 bytes, or a peer id
+KAD_PEER_ID_BYTES_MAX = 64  # the longest peer ids there are have 44
+KAD_HEARD_MAX = 256  # peers heard of in one lookup: of each reply some are new
+KAD_ASKED_MAX = 60  # peers asked in one lookup: three times the nearest, however many are named
+KAD_AT_ONCE = 4  # of them: one that is gone must not hold up the others
+KAD_ANSWER_SECONDS = 3.0  # for one of them to be reached and to answer: there are others
+KAD_LOOKUP_SECONDS = 10.0  # for a lookup: nobody waits longer to hear who serves a dataset
+KAD_LINGER_SECONDS = 1.5  # a connection made for one question is held: the peer may want to know where we are
+KAD_RECORDS_MAX = 20_000  # kept for others: some 400 bytes each
+KAD_RECORD_SECONDS = 3 * 3600.0  # until a record expires: laptops come and go with the day
+KAD_ANNOUNCE_SECONDS = 3600.0  # between announcements of a dataset: two may be lost
+KAD_ANNOUNCED_MAX = 512  # datasets that one peer announces; each takes up to twenty messages
+KAD_LOOK_SECONDS = 5.0  # between looks at whether somebody has to be told of what we serve
+KAD_PAUSE_SECONDS = 0.25  # between announcements of two datasets: others allow us a few a second
+KAD_REQUESTS_PER_SECOND = 10.0  # read of one peer: a lookup asks each peer once,
+KAD_REQUESTS_AT_ONCE = 64  # after it has been quiet: whoever starts announces much at once
+
 # --- swarm ---
 HANDSHAKE_TIMEOUT_SECONDS = 5.0  # four round trips; who connects and says nothing holds a file descriptor no longer
 HANDSHAKES_MAX = 128  # unfinished at once; below what a process may open, beside the connections themselves

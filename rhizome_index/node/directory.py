@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import trio
 
@@ -21,6 +22,7 @@ from rhizome_index.limits import (
     DIAL_TIMEOUT_SECONDS,
     DIALS_AT_ONCE_MAX,
     HEADS_DATASETS_MAX,
+    KAD_ASKED_MAX,
     PEERS_COUNTED_MAX,
     PROVIDERS_MAX,
     PROVIDERS_WANTED,
@@ -36,11 +38,15 @@ from rhizome_index.wire import heads as protocol
 from rhizome_index.wire.heads import AskingHeads, DatasetHeads
 
 Clock = Callable[[], float]
-Search = Callable[[Address], Awaitable[Sequence[str]]]
+Search = Callable[[Address, Callable[[Sequence[str]], None]], Awaitable[None]]
 
 
 class Directory:
-    """Finds and reaches providers. `search` looks on the network for full addresses of a dataset's providers."""
+    """Finds and reaches providers.
+
+    search  looks further for a dataset's providers, and tells their full addresses as it hears of them
+    keep    is told of peers whose connections are of use here
+    """
 
     def __init__(self, swarm: Swarm, links: Links, register: Register, clock: Clock) -> None:
         self._swarm = swarm
@@ -50,6 +56,7 @@ class Directory:
         self._dials = trio.CapacityLimiter(DIALS_AT_ONCE_MAX)
         self._absent_until: dict[str, float] = {}
         self.search: Search | None = None
+        self.keep: Callable[[str], None] = lambda peer: None
 
     async def connect(self, addresses: Iterable[str], *, is_hearsay: bool = False) -> tuple[list[str], dict[str, str]]:
         """Dial full addresses, several at a time: the peers reached, in order, and why the others were not.
@@ -67,6 +74,7 @@ class Directory:
                     found[place] = await self._swarm.dial(address, timeout_seconds=DIAL_TIMEOUT_SECONDS)
                     self._swarm.tally.dials[DONE] += 1
                     note(DEBUG, "dialled", peer=found[place], address=address)
+                    self.keep(found[place])
                     self._register.note_peer(address, found[place], self._clock())
                 except UnavailableError as error:
                     failed[address] = str(error)
@@ -115,21 +123,67 @@ class Directory:
         if len(found) < wanted:
             await self.introduce(address)
             found = self._connected(address)
-        if len(found) < wanted:
+        if found and len(found) < wanted:
             await self._reach(address, wanted - len(found))
-            found = self._connected(address)
-        if not found:
-            await self._meet_again(address)
-            await self._reach(address, wanted)
-            found = self._connected(address)
-        if not found and self.search is not None:
-            for text in await self.search(address):
-                peer_id = text.rpartition("/p2p/")[2]
-                self._register.note_provider(address, peer_id, self._clock())
-                self._register.note_hearsay(text, peer_id)
-            await self._reach(address, wanted)
-            found = self._connected(address)
+        elif not found:
+            await self._seek(address, wanted)
+        found = self._connected(address)
+        for peer in found:
+            self.keep(peer)
         return self._links.order(found)
+
+    async def _seek(self, address: Address, wanted: int) -> None:
+        """Nobody is connected who serves it: try whom we know and, unless that helps soon, everybody, until one is."""
+        tried, moved = trio.Event(), trio.Event()
+        ways, dialled, known = 3, set[str](), set(self._register.providers(address))
+
+        async def dial(texts: list[str]) -> None:
+            await self.connect(texts, is_hearsay=True)
+            moved.set()
+
+        def take(texts: Sequence[str]) -> None:
+            places: dict[str, list[str]] = {}
+            for text in texts:
+                places.setdefault(text.rpartition("/p2p/")[2], []).append(text)
+            with self._register.together():
+                for peer_id, found in places.items():
+                    self._register.note_provider(address, peer_id, self._clock())
+                    for text in found:
+                        self._register.note_hearsay(text, peer_id)
+                    if peer_id not in dialled and len(dialled) < KAD_ASKED_MAX:
+                        dialled.add(peer_id)
+                        nursery.start_soon(dial, found)
+            moved.set()
+
+        async def go(way: Callable[[], Awaitable[None]], *, is_first: bool = False) -> None:
+            nonlocal ways
+            if not is_first:
+                with trio.move_on_after(REACH_SECONDS):
+                    await tried.wait()
+            if is_first or not self._connected(address):
+                await way()
+            if is_first:
+                tried.set()
+            ways -= 1
+            moved.set()
+
+        async def look() -> None:
+            if self.search is not None:
+                await self.search(address, take)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(go, partial(self._reach, address, wanted), is_first=True))
+            nursery.start_soon(go, partial(self._meet_again, address))
+            nursery.start_soon(go, look)
+            while not self._connected(address) and ways:
+                await moved.wait()
+                moved = trio.Event()
+            if self._connected(address):
+                with trio.move_on_after(REACH_SECONDS):
+                    await tried.wait()
+                nursery.cancel_scope.cancel()
+        if not self._connected(address) and known.union(dialled) < set(self._register.providers(address)):
+            await self._reach(address, wanted)
 
     def _connected(self, address: Address) -> list[str]:
         connected = set(self._swarm.connected_peers)
@@ -184,9 +238,9 @@ class Directory:
         self._absent_until[peer] = trio.current_time() + ABSENT_SECONDS
 
     async def _meet_again(self, address: Address) -> None:
-        """Nobody can be reached who is known to serve it: try whom we have met, or heard of, its publisher first."""
-        connected = set(self._swarm.connected_peers)
-        known = {peer: text for text, peer in reversed(self._register.peers()) if peer not in connected}
+        """Of those known to serve it nobody is there: try others we have met, or heard of, its publisher first."""
+        passed = {*self._swarm.connected_peers, *self._register.providers(address)}
+        known = {peer: text for text, peer in reversed(self._register.peers()) if peer not in passed}
         chosen = sorted(self._links.order(known), key=lambda peer: peer != address.publisher)
         await self.connect([known[peer] for peer in chosen[:DIALS_AT_ONCE_MAX]], is_hearsay=True)
         await self.introduce(address)

@@ -18,6 +18,7 @@ from rhizome_index.index.head import Head, Keys
 from rhizome_index.limits import READERS_MET_SECONDS, RENEWALS_SECONDS, STORE_WATCH_SECONDS
 from rhizome_index.node.carry import Carrier
 from rhizome_index.node.cost import Cost
+from rhizome_index.node.dht import Dht
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.feed import FeedParts
@@ -55,6 +56,8 @@ class Membership:
         self.nursery = nursery
         self.links = Links(swarm, nursery, Picker(chance.random))
         self.directory = Directory(swarm, self.links, register, clock)
+        self.dht = Dht(store, register, swarm, self.links, nursery, clock)
+        self.directory.search, self.directory.keep = self.dht.find, self.dht.keep
         self.server = Server(store, register, swarm)
         self.resolver = Resolver(store, clock, self.links, self.directory)
         syncer = Syncer(store, self.links, self.resolver.check_head)
@@ -117,6 +120,7 @@ class Peer:
         membership = self.joined()
         membership.server.start()
         membership.gossip.start()
+        membership.dht.start()
         self.store.on_heads = membership.gossip.stir
 
     def relay(self) -> None:
@@ -134,6 +138,7 @@ class Peer:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(membership.follower.run)
             nursery.start_soon(membership.gossip.run)
+            nursery.start_soon(membership.dht.run)
             nursery.start_soon(self._meet_again)
             nursery.start_soon(self._watch_store)
             nursery.start_soon(self._meet_readers)

@@ -141,26 +141,39 @@ class Resolver:
             except UnavailableError as error:
                 problems.append(error)
                 resolution.answer = None
-        peers = await find_peers(address) if find_peers is not None else ()
-        for peer, patience in in_turn(peers, problems):
-            try:
-                async for rows in self._ask(address, resolution, peer, patience, allow_scan=allow_scan):
-                    yield rows
-                return
-            except (UnavailableError, IntegrityError) as error:
-                problems.append(error)
-        lacking = [error.peer for error in problems if isinstance(error, LackingError)]
-        if lacking:
-            try:
-                await self._walk(address, resolution, lacking, allow_scan=allow_scan)
-                self._check_proven(resolution)
-                yield resolution.give()
-                return
-            except (UnavailableError, IntegrityError) as error:
-                problems.append(error)
+        asked: set[str] = set()
+        for find in () if find_peers is None else (find_peers, self._find_others):
+            if asked and not all(isinstance(problem, UnavailableError) for problem in problems):
+                break  # it was not that nobody serves it
+            peers = [peer for peer in await find(address) if peer not in asked]
+            asked.update(peers)
+            failures: list[RhizomeError] = []
+            for peer, patience in in_turn(peers, failures):
+                try:
+                    async for rows in self._ask(address, resolution, peer, patience, allow_scan=allow_scan):
+                        yield rows
+                    return
+                except (UnavailableError, IntegrityError) as error:
+                    failures.append(error)
+            problems += failures
+            lacking = [error.peer for error in failures if isinstance(error, LackingError)]
+            if lacking:
+                try:
+                    await self._walk(address, resolution, lacking, allow_scan=allow_scan)
+                    self._check_proven(resolution)
+                    yield resolution.give()
+                    return
+                except (UnavailableError, IntegrityError) as error:
+                    problems.append(error)
+            if not asked:
+                break  # everybody has been looked for already
         if resolution.last is not None:
             raise PartialError(f"the answer is right as far as it goes, but incomplete: {problems[-1]}")
         raise _worst(problems, address)
+
+    async def _find_others(self, address: Address) -> Sequence[str]:
+        """Who serves a dataset, when those whom the user has named do not."""
+        return await self._directory.providers(address) if self._directory is not None else ()
 
     def _resolve_here(self, address: Address, resolution: Resolution, *, allow_scan: bool) -> None:
         source = LocalAnswerer(self._store, self._plans)

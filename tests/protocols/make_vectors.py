@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.protocols.discovery_vectors import gossip_vectors
+from tests.protocols.discovery_vectors import gossip_vectors, providers_vectors
 from tests.protocols.format_vectors import (
     block_vectors,
     keys_vectors,
@@ -35,6 +35,7 @@ MAKERS: dict[str, Callable[[], dict[str, Any]]] = {
     "heads": heads_vectors,
     "sync": sync_vectors,
     "gossip": gossip_vectors,
+    "providers": providers_vectors,
     "fraud": fraud_vectors,
     "trust": trust_vectors,
 }

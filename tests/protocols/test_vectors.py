@@ -36,6 +36,7 @@ from rhizome_index.wire.ask import Ask, Asking, Opening
 from rhizome_index.wire.frame import FrameReader
 from rhizome_index.wire.gossip import Message, address_of, read_head
 from rhizome_index.wire.heads import AskingHeads, read_request
+from rhizome_index.wire.kad import read_request as read_kad_request
 from rhizome_index.wire.sync import Sync, Syncing
 from rhizome_index.wire.trust import About, AskingTrust
 from rhizome_index.wire.want import Want, Wanting
@@ -151,6 +152,7 @@ REFUSED: dict[tuple[str, str], Callable[[Any], object]] = {
     ("gossip", "not_topics"): read_topic,
     ("gossip", "not_heads"): read_gossip,
     ("gossip", "not_messages"): read_gossip,
+    ("providers", "not_requests"): lambda case: read_kad_request(bytes.fromhex(case["message"])),
     ("fraud", "not_proofs"): lambda case: judged(case["blocks"]),
     ("trust", "not_answers"): lambda case: feed(case, AskingTrust(About.read(asked(case)))),
     ("trust", "not_requests"): lambda case: About.read(fields_of(case["body"])),

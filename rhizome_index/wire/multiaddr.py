@@ -1,0 +1,105 @@
+"""Multiaddrs as bytes, as Kademlia's messages carry them: the kinds of which addresses of peers here are made.
+
+Source: https://github.com/multiformats/multiaddr and its protocols.csv
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+
+import base58
+
+from rhizome_index.blocks.varint import append_uvarint, read_uvarint
+from rhizome_index.errors import IntegrityError
+
+_CODES = {
+    "ip4": 4, "tcp": 6, "ip6": 41, "dns": 53, "dns4": 54, "dns6": 55, "dnsaddr": 56,
+    "udp": 273, "p2p-circuit": 290, "p2p": 421, "tls": 448, "ws": 477, "wss": 478,
+}  # fmt: skip
+_NAMES = {code: name for name, code in _CODES.items()}
+_SIZES = {"ip4": 4, "ip6": 16, "tcp": 2, "udp": 2, "p2p-circuit": 0, "tls": 0, "ws": 0, "wss": 0}  # others say theirs
+_NUMBER_BYTES = 4  # of codes and sizes
+
+
+def encode_multiaddr(text: str) -> bytes:
+    """The bytes of a multiaddr. Raises IntegrityError for what is none, or of kinds unknown here."""
+    target = bytearray()
+    parts = iter(text.removeprefix("/").split("/")) if text.startswith("/") else iter(())
+    for name in parts:
+        if name not in _CODES:
+            raise IntegrityError(f"not a multiaddr that is known here: {text[:100]!r}")
+        append_uvarint(target, _CODES[name])
+        if _SIZES.get(name) == 0:
+            continue
+        try:
+            value = _encode_value(name, next(parts, ""))
+        except ValueError:
+            raise IntegrityError(f"not a multiaddr: {text[:100]!r}") from None
+        if name not in _SIZES:
+            append_uvarint(target, len(value))
+        target += value
+    if not target:
+        raise IntegrityError(f"not a multiaddr: {text[:100]!r}")
+    return bytes(target)
+
+
+def decode_multiaddr(data: bytes) -> str:
+    """The text of a multiaddr. Raises IntegrityError for what is none, or of kinds unknown here."""
+    text, at = "", 0
+    while at < len(data):
+        code, at = _read(data, at)
+        name = _NAMES.get(code)
+        if name is None:
+            raise IntegrityError("a multiaddr of a kind unknown here")
+        text += f"/{name}"
+        size = _SIZES.get(name)
+        if size == 0:
+            continue
+        if size is None:
+            size, at = _read(data, at)
+        if at + size > len(data):
+            raise IntegrityError("a multiaddr that ends too early")
+        text += f"/{_decode_value(name, data[at : at + size])}"
+        at += size
+    if not text:
+        raise IntegrityError("an empty multiaddr")
+    return text
+
+
+def _encode_value(name: str, value: str) -> bytes:
+    if name == "ip4":
+        return IPv4Address(value).packed
+    if name == "ip6":
+        return IPv6Address(value.partition("%")[0]).packed
+    if name in ("tcp", "udp"):
+        if not value.isascii() or not value.isdecimal() or not 0 <= int(value) < 65536:
+            raise ValueError(value)
+        return int(value).to_bytes(2, "big")
+    if not value:
+        raise ValueError(value)
+    return base58.b58decode(value) if name == "p2p" else value.encode()
+
+
+def _decode_value(name: str, value: bytes) -> str:
+    if name == "ip4":
+        return str(IPv4Address(value))
+    if name == "ip6":
+        return str(IPv6Address(value))
+    if name in ("tcp", "udp"):
+        return str(int.from_bytes(value, "big"))
+    if name == "p2p" and value:
+        return base58.b58encode(value).decode()
+    try:
+        text = value.decode("ascii")
+    except UnicodeDecodeError:
+        text = ""
+    if not text or "/" in text or not text.isprintable():
+        raise IntegrityError("a name in a multiaddr that is none")
+    return text
+
+
+def _read(data: bytes, at: int) -> tuple[int, int]:
+    found = read_uvarint(data, at, _NUMBER_BYTES)
+    if found is None:
+        raise IntegrityError("a multiaddr that ends too early")
+    return found
