@@ -6,7 +6,7 @@ from rhizome_index.node.swarm import StreamHandler
 from rhizome_index.node.tally import IN, OUT
 from rhizome_index.simulation.byzantine import SERVED, Spoiler
 from rhizome_index.simulation.scenario import Simulation
-from rhizome_index.wire import gossip
+from rhizome_index.wire import gossip, kad
 from tests.simulation.play import broken, play
 
 
@@ -22,7 +22,7 @@ def test_every_protocol_of_ours_can_be_spoiled() -> None:
         await sim.publish(5, strategy=Listener(sim.chance))
 
     assert broken(play(main)) == []
-    assert spoken - {gossip.PROTOCOL} == set(SERVED)
+    assert spoken - {gossip.PROTOCOL, kad.PROTOCOL} == set(SERVED)
 
 
 def test_who_spoils_answers_still_gossips() -> None:
