@@ -185,6 +185,7 @@ FEED_BUDGET_BYTES = 32 * 1024  # for the first row of each dataset: mostly it ta
 FEED_QUESTIONS_MAX = 1024  # of a feed at once: as many small ones as a stream carries
 PROVIDERS_REMEMBERED_MAX = 10_000  # peers said to serve a dataset; likewise
 PEERS_COUNTED_MAX = 4096  # peers whose received bytes are remembered; then the oldest is forgotten
+HEADS_KEPT = 16  # of a dataset that is ours or followed, blocks of so many survive `gc`: for deltas and pages under way
 
 # --- relay ---
 RESERVATIONS_MAX = 128  # peers that are reached through us: half of the connections that we take

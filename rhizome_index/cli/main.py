@@ -68,6 +68,7 @@ class Commands(click.Group):
         "export": "archives",
         "restore": "archives",
         "scrub": "scrubbing",
+        "gc": "scrubbing",
         "inspect": "inspecting",
         "simulate": "simulating",
         "demo": "demo",

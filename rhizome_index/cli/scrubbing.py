@@ -1,10 +1,11 @@
-"""The command that looks after the store: scrub."""
+"""The commands that look after the store: scrub, gc."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import PEERS, run
 from rhizome_index.cli.show import many, size, to_json
 from rhizome_index.errors import PartialError
+from rhizome_index.node.collect import collect
 from rhizome_index.node.scrub import Scrubbed, mend, scrub
 
 
@@ -46,6 +48,35 @@ def scrub_command(settings: Settings, peers: tuple[str, ...]) -> None:
             "; ".join(found.problems) or "something is missing",
             hint="name a peer that has it: rhizome scrub --peer /ip4/.../tcp/.../p2p/...",
         )
+
+
+@click.command(
+    "gc",
+    epilog="""\b
+Examples:
+  rhizome gc --dry-run
+  rhizome gc
+""",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+@common
+def gc_command(settings: Settings, dry_run: bool) -> None:
+    """Free the blocks that nothing needs any more, and give their room back to the disk.
+
+    Kept is what the newest heads lead to, and of datasets published or followed here also the heads shortly
+    before. No node and no other command may use this home meanwhile.
+    """
+    peer_id = settings.home.peer_id
+    with (
+        settings.home.open_store(alone=True) as store,
+        _progress(settings, 2 * store.count_blocks()[0], "looking at") as on_blocks,
+    ):
+        found = collect(store, peer_id, is_trial=dry_run, on_blocks=on_blocks)
+    if settings.as_json:
+        print(to_json({"dry_run": dry_run, **asdict(found)}))
+        return
+    print(f"{'would free' if dry_run else 'freed'} {many(found.freed_blocks, 'block')}, {size(found.freed_bytes)}")
+    print(f"kept {many(found.kept_blocks, 'block')}, {size(found.kept_bytes)}")
 
 
 async def _mend(settings: Settings, found: Scrubbed, peers: tuple[str, ...]) -> None:
@@ -88,15 +119,15 @@ def _lines(found: Scrubbed) -> Iterator[str]:
 
 
 @contextmanager
-def _progress(settings: Settings, blocks: int) -> Iterator[Callable[[int], None]]:
-    """Takes how many more blocks have been read: a bar on a terminal, else nothing."""
+def _progress(settings: Settings, blocks: int, doing: str = "reading") -> Iterator[Callable[[int], None]]:
+    """Takes how many more blocks have been seen to: a bar on a terminal, else nothing."""
     if settings.as_json or not sys.stderr.isatty():
         yield lambda count: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("blocks"), TimeElapsedColumn())
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("blocks"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=blocks)
+        task = bar.add_task(doing, total=blocks)
         yield lambda count: bar.advance(task, count)

@@ -74,14 +74,17 @@ class DiskStore:
                 self._db.setbusytimeout(_BUSY_MILLISECONDS)
                 self._check_format(make=make, read_only=read_only)
                 if not read_only:
-                    self._db.execute(f"pragma page_size = {_PAGE_BYTES}; pragma journal_mode = wal;")
+                    self._db.execute(f"pragma page_size = {_PAGE_BYTES}")
+                    if self._one("pragma user_version") == (0,):  # else it would be written into the file again
+                        self._db.execute("pragma auto_vacuum = incremental")
+                    self._db.execute("pragma journal_mode = wal")
                     self._db.execute("pragma synchronous = full; pragma journal_size_limit = 67108864;")
                     self._db.set_wal_hook(self._write_back)
                 self._db.execute("pragma cache_size = -32000; pragma temp_store = memory;")
                 if not read_only:
                     self._bring_up_to_date()
             except BaseException:
-                self._db.close()
+                self.close()
                 raise
 
     def _check_format(self, *, make: bool, read_only: bool) -> None:
@@ -113,7 +116,9 @@ class DiskStore:
         return self._path.parent
 
     def close(self) -> None:
-        self._db.close()
+        """What was committed is safe, whether its log can still be written back or not."""
+        with suppress(apsw.Error):
+            self._db.close()
 
     def data_version(self) -> int:
         """A number that changes when another process has written."""
@@ -358,7 +363,7 @@ class DiskStore:
             with self._translated():
                 self._db.execute("commit")
         except BaseException:
-            self._forget_chunks()
+            self.forget_chunks()
             if self._in_transaction():
                 with self._translated():
                     self._db.execute("rollback")
@@ -373,8 +378,8 @@ class DiskStore:
         if not self._in_transaction():
             raise StoreError(f"the store in {self.folder} failed on the way; nothing was changed", hint=TRY_AGAIN)
 
-    def _forget_chunks(self) -> None:
-        """Some may have been of a transaction that is not to be."""
+    def forget_chunks(self) -> None:
+        """Of those in memory: they may have been of a transaction that is not to be, or have been freed."""
         self._chunks.clear()
         self._chunk_bytes = 0
 

@@ -2,6 +2,7 @@
 
 identity.key   the private keys (`keyfile.py`), open or sealed with a passphrase, for the owner's eyes only
 store.sqlite   blocks and heads; made before the key, so where there is a key, an empty store means a loss
+store.lock     whoever has the store open shares it; whoever frees blocks has it alone
 node.sock      while a node runs: where other processes of this home meet it
 
 Whose home it is can be read without the passphrase. That is asked for when a private
@@ -28,6 +29,7 @@ from rhizome_index.index.head import Identity
 from rhizome_index.limits import KEYS_MAX
 from rhizome_index.node import keyfile
 from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.sqlite import make_file
 from rhizome_index.node.unix_socket import connect
 
 _FRESH = ".identity-"  # what a key file is called until it is whole
@@ -75,6 +77,10 @@ class Home:
     @property
     def store_path(self) -> Path:
         return self.path / "store.sqlite"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.path / "store.lock"
 
     @property
     def socket_path(self) -> Path:
@@ -304,17 +310,61 @@ class Home:
             ) from None
 
     @contextmanager
-    def open_store(self, *, make: bool = False) -> Iterator[DiskStore]:
-        """The store, closed behind; `make` one in the place of one that was lost.
+    def open_store(self, *, make: bool = False, alone: bool = False) -> Iterator[DiskStore]:
+        """The store, closed behind.
+
+        make   one in the place of one that was lost
+        alone  nobody else has it open meanwhile: no node, no other command
 
         Raises UsageError if there is no home, StoreError if its store cannot be used.
         """
         self._key_bytes()
-        store = DiskStore(self.store_path, make=make, read_only=not os.access(self.path, os.W_OK))
+        with self._using_store(alone):
+            store = DiskStore(self.store_path, make=make, read_only=not os.access(self.path, os.W_OK))
+            try:
+                yield store
+            finally:
+                store.close()
+
+    @contextmanager
+    def _using_store(self, alone: bool) -> Iterator[None]:
+        make_file(self.lock_path)
         try:
-            yield store
+            descriptor = os.open(self.lock_path, os.O_RDONLY)
+        except OSError as error:
+            if alone:
+                raise StoreError(
+                    f"cannot lock the store in {self.path}: {error.strerror}",
+                    hint="check the permissions of the folder",
+                ) from None
+            yield  # a folder or a disk that takes nothing more can still be read
+            return
+        try:
+            self._lock(descriptor, alone)
+            yield
         finally:
-            store.close()
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child may have it open, too
+            os.close(descriptor)
+
+    def _lock(self, descriptor: int, alone: bool) -> None:
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if alone:
+                raise StoreError(
+                    f"a node or another command is using the store in {self.path}", hint="stop it, then try again"
+                ) from None
+            raise StoreError(
+                f"rhizome gc is freeing blocks of the store in {self.path}",
+                hint="wait until it is done, then try again",
+            ) from None
+        except OSError as error:  # a file system that has no locks
+            if alone:
+                raise StoreError(
+                    f"cannot lock the store in {self.path}: {error.strerror}",
+                    hint="move the home to a file system that has locks",
+                ) from None
 
 
 def _encoded(keys: Sequence[Identity], passphrase: str | None) -> bytes:

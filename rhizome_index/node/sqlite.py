@@ -18,11 +18,11 @@ def connect(path: Path, make: bool, vfs: str | None) -> apsw.Connection:
     """To read and write; `make` the file if it is missing; `vfs`: as of a DiskStore."""
     create = apsw.SQLITE_OPEN_CREATE if make else 0
     if make and vfs is None:
-        _make_file(path)
+        make_file(path)
     return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | create, vfs=vfs)
 
 
-def _make_file(path: Path) -> None:
+def make_file(path: Path) -> None:
     """For its owner alone, whatever the umask; SQLite gives the files beside it the same mode."""
     with suppress(OSError):  # it is there, or SQLite says better why it cannot be made
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

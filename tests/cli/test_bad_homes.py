@@ -100,7 +100,7 @@ DAMAGED_STORES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "cut within its header": (lambda data: data[:100], "is damaged"),
     "cut": (lambda data: data[: len(data) // 2], "is damaged"),
     "something else": (lambda data: b"hello\n" * 999, "is damaged: file is not a database"),
-    "a page overwritten": (lambda data: data[:16384] + b"\xff" * 16384 + data[32768:], "is damaged"),
+    "a page overwritten": (lambda data: data[:32768] + b"\xff" * 16384 + data[49152:], "is damaged"),
     "its header overwritten": (lambda data: data[:18] + b"\xff" * 30 + data[48:], "is damaged"),
 }
 

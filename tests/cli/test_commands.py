@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from rhizome_index.blocks.cid import cid_of
 from rhizome_index.cli.logs import logging_to, tell_problems
 from rhizome_index.cli.main import Commands
 from rhizome_index.limits import STORE_WATCH_SECONDS
@@ -135,6 +136,20 @@ def test_a_scrub_finds_what_is_damaged(rhizome: Terminal) -> None:
     assert (found["whole"], found["damaged_blocks"], found["datasets"][0]["missing"]) == (False, found["blocks"], 1)
     assert json.loads(error)["exit_code"] == 5
     assert "1 block missing" in rhizome("scrub", code=5)[0]
+
+
+def test_gc_says_what_it_frees(rhizome: Terminal) -> None:
+    rhizome("gc", code=2)
+    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
+    with closing(DiskStore(rhizome.home / "store.sqlite")) as store:
+        store.put_many([(cid_of(b"waste"), b"waste")])
+        blocks, size = store.count_blocks()
+    told = json.loads(rhizome("gc", "--dry-run", "--json")[0])
+    freed = {"freed_blocks": 1, "freed_bytes": 5, "kept_blocks": blocks - 1, "kept_bytes": size - 5}
+    assert told == {"dry_run": True, **freed}
+    assert "would free 1 block," in rhizome("gc", "--dry-run")[0]
+    assert "freed 1 block," in rhizome("gc")[0]
+    assert json.loads(rhizome("gc", "--json")[0])["freed_blocks"] == 0
 
 
 async def test_a_running_node_says_once_that_its_disk_fails(

@@ -233,7 +233,7 @@ def test_a_home_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path, umask:
     finally:
         os.umask(before)
     assert modes.pop("new") == modes.pop("home") == 0o700
-    assert sorted(modes) == ["identity.key", "store.sqlite", "store.sqlite-shm", "store.sqlite-wal"]
+    assert sorted(modes) == ["identity.key", "store.lock", "store.sqlite", "store.sqlite-shm", "store.sqlite-wal"]
     assert set(modes.values()) == {0o600} and mode(home.identity_path) == 0o600
 
 

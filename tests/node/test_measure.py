@@ -63,5 +63,5 @@ async def test_a_part_takes_what_came_for_it(tmp_path: Path, policy: Policy) -> 
         assert bytes_held(publisher.peer.store, head, policy) == bytes_held(store, head, policy)
         assert bytes_held(store, head, Policy()) < bytes_held(publisher.peer.store, head, Policy())
         store.execute("delete from blocks where digest != ?", (head.manifest[4:],))
-        store._forget_chunks()
+        store.forget_chunks()
         assert bytes_held(store, head, policy) == store.count_blocks()[1]
