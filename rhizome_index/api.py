@@ -53,6 +53,7 @@ from rhizome_index.node.resolve import FindPeers, Resolution
 from rhizome_index.node.swarm import Swarm
 from rhizome_index.node.sync import Progress
 from rhizome_index.node.unix_socket import listening
+from rhizome_index.node.weigh import Location
 from rhizome_index.query.answer import Cursor
 from rhizome_index.query.explain import Explained
 from rhizome_index.query.expr import COUNT, DECLARED, NEWEST, OLDEST, Query
@@ -279,8 +280,11 @@ class Node:
 
     async def explain(
         self, query: str | Query, address: Address | None = None, *, scan: bool = False
-    ) -> list[Explained]:
-        """Every way to answer a query, what each would read, and why it lost; the chosen one first."""
+    ) -> tuple[list[Explained], list[Location]]:
+        """Every way to answer a query, what each would read, and why it lost; and where to answer the best from.
+
+        The chosen ones first. No locations where nothing was chosen.
+        """
         if isinstance(query, str):
             query, _ = parse(query, int(self.peer.clock() * 1000))
         place = address or self.peer.publisher.address(DEFAULT_DATASET)

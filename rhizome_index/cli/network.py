@@ -31,7 +31,9 @@ from rhizome_index.node.archive import write_answer
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.events import INFO, note
 from rhizome_index.node.home import no_passphrase
+from rhizome_index.node.weigh import Location
 from rhizome_index.query.answer import Cursor
+from rhizome_index.query.explain import Explained
 from rhizome_index.query.expr import COUNT
 from rhizome_index.query.parse import parse
 from rhizome_index.trust.ladder import ANYTHING, Requirement
@@ -166,14 +168,31 @@ def explain_command(
         async with open_node(settings.home, peers=peers, join=settings.home.is_running) as node:
             check_reached(node)
             place = address or await _only_dataset(node, query.collection)
-            found = await node.explain(query, place, scan=scan)
+            found, places = await node.explain(query, place, scan=scan)
             print_rows(list(map(asdict, found)), as_json=settings.as_json)
+            if places:
+                rows = [{**asdict(item), "seconds": round(item.seconds, 6)} for item in places]
+                print_rows(rows, as_json=settings.as_json)
             if execute:
                 results = Results(node, place, query, None, scan=scan)
-                rows = [record async for record in results]
-                _say_summary(settings, results, len(rows))
+                count = len([record async for record in results])
+                if places:
+                    print_rows(beside_actuals(found[0], places[0], results), as_json=settings.as_json)
+                _say_summary(settings, results, count)
 
     run(explain)
+
+
+def beside_actuals(plan: Explained, place: Location, results: Results) -> list[dict[str, object]]:
+    """What each step was expected to take, beside what it took."""
+    cost = results.resolution.cost
+    return [
+        {"step": "entries read", "expected": plan.entries, "actual": cost.entries_scanned},
+        {"step": "blocks from peers", "expected": place.blocks, "actual": cost.blocks_remote},
+        {"step": "bytes from peers", "expected": place.bytes, "actual": cost.bytes_received},
+        {"step": "round trips", "expected": place.round_trips, "actual": cost.round_trips},
+        {"step": "milliseconds", "expected": round(place.seconds * 1e3, 3), "actual": round(cost.seconds * 1e3, 3)},
+    ]
 
 
 def _say_summary(settings: Settings, results: Results, rows: int) -> None:

@@ -112,6 +112,11 @@ class Links:
         """Peers in the order in which to ask them: a lottery, weighted by how they did."""
         return self._picker.order(peers, trio.current_time())
 
+    def speed(self, peer_id: str) -> tuple[float | None, float | None]:
+        """What was measured of a peer: seconds of a round trip, and bytes a second."""
+        latency, rate = self._picker.speed(peer_id)
+        return latency or self._swarm.latency_seconds(peer_id), rate
+
     async def drop(self, peer_id: str) -> None:
         """A peer is not worth talking to any more: it was right in form, but lied."""
         note(INFO, "peer_dropped", peer=peer_id, reason="it lied")

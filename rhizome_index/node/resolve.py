@@ -35,12 +35,14 @@ from rhizome_index.node.frauds import Frauds
 from rhizome_index.node.gather import Gatherer
 from rhizome_index.node.ladder import Ladder
 from rhizome_index.node.link import Links, in_turn
+from rhizome_index.node.local import LocalSource
 from rhizome_index.node.serve import LocalAnswerer, Plans
+from rhizome_index.node.weigh import SPEED_ASSUMED, WANTS, Location, Speed, locations
 from rhizome_index.query.answer import Answer, Cursor
-from rhizome_index.query.choose import choose
+from rhizome_index.query.choose import Estimate, choose
 from rhizome_index.query.combine import Choice, all_candidates, find_candidate
 from rhizome_index.query.execute import Counted, Found
-from rhizome_index.query.explain import Explained, explain
+from rhizome_index.query.explain import CHOSEN, Explained, explain
 from rhizome_index.query.expr import Query
 from rhizome_index.query.proof import record
 from rhizome_index.query.rows import Row
@@ -146,6 +148,15 @@ class Resolver:
             if asked and not all(isinstance(problem, UnavailableError) for problem in problems):
                 break  # it was not that nobody serves it
             peers = [peer for peer in await find(address) if peer not in asked]
+            if not asked and problems and peers and self._wants_are_best(address, resolution, peers):
+                try:
+                    await self._walk(address, resolution, peers, allow_scan=allow_scan)
+                    self._check_proven(resolution)
+                    yield resolution.give()
+                    return
+                except (UnavailableError, IntegrityError) as error:
+                    problems.append(error)
+                    resolution.opening = resolution.answer = None
             asked.update(peers)
             failures: list[RhizomeError] = []
             for peer, patience in in_turn(peers, failures):
@@ -277,10 +288,38 @@ class Resolver:
             known = {cid for cid, _ in resolution.proof}
             resolution.proof += [block for block in gatherer.touched.items() if block[0] not in known]
 
+    def _wants_are_best(self, address: Address, resolution: Resolution, peers: Sequence[str]) -> bool:
+        """Whether so much of an answer is here that what is missing is better wanted than all of it asked for."""
+        source = LocalAnswerer(self._store, self._plans)
+        try:
+            _, _, manifest = source.snapshot(address, resolution.after.manifest if resolution.after else None)
+            collection = manifest.collection(resolution.query.collection)
+            estimate = source.run(choose(resolution.query, collection, allow_scan=True))
+        except (UnavailableError, IntegrityError, UsageError):
+            return False  # not even that is here
+        return self._weighed(source, address, collection, estimate, peers)[0].location == WANTS
+
+    def _weighed(
+        self, source: LocalSource, address: Address, collection: Collection, chosen: Estimate, peers: Sequence[str]
+    ) -> list[Location]:
+        return locations(source, collection, chosen, self._speed(peers), has_records=self.holds(address))
+
+    def _speed(self, peers: Sequence[str]) -> Speed | None:
+        """What is expected of the best of these peers, where it was measured."""
+        if self._links is None or not peers:
+            return None
+        measured = [self._links.speed(peer) for peer in peers]
+        round_trips = [seconds for seconds, _ in measured if seconds is not None]
+        rates = [rate for _, rate in measured if rate is not None]
+        return Speed(min(round_trips, default=SPEED_ASSUMED[0]), max(rates, default=SPEED_ASSUMED[1]))
+
     async def explain(
         self, address: Address, query: Query, find_peers: FindPeers | None, *, allow_scan: bool
-    ) -> list[Explained]:
-        """The candidates of a query, from counts that are here or at peers. Raises UnavailableError, UsageError."""
+    ) -> tuple[list[Explained], list[Location]]:
+        """The candidates of a query, from counts that are here or at peers, and where to answer the best of them from.
+
+        Raises UnavailableError, UsageError.
+        """
         peers = list(await find_peers(address)) if find_peers is not None else []
         resolution = Resolution(query, Cost())
         head = self._store.current_head(address) or await self.newest_head(address, peers, resolution.cost)
@@ -288,7 +327,11 @@ class Resolver:
         _, manifest = await gatherer.manifest(head.manifest)
         collection = manifest.collection(query.collection)
         found: list[Explained] = await gatherer.run(explain(query, collection, allow_scan=allow_scan))
-        return found
+        if found[0].verdict != CHOSEN:
+            return found, []
+        chosen: Estimate = await gatherer.run(choose(query, collection, allow_scan=allow_scan))
+        source = LocalAnswerer(self._store, self._plans)
+        return found, self._weighed(source, address, collection, chosen, peers)
 
     async def _head_for(self, address: Address, resolution: Resolution, peers: Sequence[str]) -> Head:
         """The head to answer from: the one a cursor names, or the newest. Raises UnavailableError."""

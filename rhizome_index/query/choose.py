@@ -22,7 +22,9 @@ from rhizome_index.tree.cursor import count
 from rhizome_index.tree.walk import Walk
 
 _RECORD_ENTRIES = 4.0  # a record elsewhere costs about as much as so many entries in a row
-_LEAF_ENTRIES = 64.0  # in a leaf, about
+LEAF_ENTRIES = 50.0  # in a leaf of an index, about
+CHUNK_BYTES = 3500.0  # about
+RECORD_BYTES = 300.0  # about: nobody says how large records are before they are read
 _JUMP_ENTRIES = 2.0  # and a jump as so many
 
 
@@ -74,7 +76,7 @@ def _of_one(query: Query, candidate: Candidate, in_range: int, passing: float) -
     if query.kind == COUNT and candidate.counts_alone:
         return Estimate(candidate, in_range, 0, 0)
     if candidate.grouped:  # the leaves where one group ends and the next begins
-        return Estimate(candidate, in_range, min(in_range, _LEAF_ENTRIES * in_range**0.5), 0)
+        return Estimate(candidate, in_range, min(in_range, LEAF_ENTRIES * in_range**0.5), 0)
     entries = float(in_range)
     if candidate.ordered and query.limit is not None and query.kind == ROWS:
         entries = min(entries, query.limit / max(passing, 1e-9))

@@ -19,6 +19,8 @@ from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import ALL, PRIMARY, Candidate
 from rhizome_index.tree.walk import Walk
 
+CHOSEN = "chosen"
+
 _PLAIN_PATH = re.compile(r"[^\W\d][\w-]*(\.[\w-]+)*")
 
 
@@ -31,7 +33,7 @@ class Explained:
     entries   entries it is expected to read, and `records` to fetch beside them
     cost      of both, in entries
     ordered   whether rows come in the query's order
-    verdict   "chosen", or why not
+    verdict   CHOSEN, or why not
     """
 
     plan: str
@@ -53,7 +55,7 @@ def explain(query: Query, collection: Collection, *, allow_scan: bool) -> Walk[l
     except UsageError as error:
         refusal = str(error)
     found = [_explained(item, chosen, refusal) for item in estimates]
-    return sorted(found, key=lambda item: (item.verdict != "chosen", item.cost))
+    return sorted(found, key=lambda item: (item.verdict != CHOSEN, item.cost))
 
 
 def _explained(item: Estimate, chosen: Estimate | None, refusal: str) -> Explained:
@@ -61,12 +63,12 @@ def _explained(item: Estimate, chosen: Estimate | None, refusal: str) -> Explain
     if chosen is None:
         verdict = refusal
     elif candidate == chosen.candidate:
-        verdict = "chosen"
+        verdict = CHOSEN
     elif chosen.cost and item.cost > chosen.cost:
         verdict = f"costs {item.cost / chosen.cost:,.1f} times as much"
     else:
         verdict = "costs more" if item.cost > chosen.cost else "costs as much"
-    if chosen is not None and candidate.repeats and verdict != "chosen":
+    if chosen is not None and candidate.repeats and verdict != CHOSEN:
         verdict += ", and may find a record twice"
     return Explained(
         describe(candidate),

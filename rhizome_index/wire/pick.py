@@ -60,6 +60,11 @@ class Picker:
         measured.failures = self._failures(measured, now) + 1
         measured.failed_at = now
 
+    def speed(self, peer: str) -> tuple[float | None, float | None]:
+        """What was measured of a peer: seconds of a round trip, and bytes a second."""
+        measured = self._peers.get(peer)
+        return (measured.latency_seconds, measured.bytes_per_second) if measured else (None, None)
+
     def order(self, peers: Iterable[str], now: float) -> list[str]:
         """All of these peers, in the order in which to ask them."""
         names = list(dict.fromkeys(peers))
