@@ -149,14 +149,10 @@ class Resolver:
                 break  # it was not that nobody serves it
             peers = [peer for peer in await find(address) if peer not in asked]
             if not asked and problems and peers and self._wants_are_best(address, resolution, peers):
-                try:
-                    await self._walk(address, resolution, peers, allow_scan=allow_scan)
-                    self._check_proven(resolution)
+                if await self._walk_over(address, resolution, peers, problems, allow_scan=allow_scan):
                     yield resolution.give()
                     return
-                except (UnavailableError, IntegrityError) as error:
-                    problems.append(error)
-                    resolution.opening = resolution.answer = None
+                resolution.opening = resolution.answer = None
             asked.update(peers)
             failures: list[RhizomeError] = []
             for peer, patience in in_turn(peers, failures):
@@ -168,14 +164,9 @@ class Resolver:
                     failures.append(error)
             problems += failures
             lacking = [error.peer for error in failures if isinstance(error, LackingError)]
-            if lacking:
-                try:
-                    await self._walk(address, resolution, lacking, allow_scan=allow_scan)
-                    self._check_proven(resolution)
-                    yield resolution.give()
-                    return
-                except (UnavailableError, IntegrityError) as error:
-                    problems.append(error)
+            if lacking and await self._walk_over(address, resolution, lacking, problems, allow_scan=allow_scan):
+                yield resolution.give()
+                return
             if not asked:
                 break  # everybody has been looked for already
         if resolution.last is not None:
@@ -258,6 +249,24 @@ class Resolver:
             position = after.position if after.ordered else None
             ask = replace(ask, manifest=after.manifest, plan=after.plan, after=position)
         return Asking(ask, cursor=after)
+
+    async def _walk_over(
+        self,
+        address: Address,
+        resolution: Resolution,
+        peers: Sequence[str],
+        problems: list[RhizomeError],
+        *,
+        allow_scan: bool,
+    ) -> bool:
+        """Whether a walk of our own finds all it needs, here and at these peers; if not, why is added to `problems`."""
+        try:
+            await self._walk(address, resolution, peers, allow_scan=allow_scan)
+            self._check_proven(resolution)
+        except (UnavailableError, IntegrityError) as error:
+            problems.append(error)
+            return False
+        return True
 
     async def _walk(self, address: Address, resolution: Resolution, peers: Sequence[str], *, allow_scan: bool) -> None:
         """Answer by a walk of our own over what the store and several peers have together."""

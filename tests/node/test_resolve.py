@@ -34,6 +34,9 @@ class OneLink:
         self.peer, self.asked = peer, 0
         self.heads = heads or {}
 
+    def speed(self, peer_id: str) -> tuple[None, None]:
+        return None, None
+
     async def converse(
         self, peer_id: str, protocol: str, fields: Mapping[str, Any], asking: Asking, **patience: float | None
     ) -> int:

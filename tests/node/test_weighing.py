@@ -80,7 +80,7 @@ async def test_a_reader_wants_what_little_it_lacks(
                 store.execute("delete from blocks where digest = ?", (digest,))
             elif is_lost == "the index":
                 store.execute("delete from blocks where length(data) > 700")
-            store._forget_chunks()
+            store.forget_chunks()
             page = await reader.query(QUERY, address).page()
             assert page.rows == newest_tagged("cats", 100)
             lacking = {"nothing": 0, "a record": 1}.get(is_lost, page.cost.blocks_remote)
