@@ -112,8 +112,8 @@ async def _open(
         store = stack.enter_context(place.open_store())
         node = Node(Peer(store, place, clock, random.SystemRandom()))
         if join:
-            started = trio.current_time()
             swarm = await stack.enter_async_context(_join(place, listen))
+            started = trio.current_time()
             meeting = stack.enter_context(_meeting(place)) if listen else None
             nursery = await stack.enter_async_context(trio.open_nursery())
             stack.callback(nursery.cancel_scope.cancel)
@@ -164,7 +164,7 @@ class Node:
     """A node, to ask and to write to.
 
     peer             what it is made of
-    connect_seconds  what joining the swarm and dialling took
+    connect_seconds  what dialling the peers that were named took
     """
 
     def __init__(self, peer: Peer) -> None:
