@@ -46,7 +46,7 @@ async def test_what_an_audit_finds_is_proven_and_refused(tmp_path: Path, monkeyp
         async with open_node(tmp_path / "auditor", peers=publisher.addresses) as auditor:
             with trio.fail_after(30):
                 with pytest.raises(IntegrityError, match=r"is refused: the index 'by_tag' of 'posts' has no entry"):
-                    await auditor.audit(address, "posts", "by_tag", bad_fraction=0.0001)
+                    await auditor.audit(address, "posts", "by_tag", confidence=0.999999, bad_fraction=0.0001)
                 (fraud,) = Frauds(auditor.peer.store).known()
                 assert fraud.claim is not None and fraud.claim.kind == ENTRY
                 with pytest.raises(IntegrityError, match="is refused"):
