@@ -45,6 +45,7 @@ CURSOR_BYTES_MAX = 4096  # a key, two digests and change
 CANDIDATES_MAX = 512  # ways to answer one query that are weighed: more say nothing new
 SCAN_FREE_ENTRIES = 2000  # a full scan this small costs less than asking for permission
 ROWS_BATCH = 64  # records needed at once while walking: large enough to batch, small enough not to overshoot
+WEIGHED_BLOCKS_MAX = 512  # of each level looked for before an answer; what is beyond is taken to be like those
 LIVE_ROWS_MAX = 100_000  # a query that is watched holds its rows, each up to a whole record
 
 # --- trust ---

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from rhizome_index.blocks.cid import DIGEST_BYTES, Cid, cid_of_digest
 from rhizome_index.errors import IntegrityError
 from rhizome_index.index.schema import Collection
-from rhizome_index.limits import PROOF_BYTES_MAX
+from rhizome_index.limits import PROOF_BYTES_MAX, WEIGHED_BLOCKS_MAX
 from rhizome_index.node.local import LocalSource
 from rhizome_index.query.choose import CHUNK_BYTES, LEAF_ENTRIES, RECORD_BYTES, Estimate
 from rhizome_index.query.plan import PRIMARY, Candidate
@@ -21,7 +21,6 @@ HERE, WANTS, ASK, FOLLOW = "here", "wants", "ask", "follow first"
 
 SPEED_ASSUMED = (0.1, 1e6)  # seconds of a round trip and bytes a second, of whom nothing was measured yet
 _SECONDS_A_BLOCK = 30e-6  # to read, check and decode one
-_LOOKED_AT_MAX = 512  # blocks: what is beyond is taken to be like what was seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +137,7 @@ def _look(source: LocalSource, part: Candidate, entries: float, found: Coverage)
     while level:
         below: list[tuple[Cid, float]] = []
         is_lacking = False
-        for cid, expected in level[:_LOOKED_AT_MAX]:
+        for cid, expected in level[:WEIGHED_BLOCKS_MAX]:
             node = _chunk(source, cid)
             if node is None:
                 is_lacking = True
@@ -149,8 +148,8 @@ def _look(source: LocalSource, part: Candidate, entries: float, found: Coverage)
                 below += _children(node, part, expected)
             elif part.access.index != PRIMARY:
                 _look_at_records(source, node, part, expected, found)
-        if len(level) > _LOOKED_AT_MAX:
-            more = len(level) / _LOOKED_AT_MAX
+        if len(level) > WEIGHED_BLOCKS_MAX:
+            more = len(level) / WEIGHED_BLOCKS_MAX
             found.here, found.missing = found.here * more, found.missing * more
         found.levels += is_lacking
         level = below
