@@ -55,8 +55,6 @@ AUDIT_SAMPLES_MAX = 100_000  # in each direction: beyond that following costs le
 AUDIT_BATCH = 256  # samples looked at together: what the largest of records give in an index is 1 MiB each
 AUDIT_CUTS = 16  # leaves judged by their neighbours too: a tree that is cut otherwise is so in most places
 CARRY_HEADS_MAX = 64  # heads looked back for one that is proven: from further off too much has changed
-ATTESTERS_MIN = 2  # peers that have to agree before that says more than one of them does
-ATTESTERS_MAX = 64  # peers whose word is kept of one derivation: nobody asks for more
 
 # --- wire ---
 FRAME_BYTES_MAX = 64 * 1024  # one yamux frame; larger blocks travel in parts

@@ -1,1 +1,1 @@
-"""How much is proven, and what is not: fraud proofs, audits, transitions, attestations. Walks, as everything below."""
+"""How much is proven, and what is not: fraud proofs, audits, transitions. Walks, as everything below."""

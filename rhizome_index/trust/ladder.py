@@ -2,12 +2,12 @@
 
     L0  the head is signed by its publisher
     L1  the answer is complete and right for that head's index: its proof was replayed
-    L2  several peers on different networks attest that the index follows from the records
+    L2  kept for what several peers on different networks attest, which this version does not gather
     L3  samples that nobody could foresee were right, in both directions: an audit
     L4  the index follows from one that was made here, by changes that were all checked
     L5  the index was made here from the records, and is the same
 
-What the levels from L2 on speak of is a derivation: that an index is what the records
+What the levels from L3 on speak of is a derivation: that an index is what the records
 give. It is named without its dataset or head, so what is known of it holds wherever it
 occurs. The primary tree has one too: that it is what its own entries give. None of this
 is known of an answer: its level is that of the least of the trees that it was read from.
@@ -25,11 +25,11 @@ from rhizome_index.blocks import cbor
 from rhizome_index.errors import UsageError
 from rhizome_index.index.manifest import definition_body, tree_body
 from rhizome_index.index.schema import Collection
-from rhizome_index.limits import ATTESTERS_MAX, ATTESTERS_MIN
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import Tree
 
-SIGNED, PROVEN, ATTESTED, AUDITED, CARRIED, MADE = range(6)
+SIGNED, PROVEN, AUDITED, CARRIED, MADE = LEVELS = (0, 1, 3, 4, 5)
+ATTESTED = 2  # nothing stands there in this version
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +92,11 @@ def _percent(share: float) -> str:
 class Standing:
     """What is proven.
 
-    bound      of AUDITED
-    attesters  peers on different networks, for ATTESTED
+    bound  of AUDITED
     """
 
     level: int
     bound: Bound | None = None
-    attesters: int = 0
 
     def __str__(self) -> str:
         return f"L{self.level}"
@@ -106,12 +104,12 @@ class Standing:
     @property
     def proven(self) -> str:
         """What is proven, for people."""
-        return _PROVEN[self.level].format(bound=self.bound, attesters=self.attesters)
+        return _PROVEN[self.level].format(bound=self.bound)
 
     @property
     def open(self) -> str:
         """What is not proven, for people."""
-        return f"{_OPEN[self.level].format(attesters=self.attesters)}{_ALWAYS_OPEN}"
+        return f"{_OPEN[self.level]}{_ALWAYS_OPEN}"
 
 
 def carried(base: Standing, before: Collection, after: Collection, index: str) -> Standing | None:
@@ -134,8 +132,6 @@ def carried(base: Standing, before: Collection, after: Collection, index: str) -
 _PROVEN = {
     SIGNED: "signed by its publisher",
     PROVEN: "complete and right for its index",
-    ATTESTED: "complete and right for its index, which {attesters} peers on different networks say follows from the "
-    "records",
     AUDITED: "complete and right for its index, of which samples were checked: {bound}",
     CARRIED: "complete and right for its index, checked change by change since it was made here from the records",
     MADE: "complete and right for its index, which was made here from the records",
@@ -143,7 +139,6 @@ _PROVEN = {
 _OPEN = {
     SIGNED: "that it is complete, or right; ",
     PROVEN: "that the index lists what the records give: its publisher may have left some out; ",
-    ATTESTED: "that those {attesters} peers are right, or that they are not one; ",
     AUDITED: "that any single entry is right, or there: few wrong ones are easily missed; ",
     CARRIED: "",
     MADE: "",
@@ -153,36 +148,33 @@ _ALWAYS_OPEN = "that what the publisher says is true, or that there is no newer 
 
 def lowest(standings: Iterable[Standing]) -> Standing:
     """The least of some standings; that of an answer to which nothing had to be read is MADE."""
-    return min(standings, key=lambda one: (one.level, one.attesters), default=Standing(MADE))
+    return min(standings, key=lambda one: one.level, default=Standing(MADE))
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What has to be proven of an answer, or it is refused: a level and, of ATTESTED, by how many peers."""
+    """What has to be proven of an answer, or it is refused."""
 
     level: int = PROVEN
-    attesters: int = ATTESTERS_MIN
 
     @classmethod
     def parse(cls, text: str) -> Requirement:
-        """From its text, such as `L3`, or `L2:5` for five attesters. Raises UsageError."""
-        name, colon, number = text.partition(":")
-        levels = {f"L{level}": level for level in range(MADE + 1)}
-        level = levels.get(name.upper())
-        is_count = number.isascii() and number.isdigit() and ATTESTERS_MIN <= int(number[:4]) <= ATTESTERS_MAX
-        if level is None or (colon and (level != ATTESTED or not is_count)):
+        """From its text, such as `L3`. Raises UsageError."""
+        name = text.upper()
+        if name.partition(":")[0] == f"L{ATTESTED}":
             raise UsageError(
-                f"not a level of proof: {text!r}", hint="levels are L0 to L5; L2:5 asks for five peers that attest"
+                "L2 needs attestations, which this version has not", hint="L3 is an audit: rhizome audit --help"
             )
-        return cls(level, int(number)) if colon else cls(level)
+        level = {f"L{level}": level for level in LEVELS}.get(name)
+        if level is None:
+            raise UsageError(f"not a level of proof: {text!r}", hint="levels are L0, L1, L3, L4 and L5")
+        return cls(level)
 
     def __str__(self) -> str:
-        return f"L{self.level}:{self.attesters}" if self.level == ATTESTED else f"L{self.level}"
+        return f"L{self.level}"
 
     def is_met_by(self, standing: Standing) -> bool:
         """Whether so much is proven."""
-        if standing.level == self.level == ATTESTED:
-            return standing.attesters >= self.attesters
         return standing.level >= self.level
 
 

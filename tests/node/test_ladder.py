@@ -101,7 +101,7 @@ async def test_nothing_is_given_of_what_is_not_proven_as_far_as_required(tmp_pat
         address = publisher.peer.publisher.address("main")
         async with open_node(tmp_path / "reader", peers=publisher.addresses) as reader:
             with trio.fail_after(30):
-                for level in ("L2", "L2:4", "L3", "L4", "L5"):
+                for level in ("L3", "L4", "L5"):
                     rows = []
                     with pytest.raises(UnprovenError, match=f"is L1 only, and {level}"):
                         async for row in reader.query(QUERY, address, require=level):

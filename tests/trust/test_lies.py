@@ -119,7 +119,6 @@ def test_every_lie_is_caught_in_every_way(part: int) -> None:
 def spoilt(random_: random.Random, proof: Fraud, honest_blocks: list[bytes]) -> list[bytes]:
     """The blocks of a true proof, spoilt somewhere."""
     blocks, place = list(proof.blocks), random_.randrange(len(proof.blocks))
-
     how, other = random_.randrange(4), random_.choice(honest_blocks)
     if how == 0:
         data = bytearray(blocks[place])
