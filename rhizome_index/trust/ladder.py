@@ -19,12 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import sha256
 
 from rhizome_index.blocks import cbor
 from rhizome_index.errors import UsageError
 from rhizome_index.index.manifest import definition_body, tree_body
-from rhizome_index.index.schema import Collection
+from rhizome_index.index.schema import Collection, Definition
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import Tree
 
@@ -48,20 +49,30 @@ class Derivation:
     @property
     def digest(self) -> bytes:
         """Its name."""
-        return sha256(cbor.encode([self.given, tree_body(self.tree), list(self.lists)])).digest()
+        return _name(self.given, self.tree, self.lists)
 
 
 def derivation_of(rule: Rule, collection: Collection, index: str) -> Derivation:
     """What a manifest says of an index; with an empty name, of the primary."""
     found = collection.indexes[index] if index else None
+    given = _given(rule, collection.key, collection.primary, None if found is None else found.definition)
+    return Derivation(given, collection.primary, ()) if found is None else Derivation(given, found.tree, found.lists)
+
+
+@lru_cache(maxsize=256)  # every answer asks for one or two of these, mostly for the same
+def _given(rule: Rule, key: str, primary: Tree, definition: Definition | None) -> bytes:
     body = {
         "rule": {"salt": rule.salt, "max_weight": rule.max_weight},
-        "key": collection.key,
-        "primary": tree_body(collection.primary),
-        "index": None if found is None else definition_body(found.definition),
+        "key": key,
+        "primary": tree_body(primary),
+        "index": None if definition is None else definition_body(definition),
     }
-    given = sha256(cbor.encode(body)).digest()
-    return Derivation(given, collection.primary, ()) if found is None else Derivation(given, found.tree, found.lists)
+    return sha256(cbor.encode(body)).digest()
+
+
+@lru_cache(maxsize=256)
+def _name(given: bytes, tree: Tree, lists: tuple[int, ...]) -> bytes:
+    return sha256(cbor.encode([given, tree_body(tree), list(lists)])).digest()
 
 
 def derivations_of(rule: Rule, collection: Collection) -> dict[str, Derivation]:
