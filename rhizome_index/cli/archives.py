@@ -19,7 +19,6 @@ from rhizome_index.errors import IntegrityError, StoreError, UnavailableError, U
 from rhizome_index.index.address import Address, public_key_of
 from rhizome_index.index.freshness import expires_in
 from rhizome_index.node.archive import Verified, read_dataset, verify, write_dataset
-from rhizome_index.node.frauds import Frauds
 from rhizome_index.query.expr import COUNT
 from rhizome_index.trust.evidence import Fraud
 
@@ -121,6 +120,8 @@ Examples:
 @common
 def evidence_command(settings: Settings, save: Path | None) -> None:
     """List the fraud proofs kept here: heads that are refused, and why. Anybody can check them with `verify`."""
+    from rhizome_index.node.frauds import Frauds
+
     with settings.home.open_store() as store:
         found = Frauds(store).known()
     if save is not None:

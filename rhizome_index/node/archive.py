@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.car import read_car, write_car
@@ -21,8 +21,6 @@ from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
 from rhizome_index.index.head import Head, open_head
 from rhizome_index.index.manifest import decode_manifest
 from rhizome_index.limits import SAVED_PROOF_BYTES_MAX
-from rhizome_index.node.disk import DiskStore
-from rhizome_index.node.reach import dataset_blocks
 from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.combine import find_candidate
 from rhizome_index.query.expr import Query, decode_query, encode_query
@@ -30,7 +28,10 @@ from rhizome_index.query.plan import decode_plan, encode_plan
 from rhizome_index.query.proof import Replay
 from rhizome_index.query.rows import Row
 from rhizome_index.trust.evidence import Fraud, is_fraud, read_fraud
-from rhizome_index.wire.ask import Opening
+
+if TYPE_CHECKING:  # whoever checks a file needs neither a store nor the wire
+    from rhizome_index.node.disk import DiskStore
+    from rhizome_index.wire.ask import Opening
 
 ANSWER_KIND, DATASET_KIND = "rhizome-answer/1", "rhizome-dataset/1"
 
@@ -138,6 +139,8 @@ def _verify_answer(body: Any, blocks: Iterator[tuple[Cid, bytes]]) -> Verified:
 
 def write_dataset(file: BinaryIO, store: DiskStore, head: Head) -> int:
     """Save all of a dataset as of one head. Returns how many blocks the file holds."""
+    from rhizome_index.node.reach import dataset_blocks
+
     root = cbor.encode({"kind": DATASET_KIND, "head": head.envelope, "manifest": cbor.Link(head.manifest)})
     return write_car(file, [cid_of(root)], chain([(cid_of(root), root)], dataset_blocks(store, head, set())))
 
@@ -147,6 +150,8 @@ def read_dataset(file: BinaryIO, store: DiskStore) -> tuple[Head, int]:
 
     The blocks must be exactly those that the head leads to, so nothing else gets into the store.
     """
+    from rhizome_index.node.reach import dataset_blocks
+
     roots, blocks = read_car(file)
     first = next(blocks, None)
     body: Any = cbor.decode(first[1]) if first is not None and roots == [first[0]] else None

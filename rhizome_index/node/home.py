@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,15 +21,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rhizome_index.errors import IntegrityError, StoreError, UsageError
 from rhizome_index.index.address import peer_id_of
 from rhizome_index.index.head import Identity
 from rhizome_index.limits import KEYS_MAX
 from rhizome_index.node import keyfile
-from rhizome_index.node.disk import DiskStore
-from rhizome_index.node.sqlite import make_file
-from rhizome_index.node.unix_socket import connect
+
+if TYPE_CHECKING:
+    from rhizome_index.node.disk import DiskStore
 
 _FRESH = ".identity-"  # what a key file is called until it is whole
 
@@ -89,6 +89,8 @@ class Home:
     @property
     def is_running(self) -> bool:
         """Whether a node of this home runs in some process."""
+        from rhizome_index.node.unix_socket import connect
+
         connection = connect(self.socket_path)
         if connection is not None:
             connection.close()
@@ -130,6 +132,8 @@ class Home:
 
         Raises StoreError, UsageError for a passphrase that is none.
         """
+        from rhizome_index.node.disk import DiskStore
+
         if self.exists:
             return False
         content = _encoded([Identity(seed or os.urandom(32))], passphrase)
@@ -158,6 +162,8 @@ class Home:
     @contextmanager
     def _written(self, content: bytes) -> Iterator[Path]:
         """A key file under another name, whole and durable; afterwards that name is gone."""
+        import secrets
+
         fresh = self.path / f"{_FRESH}{secrets.token_hex(8)}"
         try:
             # Exclusively: what somebody has laid there before keeps its owner and its mode.
@@ -318,6 +324,8 @@ class Home:
 
         Raises UsageError if there is no home, StoreError if its store cannot be used.
         """
+        from rhizome_index.node.disk import DiskStore
+
         self._key_bytes()
         with self._using_store(alone):
             store = DiskStore(self.store_path, make=make, read_only=not os.access(self.path, os.W_OK))
@@ -328,6 +336,8 @@ class Home:
 
     @contextmanager
     def _using_store(self, alone: bool) -> Iterator[None]:
+        from rhizome_index.node.sqlite import make_file
+
         make_file(self.lock_path)
         try:
             descriptor = os.open(self.lock_path, os.O_RDONLY)

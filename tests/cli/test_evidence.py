@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from rhizome_index.blocks.cid import format_cid
@@ -42,6 +44,27 @@ def test_proofs_are_listed_saved_and_checked(rhizome: Terminal, tmp_path: Path) 
         for wrong in (data[:-1], data + data[-40:], data[:500] + bytes([data[500] ^ 1]) + data[501:]):
             path.write_bytes(wrong)
             rhizome("verify", str(path), code=4)
+
+
+def test_whoever_checks_a_proof_loads_neither_a_store_nor_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "fraud.car"
+    with path.open("wb") as file:
+        dict(frauds())["an entry missing"].write(file)
+    script = """import sys
+from rhizome_index.cli.main import main
+try:
+    main()
+finally:
+    print([name for name in ("apsw", "socket", "trio", "libp2p", "rhizome_index.wire.ask") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--home", str(tmp_path / "none"), "verify", str(path)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    told, loaded = done.stdout.splitlines()
+    assert (done.returncode, done.stderr, loaded) == (0, "", "[]") and told.startswith("proven fraud: head 1 of ")
 
 
 def test_no_evidence_is_nothing(rhizome: Terminal, tmp_path: Path) -> None:
