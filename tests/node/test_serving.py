@@ -13,7 +13,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from rhizome_index.api import open_node
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.errors import StoreError, UnavailableError
+from rhizome_index.index.address import Address
 from rhizome_index.limits import (
+    ADDRESS_BYTES_MAX,
     ANSWER_BYTES_PER_SECOND_MIN,
     ANSWERS_AT_ONCE_MAX,
     ANSWERS_PER_PEER_MAX,
@@ -22,6 +24,7 @@ from rhizome_index.limits import (
     HELD_UP_SECONDS,
     IN_FLIGHT_BYTES_MAX,
     PROOF_BYTES_MAX,
+    PROVIDERS_MAX,
     ROWS_BATCH,
     STREAM_WINDOW_BYTES,
     TURN_TIMEOUT_SECONDS,
@@ -41,6 +44,7 @@ from tests.node.memory_swarm import PIECE_BYTES, MemoryStream, MemorySwarm
 IN_FLIGHT = IN_FLIGHT_BYTES_MAX // PROOF_BYTES_MAX  # requests that say nothing of a budget
 BLOCKS = [number.to_bytes(4, "big") * 12_500 for number in range(PROOF_BYTES_MAX // 50_000)]
 BULKY = want.Want(None, tuple(cid_of(block) for block in BLOCKS)).fields()
+DATASET = Address("12D3KooWSxpeJpcAebtV9emdNM7bUNATFhTx2JirESHYLkxhVvHC", "main")
 SMALL = want.Want(None, (cid_of(b"not here"),)).fields()
 
 
@@ -258,3 +262,48 @@ async def test_so_does_a_query_that_finds_nothing(tmp_path: Path) -> None:
         asked = Ask(node.peer.publisher.address("main"), query, scan=True)
         frames = list(answer(1, asked, LocalAnswerer(node.peer.store, {})))
     assert frames.count(b"") >= 1000 // ROWS_BATCH
+
+
+# --- who serves a dataset ---
+
+
+async def told_providers(swarm: MemorySwarm) -> tuple[str, ...]:
+    """Whom it names, as far as the asker's side of the protocol takes it."""
+    stream = swarm.accept("peer", heads.PROTOCOL)
+    await ask(stream, 1, fields={"datasets": [str(DATASET)]})
+    conversation = heads.AskingHeads((DATASET,))
+    for reply in await replies(stream):
+        conversation.take(reply)
+    return conversation.known[DATASET].providers
+
+
+async def test_addresses_longer_than_may_be_told_are_not_told_on(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Others may have told us what nobody may tell: who passed it on would lose his connection for it."""
+    with serving(tmp_path, nursery) as (server, swarm):
+        register = server._register
+        for number, size in enumerate((ADDRESS_BYTES_MAX, ADDRESS_BYTES_MAX + 1)):
+            register.note_provider(DATASET, f"peer {number}", 1.0)
+            register.note_hearsay("a" * size, f"peer {number}")
+        assert await told_providers(swarm) == ("a" * ADDRESS_BYTES_MAX,)
+
+
+@pytest.mark.parametrize("known", [PROVIDERS_MAX, PROVIDERS_MAX + 1, 3 * PROVIDERS_MAX])
+async def test_no_more_providers_are_looked_up_than_are_told(
+    known: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    looked_up: list[str] = []
+    addresses_of = Register.addresses_of
+
+    def counted(register: Register, peer_id: str) -> list[str]:
+        looked_up.append(peer_id)
+        return addresses_of(register, peer_id)
+
+    monkeypatch.setattr(Register, "addresses_of", counted)
+    with serving(tmp_path, nursery) as (server, swarm):
+        register = server._register
+        for number in range(known):
+            register.note_provider(DATASET, f"peer {number}", 1.0)
+            register.note_hearsay(f"address {number}", f"peer {number}")
+        assert len(await told_providers(swarm)) == len(looked_up) == PROVIDERS_MAX
