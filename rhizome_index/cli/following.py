@@ -132,7 +132,11 @@ def sync_command(settings: Settings, addresses: tuple[str, ...], peers: tuple[st
 @PEERS
 @common
 def find_command(settings: Settings, address: str, peers: tuple[str, ...]) -> None:
-    """Show who serves a dataset, and what head they know."""
+    """Show who serves a dataset, what head they know, and how each was heard of.
+
+    Heard of: named with --peer; remembered from earlier; connected, and said so itself; told by other peers; or found
+    in the dht, which is asked where nobody else helps.
+    """
     place = Address.parse(address)
 
     async def find() -> None:
@@ -165,6 +169,7 @@ async def _serving(node: Node, place: Address) -> list[dict[str, Any]]:
                 "head": told.heads[0].sequence,
                 "latency_ms": None if latency is None else round(latency * 1000, 1),
                 "address": next(iter(node.peer.register.addresses_of(peer)), None),
+                "heard": "named" if peer in node.peer.named else membership.directory.how_heard(place, peer),
             }
         )
     return rows

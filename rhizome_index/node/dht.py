@@ -9,7 +9,7 @@ unless it turns out to serve what is wanted: the table costs no connections.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import base58
@@ -81,6 +81,7 @@ class Dht:
         self._greeting: set[str] = set()
         self._allowances: dict[str, Allowance] = {}
         self._found_itself = False
+        self._stir = trio.Event()
 
     def start(self) -> None:
         """Begin to answer."""
@@ -93,10 +94,21 @@ class Dht:
         for peer in self._swarm.connected_peers:
             self._nursery.start_soon(self._greet, peer, 0.0)
         while True:
+            self._stir = trio.Event()
             with suppress(StoreError):  # the next look may work
                 await self._announce()
             self.provided.expire(trio.current_time())
-            await trio.sleep(KAD_LOOK_SECONDS)
+            with trio.move_on_after(KAD_LOOK_SECONDS):
+                await trio.sleep(KAD_PAUSE_SECONDS)
+                await self._stir.wait()
+
+    def stir(self, addresses: Iterable[Address] | None = None) -> None:
+        """Look at once: these datasets have new heads, or anything may have changed.
+
+        New heads of what is announced already change nothing.
+        """
+        if addresses is None or any(key_of(address) not in self._served for address in addresses):
+            self._stir.set()
 
     # --- finding ---
 

@@ -37,6 +37,11 @@ from rhizome_index.node.tally import DONE, FAILED
 from rhizome_index.wire import heads as protocol
 from rhizome_index.wire.heads import AskingHeads, DatasetHeads
 
+REMEMBERED = "remembered"  # how a provider was heard of: from an earlier start, or from the node that runs here
+CONNECTED = "connected"  # it said so itself when it was asked
+PEERS = "peers"  # another peer said so
+DHT = "dht"  # a search found its provider record
+
 Clock = Callable[[], float]
 Search = Callable[[Address, Callable[[Sequence[str]], None]], Awaitable[None]]
 
@@ -55,6 +60,7 @@ class Directory:
         self._clock = clock
         self._dials = trio.CapacityLimiter(DIALS_AT_ONCE_MAX)
         self._absent_until: dict[str, float] = {}
+        self._heard: dict[tuple[Address, str], str] = {}
         self.search: Search | None = None
         self.keep: Callable[[str], None] = lambda peer: None
 
@@ -107,15 +113,27 @@ class Directory:
             raise UnavailableError(f"peer {peer} has no answer ({asking.failure.code}): {asking.failure.text}")
         with self._register.together():
             for known in asking.known.values():
-                self._note(known)
+                self._note(peer, known)
         return asking.known
 
-    def _note(self, known: DatasetHeads) -> None:
+    def _note(self, asked: str, known: DatasetHeads) -> None:
         for text in known.providers:
             peer_id = text.rpartition("/p2p/")[2]
             if peer_id != self._swarm.peer_id and 0 < len(peer_id) <= 100:
-                self._register.note_provider(known.address, peer_id, self._clock())
+                self._note_provider(known.address, peer_id, CONNECTED if peer_id == asked else PEERS)
                 self._register.note_hearsay(text, peer_id)
+
+    def _note_provider(self, address: Address, peer_id: str, how: str) -> None:
+        key = (address, peer_id)
+        if key not in self._heard:
+            if len(self._heard) >= PEERS_COUNTED_MAX:
+                del self._heard[next(iter(self._heard))]
+            self._heard[key] = REMEMBERED if peer_id in self._register.providers(address) else how
+        self._register.note_provider(address, peer_id, self._clock())
+
+    def how_heard(self, address: Address, peer_id: str) -> str:
+        """How it was first heard that a peer serves a dataset: REMEMBERED, CONNECTED, PEERS or DHT."""
+        return self._heard.get((address, peer_id), REMEMBERED)
 
     async def providers(self, address: Address, wanted: int = PROVIDERS_WANTED) -> list[str]:
         """Connected peers that may serve a dataset, in the order in which to ask them; more are dialled if need be."""
@@ -147,7 +165,7 @@ class Directory:
                 places.setdefault(text.rpartition("/p2p/")[2], []).append(text)
             with self._register.together():
                 for peer_id, found in places.items():
-                    self._register.note_provider(address, peer_id, self._clock())
+                    self._note_provider(address, peer_id, DHT)
                     for text in found:
                         self._register.note_hearsay(text, peer_id)
                     if peer_id not in dialled and len(dialled) < KAD_ASKED_MAX:

@@ -6,7 +6,7 @@ It knows neither libp2p nor the simulator: network, clock and chance are given.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 import trio
@@ -121,7 +121,13 @@ class Peer:
         membership.server.start()
         membership.gossip.start()
         membership.dht.start()
-        self.store.on_heads = membership.gossip.stir
+        self.store.on_heads = self._tell_heads
+
+    def _tell_heads(self, addresses: Collection[Address] | None = None) -> None:
+        """Heads of these datasets may be new; without any: so may be what is followed and published."""
+        membership = self.joined()
+        membership.gossip.stir(addresses)
+        membership.dht.stir(addresses)
 
     def relay(self) -> None:
         """Let peers that nobody can dial be reached through us."""
@@ -208,7 +214,7 @@ class Peer:
         """What is followed or published may have changed."""
         if self.membership:
             self.membership.follower.refresh()
-            self.membership.gossip.stir()
+            self._tell_heads()
         if self.membership and self.running:
             self.membership.nursery.start_soon(self.running.tell_changed)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -43,9 +44,12 @@ async def work(folder: Path, count: int, hub: str) -> None:
             for number in range(count)
         ]
         print(json.dumps([node.addresses[0] for node in nodes]), flush=True)
-        while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-            order = json.loads(line)
-            print(json.dumps(await carry_out(nodes, order)), flush=True)
+        orders = await stack.enter_async_context(trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())))
+        received = b""
+        async for data in orders:
+            *lines, received = (received + data).split(b"\n")
+            for line in lines:
+                print(json.dumps(await carry_out(nodes, json.loads(line))), flush=True)
 
 
 async def carry_out(nodes: list[Node], order: dict[str, Any]) -> Any:

@@ -75,7 +75,11 @@ def test_queries_over_the_connections_of_the_running_node(published: Terminal, r
             code, out, err = reader.in_a_child(*command, prepare=without_libp2p)
             assert code == 0 and json.loads(err)["over_running_node"] is is_over_it, err
         code, out, err = reader.in_a_child("find", dataset, prepare=without_libp2p)
-        assert code == 0 and json.loads(out)["peer"] == address.rpartition("/")[2], err
+        found = json.loads(out)
+        assert code == 0 and found["peer"] == address.rpartition("/")[2], err
+        assert found["heard"] in ("connected", "remembered")  # the node may have asked before
+        code, out, err = reader.in_a_child("find", dataset, "--peer", address, prepare=without_libp2p)
+        assert code == 0 and "named" in out and address in out, err
         code, out, err = reader.in_a_child("explain", QUERY, "--from", dataset, prepare=without_libp2p)
         assert code == 0 and out, err
 

@@ -17,7 +17,13 @@ from rhizome_index.blocks.cid import cid_of
 from rhizome_index.errors import UnavailableError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Identity, sign_head
-from rhizome_index.limits import KAD_ANSWER_SECONDS, KAD_LINGER_SECONDS, KAD_REQUESTS_AT_ONCE, KAD_REQUESTS_PER_SECOND
+from rhizome_index.limits import (
+    KAD_ANSWER_SECONDS,
+    KAD_LINGER_SECONDS,
+    KAD_LOOK_SECONDS,
+    KAD_REQUESTS_AT_ONCE,
+    KAD_REQUESTS_PER_SECOND,
+)
 from rhizome_index.node.dht import Dht
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.link import Links
@@ -214,6 +220,22 @@ async def test_what_is_served_is_announced_and_told_to_who_asks(store: DiskStore
             )
             await wait_all_tasks_blocked()
             assert Register(store).providers(OURS) == [OTHER]
+            nursery.cancel_scope.cancel()
+
+
+async def test_what_is_new_is_announced_at_once_and_only_once(store: DiskStore, autojump_clock: MockClock) -> None:
+    async with taking_part(store) as (dht, swarm):
+        store.on_heads = dht.stir
+        swarm.replies = {ONE: Message(0, b"", (Contact(ONE, (at(ONE),)),))}
+        swarm.connected_peers = (ONE,)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dht.run)
+            await trio.sleep(2 * KAD_LOOK_SECONDS + KAD_LOOK_SECONDS / 2)
+            assert (ONE, ADD_PROVIDER) not in swarm.asked
+            for sequence in (1, 2):
+                store.put_head(sign_head(Identity(b"\x01" * 32), "main", sequence, cid_of(b"manifest"), 1000))
+                await wait_all_tasks_blocked()
+                assert swarm.asked.count((ONE, ADD_PROVIDER)) == 1
             nursery.cancel_scope.cancel()
 
 

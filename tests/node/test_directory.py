@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from rhizome_index.errors import UnavailableError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Identity
 from rhizome_index.limits import ABSENT_SECONDS, DIAL_TIMEOUT_SECONDS, DIALS_AT_ONCE_MAX, REACH_SECONDS
-from rhizome_index.node.directory import Directory
+from rhizome_index.node.cost import Cost
+from rhizome_index.node.directory import CONNECTED, DHT, PEERS, REMEMBERED, Directory
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.link import Links
 from rhizome_index.node.register import Register
 from rhizome_index.node.tally import Tally
+from rhizome_index.wire.heads import DatasetHeads
 from rhizome_index.wire.pick import Picker
 
 DATASET = Address(Identity(b"d" * 32).peer_id, "main")
@@ -125,3 +127,29 @@ async def test_who_has_nobody_waits_and_dials_everybody_again(store: DiskStore, 
     swarm.dialled.clear()
     assert await directory.providers(DATASET) == ["far"]
     assert sorted(swarm.dialled) == ["far", "gone"]
+
+
+async def test_how_a_provider_was_heard_of_is_what_was_heard_first(
+    store: DiskStore, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at(*peers: str) -> tuple[str, ...]:
+        return tuple(f"/ip4/10.0.0.1/tcp/1/p2p/{peer}" for peer in peers)
+
+    async def converse(links: Links, peer: str, protocol: str, fields: Any, asking: Any, **_: Any) -> int:
+        asking.known[DATASET] = DatasetHeads(DATASET, (), at("gone", "found", "asked", "named"))
+        return 0
+
+    async def search(address: Address, take: Callable[[Sequence[str]], None]) -> None:
+        take(at("found", "gone"))
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Links, "converse", converse)
+    directory = directory_of(store, Places({"found": 0.1}), ["gone"])
+    directory.search = search
+    assert await directory.providers(DATASET, 1) == ["found"]
+    await directory.ask("asked", [DATASET], Cost())
+    heard = {peer: directory.how_heard(DATASET, peer) for peer in ("gone", "found", "asked", "named", "other")}
+    assert heard == {"gone": REMEMBERED, "found": DHT, "asked": CONNECTED, "named": PEERS, "other": REMEMBERED}
+    again = directory_of(store, Places({}), [])
+    await again.ask("asked", [DATASET], Cost())
+    assert {again.how_heard(DATASET, peer) for peer in heard} == {REMEMBERED}
