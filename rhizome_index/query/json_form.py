@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from rhizome_index.errors import UsageError
@@ -21,6 +20,7 @@ from rhizome_index.index.schema import SortPath
 from rhizome_index.query.expr import COUNT, COUNT_BY, DECLARED, DISTINCT, NEWEST, OLDEST, Query
 from rhizome_index.query.mongo import from_mongo
 from rhizome_index.query.phrases import extreme, since
+from rhizome_index.query.slips import did_you_mean
 
 _FIELDS = {
     "find": ("where", "order", "limit", "select", "since", "after"),
@@ -46,12 +46,13 @@ def from_json(body: Any, now_ms: int | None = None) -> tuple[Query, str | None]:
         raise UsageError("a query in JSON is a map", hint='as in {"find": "posts", "limit": 32}')
     verbs = [name for name in body if name in _FIELDS]
     if len(verbs) != 1:
-        raise UsageError(f"a query in JSON has one of {', '.join(_FIELDS)}", hint='as in {"find": "posts"}')
+        slip = next((hint for name in body if (hint := did_you_mean(str(name), _FIELDS))), "")
+        hint = slip or 'as in {"find": "posts"}'
+        raise UsageError(f"a query in JSON has one of {', '.join(_FIELDS)}", hint=hint)
     (verb,) = verbs
     for name in body:
         if name not in (verb, *_FIELDS[verb]):
-            close = get_close_matches(str(name), _FIELDS[verb], 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(_FIELDS[verb])}"
+            hint = did_you_mean(str(name), _FIELDS[verb], f"there are: {', '.join(_FIELDS[verb])}")
             raise UsageError(f"{name!r} does not go with {verb!r}", hint=hint)
     where = _where(body, now_ms)
     limit = _of_type(body, "limit", int, None)

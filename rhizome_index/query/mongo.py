@@ -6,12 +6,12 @@ Two operators are ours: `$startsWith`, and `$matches` for the words of a text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from rhizome_index.errors import UsageError
 from rhizome_index.index.condition import And, Compare, Expr, Not, Or, all_of
 from rhizome_index.query.phrases import matching
+from rhizome_index.query.slips import did_you_mean
 
 _OPERATORS = {"$eq": "=", "$ne": "!=", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 _OTHERS = ("$in", "$nin", "$all", "$exists", "$not", "$startsWith", "$matches")
@@ -62,8 +62,7 @@ def _at_path(path: str, value: Any) -> Expr:
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> UsageError:
-    close = get_close_matches(name, known, 1)
     return UsageError(
         f"an operator that is not known or does not go with its value: {name}",
-        hint=f"did you mean {close[0]}?" if close else "",
+        hint=did_you_mean(name, known),
     )

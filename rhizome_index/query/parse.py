@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -38,6 +37,7 @@ from rhizome_index.limits import QUERY_TEXT_BYTES_MAX
 from rhizome_index.query.expr import COUNT, COUNT_BY, DECLARED, DISTINCT, NEWEST, OLDEST, Query
 from rhizome_index.query.json_form import parse_json
 from rhizome_index.query.phrases import extreme, matching, since
+from rhizome_index.query.slips import did_you_mean
 
 TAGS_PATH, AUTHOR_PATH = "tags", "author"
 
@@ -318,6 +318,34 @@ class _Reader(Transformer[Token, Any]):
         return {**found, "where": all_of(*terms)}
 
 
+_OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
+_OTHER_WORDS = {  # of other query languages
+    "contains": "has",
+    "includes": "has",
+    "like": "starts with",
+    "begins": "starts with",
+    "sort": "order by",
+    "sorted": "order by",
+    "fields": "select",
+    "search": "matches",
+    "between": ">=",
+    "is": "=",
+    "<>": "!=",
+    "&&": "and",
+    "||": "or",
+    "!": "not",
+    "none": "null",
+    "nil": "null",
+    "top": "first",
+    "last": "newest",
+    "latest": "newest",
+    "find": "all",
+    "get": "all",
+    "with": "where",
+    "having": "where",
+    "group": "count by",
+    "filter": "where",
+}
 _INSTEAD = {
     "limit": "so many records are asked for with: first N, newest N or oldest N",
     "select": "only records have paths to select",
@@ -349,8 +377,19 @@ def _explain(error: UnexpectedInput, text: str, what: str) -> QueryError:
 
 
 def _suggestion(here: str, keywords: list[str], expected: set[str]) -> str:
-    if close := get_close_matches(here.lower(), keywords, 1):
-        return f"did you mean {close[0]!r}?"
+    said = _OTHER_WORDS.get(here.lower())
+    if said and (said.split()[0] in keywords or (said in _OPERATORS and "OPERATOR" in expected)):
+        return f'did you mean "{said}"?'
+    if hint := did_you_mean(here.lower(), keywords):
+        return hint
+    if "TAG" in expected and here.replace("_", "").isalnum():
+        return f"did you mean #{here}?"
+    if len(here) > 2 and here[0] == here[-1] == "'" and "STRING" in expected:
+        return f'did you mean "{here[1:-1]}"? text stands in double quotes'
+    if here.startswith("#") and "STRING" in expected:
+        return f'did you mean "{here[1:]}"? only behind tagged stands #'
+    if here == "=" and "STRING" in expected:
+        return 'did you mean "="? it stands once'
     if here and "STRING" in expected and "WORD" not in expected and here.replace("_", "").isalnum():
         return f'did you mean "{here}"? text stands in double quotes'
     if "EQUAL" in expected:

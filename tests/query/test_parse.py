@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from rhizome_index.errors import QueryError
 from rhizome_index.index.condition import And, Compare, Not, Or
 from rhizome_index.index.schema import SortPath
-from rhizome_index.limits import QUERY_DEPTH_MAX, QUERY_TERMS_MAX, QUERY_TEXT_BYTES_MAX, ROWS_MAX
+from rhizome_index.limits import NAME_BYTES_MAX, QUERY_DEPTH_MAX, QUERY_TERMS_MAX, QUERY_TEXT_BYTES_MAX, ROWS_MAX
 from rhizome_index.query.expr import COUNT, COUNT_BY, DISTINCT, Query, decode_query, encode_query
 from rhizome_index.query.parse import parse
+from rhizome_index.query.slips import did_you_mean
 
 CATS = Compare("=", "tags", "cats")
 NOW_MS = 1_800_000_000_123
@@ -81,6 +82,13 @@ def test_a_cursor_passes_through() -> None:
     [
         ("frist 3 posts", "frist", "first"),
         ("first 3 posts tagd #x", "tagd", "tagged"),
+        ("first 3 posts tagd #x", "tagd", 'did you mean "tagged"?'),
+        ("first 3 posts tagged cats", "cats", "did you mean #cats?"),
+        ("first 3 posts where tags has #cats", "#cats", 'did you mean "cats"?'),
+        ("first 3 posts where a = 'x'", "'x'", 'did you mean "x"?'),
+        ("first 3 posts where a contains 1", "contains", 'did you mean "has"?'),
+        ("first 3 posts where a is 1", "is", 'did you mean "="?'),
+        ("first 3 posts sort by a", "sort", 'did you mean "order by"?'),
         ("first posts", "posts", ""),
         ("first 0 posts", "0", ""),
         ("first 3 posts where a = games", "games", '"games"'),
@@ -239,3 +247,10 @@ def test_random_text(text: str) -> None:
             parse(start + text)
         except QueryError:
             continue
+
+
+def test_words_too_long_to_be_slips_are_not_compared() -> None:
+    word = "a" * NAME_BYTES_MAX
+    assert did_you_mean(word, [word + "b"], "there are: b") == f'did you mean "{word}b"?; there are: b'
+    assert did_you_mean(word + "a", [word + "b"], "there are: b") == "there are: b"
+    assert did_you_mean("quite", ["different"]) == ""
