@@ -30,6 +30,7 @@ from rhizome_index.node.link import Links
 from rhizome_index.node.register import Register
 from rhizome_index.node.swarm import Stream
 from rhizome_index.simulation.scenario import Simulation
+from rhizome_index.simulation.workload import Posts
 from rhizome_index.wire.frame import FrameReader, encode_frame
 from rhizome_index.wire.kad import ADD_PROVIDER, FIND_NODE, GET_PROVIDERS, PROTOCOL, Contact, Message, key_of
 from rhizome_index.wire.pick import Picker
@@ -78,6 +79,19 @@ def test_followers_are_found_by_who_knows_nobody_that_serves_and_after_a_restart
         sim.expect("everybody was answered", not sim.unanswered, f"{sim.unanswered} were not")
 
     assert not broken(play(main, peers=8, minutes=4))
+
+
+def test_a_running_node_announces_at_once_what_it_publishes_for_the_first_time() -> None:
+    async def main(sim: Simulation) -> None:
+        hub = await sim.peer("hub")
+        publisher = await sim.peer("publisher", named=[hub])
+        await sim.sleep(62)
+        sim.cluster.publish(publisher, Posts(20, 1).more(20))
+        await sim.sleep(1)
+        heard = hub.running.peer.joined().dht.provided.providers(key_of(publisher.dataset), trio.current_time())
+        sim.expect("it is announced", [one.peer_id for one in heard] == [publisher.peer_id], repr(heard))
+
+    assert not broken(play(main, peers=2, minutes=2))
 
 
 class Swarm(MemorySwarm):
