@@ -21,9 +21,10 @@ LIBP2P = "libp2p"
 
 
 def verdicts(name: str, on: str, peers: int | None = None, **values: str) -> dict[str, bool]:
-    """What holds, of all that there was to check."""
+    """What holds. What there was to check differs with how soon things happen, but for the answers."""
     report = run(adapt(load(name), peers=peers, minutes=None, values=values), 1, on=on)
-    return {verdict.promise: verdict.holds for verdict in report.verdicts if verdict.checked}
+    assert any(verdict.checked for verdict in report.verdicts if "every answer" in verdict.promise)
+    return {verdict.promise: verdict.holds for verdict in report.verdicts}
 
 
 @pytest.mark.parametrize("name", ["cold_start", "publisher_offline"])
