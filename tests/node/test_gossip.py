@@ -30,6 +30,7 @@ from rhizome_index.limits import (
     IDENTIFY_DELAY_SECONDS,
     IDLE_TIMEOUT_SECONDS,
 )
+from rhizome_index.node import gossip as gossip_module
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.gossip import Gossip
 from rhizome_index.node.link import Links
@@ -363,6 +364,19 @@ async def test_signatures_checked_for_a_peer_at_the_limit_and_one_past_it(
         assert found.store.newest_head(FOLLOWED) == head(1002)
 
 
+async def test_peers_counted_at_the_limit_and_one_past_it(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Identities cost nothing: of those whose checks are counted, the first is forgotten for one more."""
+    monkeypatch.setattr(gossip_module, "PEERS_COUNTED_MAX", 3)
+    async with neighbourhood(tmp_path) as found:
+        for number, peer in enumerate("abcd", 1):
+            await found.connect(peer, TOPIC)
+            await found.tell(peer, message(head(number)))
+            assert list(found.gossip._checks) == [*"abcd"[max(0, number - 3) : number]]
+        assert len(found.news) == 4
+
+
 async def test_heads_of_a_dataset_at_the_limit_and_one_past_it(tmp_path: Path, autojump_clock: MockClock) -> None:
     """A publisher that signs and signs fills nobody's disk by gossip."""
     async with neighbourhood(tmp_path) as found:
@@ -421,5 +435,5 @@ async def test_a_new_stream_of_a_peer_takes_the_place_of_the_old_one(tmp_path: P
         found.streams["a"] = found.swarm.accept("a", PROTOCOL)
         await found.tell("a", message(head(1)))
         assert found.news == [FOLLOWED]
-        with pytest.raises(trio.EndOfChannel):
+        with trio.fail_after(1), pytest.raises(trio.EndOfChannel):
             await first._incoming.receiver.receive()
