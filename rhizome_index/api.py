@@ -156,6 +156,10 @@ def _meeting(place: Home) -> Iterator[socket | None]:
         yield found
 
 
+def _address(address: Address | str) -> Address:
+    return address if isinstance(address, Address) else Address.parse(address)
+
+
 def _required(require: str | Requirement) -> Requirement:
     return require if isinstance(require, Requirement) else Requirement.parse(require)
 
@@ -202,19 +206,19 @@ class Node:
 
     def follow(self, address: Address | str, policy: Policy | None = None) -> None:
         """Follow a dataset from now on: all of it, unless a policy says otherwise."""
-        place = address if isinstance(address, Address) else Address.parse(address)
+        place = _address(address)
         self.peer.follow(place, policy or Policy())
 
     def unfollow(self, address: Address | str) -> bool:
         """Follow it no longer; whether it was followed."""
-        return self.peer.unfollow(address if isinstance(address, Address) else Address.parse(address))
+        return self.peer.unfollow(_address(address))
 
     async def sync(self, address: Address | str) -> Head:
         """Bring what is followed of a dataset up to date now; the head that is held then.
 
         Raises UsageError if it is not followed, UnavailableError, IntegrityError.
         """
-        place = address if isinstance(address, Address) else Address.parse(address)
+        place = _address(address)
         return await self.peer.sync(place)
 
     def collection(self, name: str, dataset: str = DEFAULT_DATASET) -> Collection:
@@ -223,7 +227,7 @@ class Node:
 
     def remote_collection(self, name: str, address: str | Address) -> Collection:
         """A collection of anybody's dataset, to ask."""
-        return Collection(self, address if isinstance(address, Address) else Address.parse(address), name)
+        return Collection(self, _address(address), name)
 
     def query(
         self,
@@ -241,20 +245,18 @@ class Node:
         fresh    what is insisted on of the head that is answered from
         require  what has to be proven, such as "L3": of less, UnprovenError is raised before the first row
         """
-        if isinstance(query, str):
-            query, text_after = parse(query, int(self.peer.clock() * 1000))
-            after = after or text_after
+        query, text_after = self._read(query)
+        after = after or text_after
         place = address or self.peer.publisher.address(DEFAULT_DATASET)
         cursor = Cursor.parse(after, query) if after else None
         return Results(self, place, query, cursor, scan=scan, proof=proof, fresh=fresh, required=_required(require))
 
     def feed(self, query: str | Query, addresses: Sequence[Address | str], *, scan: bool = False) -> FeedResults:
         """Ask a query of many datasets: one order over all of them."""
-        if isinstance(query, str):
-            query, after = parse(query, int(self.peer.clock() * 1000))
-            if after is not None:
-                raise UsageError("a feed has no cursor", hint="ask for more rows at once")
-        places = [place if isinstance(place, Address) else Address.parse(place) for place in addresses]
+        query, after = self._read(query)
+        if after is not None:
+            raise UsageError("a feed has no cursor", hint="ask for more rows at once")
+        places = [_address(place) for place in addresses]
         return FeedResults(self, query, places, scan=scan)
 
     def watch(
@@ -267,12 +269,15 @@ class Node:
         require: str | Requirement = ANYTHING,
     ) -> Watch:
         """Keep a query open: its rows, and what changes of them from head to head."""
-        if isinstance(query, str):
-            query, after = parse(query, int(self.peer.clock() * 1000))
-            if after is not None:
-                raise UsageError("a query that is watched has no cursor", hint="leave out: after")
+        query, after = self._read(query)
+        if after is not None:
+            raise UsageError("a query that is watched has no cursor", hint="leave out: after")
         place = address or self.peer.publisher.address(DEFAULT_DATASET)
         return Watch(self, place, query, scan=scan, fresh=fresh, required=_required(require))
+
+    def _read(self, query: str | Query) -> tuple[Query, str | None]:
+        """A query, and the cursor that its text names."""
+        return parse(query, int(self.peer.clock() * 1000)) if isinstance(query, str) else (query, None)
 
     def followed(self) -> list[Address]:
         """The datasets that are followed."""
@@ -285,8 +290,7 @@ class Node:
 
         The chosen ones first. No locations where nothing was chosen.
         """
-        if isinstance(query, str):
-            query, _ = parse(query, int(self.peer.clock() * 1000))
+        query, _ = self._read(query)
         place = address or self.peer.publisher.address(DEFAULT_DATASET)
         find_peers, _ = self.ways_to(place)
         return await self.peer.resolver.explain(place, query, find_peers, allow_scan=scan)
@@ -307,7 +311,7 @@ class Node:
 
         Raises IntegrityError if something is wrong, the proof of which is kept; UnavailableError, UsageError.
         """
-        place = address if isinstance(address, Address) else Address.parse(address)
+        place = _address(address)
         find_peers, _ = self.ways_to(place)
         peers, cost = list(await find_peers(place)) if find_peers is not None else [], Cost()
         started = trio.current_time()
@@ -324,7 +328,7 @@ class Node:
         Raises UsageError if there is none; IntegrityError if it does not follow, the proof of which is kept;
         UnavailableError.
         """
-        place = address if isinstance(address, Address) else Address.parse(address)
+        place = _address(address)
         peers, cost = list(await self.peer.providers(place)), Cost()
         started = trio.current_time()
         newest = await self.peer.resolver.newest_head(place, peers[:HEADS_ASKED], cost)

@@ -42,7 +42,7 @@ from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.choose import Estimate, choose
 from rhizome_index.query.combine import Choice, all_candidates, find_candidate
 from rhizome_index.query.execute import Counted, Found
-from rhizome_index.query.explain import CHOSEN, Explained, explain
+from rhizome_index.query.explain import Explained, explain
 from rhizome_index.query.expr import Query
 from rhizome_index.query.proof import record
 from rhizome_index.query.rows import Row
@@ -335,10 +335,9 @@ class Resolver:
         gatherer = self.gatherer(peers, resolution.cost)
         _, manifest = await gatherer.manifest(head.manifest)
         collection = manifest.collection(query.collection)
-        found: list[Explained] = await gatherer.run(explain(query, collection, allow_scan=allow_scan))
-        if found[0].verdict != CHOSEN:
+        found, chosen = await gatherer.run(explain(query, collection, allow_scan=allow_scan))
+        if chosen is None:
             return found, []
-        chosen: Estimate = await gatherer.run(choose(query, collection, allow_scan=allow_scan))
         source = LocalAnswerer(self._store, self._plans)
         return found, self._weighed(source, address, collection, chosen, peers)
 

@@ -45,8 +45,11 @@ class Explained:
     verdict: str
 
 
-def explain(query: Query, collection: Collection, *, allow_scan: bool) -> Walk[list[Explained]]:
-    """The candidates of a query, the chosen one first and then by cost. Raises UsageError for an impossible order."""
+def explain(query: Query, collection: Collection, *, allow_scan: bool) -> Walk[tuple[list[Explained], Estimate | None]]:
+    """The candidates of a query, the chosen one first and then by cost; and what is chosen, if anything is.
+
+    Raises UsageError for an impossible order.
+    """
     estimates = yield from estimate(query, collection, all_candidates(query, collection))
     refusal = ""
     chosen: Estimate | None = None
@@ -55,7 +58,7 @@ def explain(query: Query, collection: Collection, *, allow_scan: bool) -> Walk[l
     except UsageError as error:
         refusal = str(error)
     found = [_explained(item, chosen, refusal) for item in estimates]
-    return sorted(found, key=lambda item: (item.verdict != CHOSEN, item.cost))
+    return sorted(found, key=lambda item: (item.verdict != CHOSEN, item.cost)), chosen
 
 
 def _explained(item: Estimate, chosen: Estimate | None, refusal: str) -> Explained:

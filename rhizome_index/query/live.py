@@ -10,7 +10,7 @@ of them are not known. When rows go, as many are read from there.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -132,6 +132,7 @@ class Live:
     ) -> Generator[Need, Any, tuple[dict[bytes, Row], bytes | None]]:
         """The rows behind a position, and the new edge."""
         rows: dict[bytes, Row] = {}
+        kept = self._keeper(state)
         walk = scan(self.asked, state.collection, state.candidate, after, limit)
         last, reply = None, None
         while True:
@@ -145,12 +146,13 @@ class Live:
                 continue
             reply = None
             for row in step.rows:
-                rows[row.key], last = self._kept(state, row), row.position
+                rows[row.key], last = kept(row), row.position
             _check_size(rows)
 
     def _differing(self, before: _State, state: _State) -> Generator[Need, Any, tuple[set[bytes], dict[bytes, Row]]]:
         """The primary keys of rows that had an entry that is another one now, and the rows that have such ones now."""
         meets = compile_filter(settled(self.asked, state.collection).where)
+        kept = self._keeper(state)
         gone: set[bytes] = set()
         rows: dict[bytes, Row] = {}
         for was, now in zip(before.candidate.parts, state.candidate.parts, strict=True):
@@ -164,18 +166,20 @@ class Live:
                 new = [Hit(key[fixed:], (key,), (value,)) for key, _, value in found if value is not None]
                 for start in range(0, len(new), ROWS_BATCH):
                     for row in (yield from read(new[start : start + ROWS_BATCH])):
-                        kept = self._kept(state, row) if meets(row.record) else None
-                        if kept is not None and _is_known(kept, before.edge, state.candidate):
-                            rows[row.key] = kept
+                        if meets(row.record) and _is_known(one := kept(row), before.edge, state.candidate):
+                            rows[row.key] = one
                 _check_size(rows)
         return gone, rows
 
-    def _kept(self, state: _State, row: Row) -> Row:
-        """What is kept of a row: of one that is only counted next to nothing."""
+    def _keeper(self, state: _State) -> Callable[[Row], Row]:
+        """What is kept of each row: of one that is only counted next to nothing."""
         if self._is_count:
-            return Row(b"", row.key, {})
-        position = row.position if state.candidate.ordered else sort_key(self.asked, state.collection)(row)
-        return Row(position, row.key, self._project(row.record) if self._project else row.record)
+            return lambda row: Row(b"", row.key, {})
+        project = self._project or (lambda record: record)
+        if state.candidate.ordered:
+            return lambda row: Row(row.position, row.key, project(row.record))
+        place = sort_key(self.asked, state.collection)
+        return lambda row: Row(place(row), row.key, project(row.record))
 
     # --- the next answer ---
 
@@ -197,7 +201,7 @@ class Live:
         if self._is_count:
             self._state = replace(state, rows=rows, count=len(rows))
             return []
-        in_order = sorted(rows.values(), key=_position, reverse=state.candidate.ordered and state.candidate.reverse)
+        in_order = sorted(rows.values(), key=_position, reverse=state.candidate.reverse)
         shown = {row.key: row for row in in_order[: self.asked.limit]}
         was = self._state.shown if self._state else {}
         self._state = replace(state, rows=rows, edge=edge, count=len(shown), shown=shown)

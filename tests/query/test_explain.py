@@ -6,14 +6,15 @@ import pytest
 
 from rhizome_index.index.condition import Compare, Expr, Not, Or, all_of
 from rhizome_index.index.schema import SortPath
-from rhizome_index.query.explain import explain, text_of
+from rhizome_index.query.explain import describe, explain, text_of
 from rhizome_index.query.expr import Query
 from rhizome_index.query.parse import parse
 from tests.query.test_combine import POSTS, SOURCE, tagged
 
 
 def test_every_candidate_is_told_and_the_chosen_one_comes_first() -> None:
-    found = SOURCE.run(explain(tagged("a3", "b5"), POSTS, allow_scan=False))
+    found, chosen = SOURCE.run(explain(tagged("a3", "b5"), POSTS, allow_scan=False))
+    assert chosen is not None and describe(chosen.candidate) == found[0].plan
     assert found[0].verdict == "chosen" and found[0].ordered
     assert found[0].plan == 'by_tag(tags = "a3") and by_tag(tags = "b5")'
     assert {item.plan for item in found[1:]} == {
@@ -28,9 +29,10 @@ def test_every_candidate_is_told_and_the_chosen_one_comes_first() -> None:
 
 def test_what_needs_a_scan_says_so() -> None:
     query = Query("posts", Compare("=", "text", "x"), order=(SortPath("likes"),), limit=5)
-    (only,) = [item for item in SOURCE.run(explain(query, POSTS, allow_scan=False)) if "primary" in item.plan]
+    (only,) = [item for item in SOURCE.run(explain(query, POSTS, allow_scan=False))[0] if "primary" in item.plan]
     assert "a scan would read all 6,000 records" in only.verdict
-    assert SOURCE.run(explain(query, POSTS, allow_scan=True))[0].verdict == "chosen"
+    assert SOURCE.run(explain(query, POSTS, allow_scan=False))[1] is None
+    assert SOURCE.run(explain(query, POSTS, allow_scan=True))[0][0].verdict == "chosen"
 
 
 @pytest.mark.parametrize(
