@@ -306,12 +306,12 @@ class Resolver:
             estimate = source.run(choose(resolution.query, collection, allow_scan=True))
         except (UnavailableError, IntegrityError, UsageError):
             return False  # not even that is here
-        return self._weighed(source, address, collection, estimate, peers)[0].location == WANTS
+        return self._weighed(source, collection, estimate, peers)[0].location == WANTS
 
     def _weighed(
-        self, source: LocalSource, address: Address, collection: Collection, chosen: Estimate, peers: Sequence[str]
+        self, source: LocalSource, collection: Collection, chosen: Estimate, peers: Sequence[str]
     ) -> list[Location]:
-        return locations(source, collection, chosen, self._speed(peers), has_records=self.holds(address))
+        return locations(source, collection, chosen, self._speed(peers))
 
     def _speed(self, peers: Sequence[str]) -> Speed | None:
         """What is expected of the best of these peers, where it was measured."""
@@ -339,7 +339,7 @@ class Resolver:
         if chosen is None:
             return found, []
         source = LocalAnswerer(self._store, self._plans)
-        return found, self._weighed(source, address, collection, chosen, peers)
+        return found, self._weighed(source, collection, chosen, peers)
 
     async def _head_for(self, address: Address, resolution: Resolution, peers: Sequence[str]) -> Head:
         """The head to answer from: the one a cursor names, or the newest. Raises UnavailableError."""

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from rhizome_index.blocks.cid import DIGEST_BYTES, Cid, cid_of_digest
-from rhizome_index.errors import IntegrityError
+from rhizome_index.blocks.cid import Cid
+from rhizome_index.errors import IntegrityError, UnavailableError
 from rhizome_index.index.schema import Collection
+from rhizome_index.index.write import NeedRecords
 from rhizome_index.limits import PROOF_BYTES_MAX, WEIGHED_BLOCKS_MAX
 from rhizome_index.node.local import LocalSource
 from rhizome_index.query.choose import CHUNK_BYTES, LEAF_ENTRIES, RECORD_BYTES, Estimate
 from rhizome_index.query.plan import PRIMARY, Candidate
+from rhizome_index.query.rows import records_of
+from rhizome_index.query.streams import Hit
 from rhizome_index.tree.node import Node
 
 HERE, WANTS, ASK, FOLLOW = "here", "wants", "ask", "follow first"
@@ -73,16 +76,10 @@ class Coverage:
         return self.records_here / seen if seen else 0.0
 
 
-def locations(
-    source: LocalSource, collection: Collection, estimate: Estimate, speed: Speed | None, *, has_records: bool
-) -> list[Location]:
-    """The ways to come by what a plan reads, the best first.
-
-    speed        of the best peer; None: there is nobody
-    has_records  whether all records of the collection are here, in its primary tree
-    """
-    covered = coverage(source, estimate)
-    away = 0.0 if has_records else estimate.records * (1 - covered.share_of_records)
+def locations(source: LocalSource, collection: Collection, estimate: Estimate, speed: Speed | None) -> list[Location]:
+    """The ways to come by what a plan reads, the best first. `speed` is the best peer's; None: there is nobody."""
+    covered = coverage(source, collection, estimate)
+    away = estimate.records * (1 - covered.share_of_records)
     blocks = covered.here + covered.missing + estimate.records
     reading = _SECONDS_A_BLOCK * blocks
     lacking, size = covered.missing + away, covered.missing * CHUNK_BYTES + away * RECORD_BYTES
@@ -116,13 +113,13 @@ def _verdict(item: Location, best: Location) -> str:
     return f"takes {item.seconds / best.seconds:,.1f} times as long"
 
 
-def coverage(source: LocalSource, estimate: Estimate) -> Coverage:
+def coverage(source: LocalSource, collection: Collection, estimate: Estimate) -> Coverage:
     """What of a candidate's blocks is here."""
     found = Coverage()
     parts = estimate.candidate.parts
     for part in parts:
         deep = Coverage()
-        _look(source, part, max(1.0, estimate.entries / len(parts)), deep)
+        _look(source, collection, part, max(1.0, estimate.entries / len(parts)), deep)
         found.here += deep.here
         found.missing += deep.missing
         found.levels = max(found.levels, deep.levels)  # the arms of a plan are asked for together
@@ -131,7 +128,7 @@ def coverage(source: LocalSource, estimate: Estimate) -> Coverage:
     return found
 
 
-def _look(source: LocalSource, part: Candidate, entries: float, found: Coverage) -> None:
+def _look(source: LocalSource, collection: Collection, part: Candidate, entries: float, found: Coverage) -> None:
     """Go down a tree level by level, as far as so many entries of the range reach."""
     level: list[tuple[Cid, float]] = [(part.tree.root, min(entries, part.tree.count))]
     while level:
@@ -147,7 +144,7 @@ def _look(source: LocalSource, part: Candidate, entries: float, found: Coverage)
             if node.level:
                 below += _children(node, part, expected)
             elif part.access.index != PRIMARY:
-                _look_at_records(source, node, part, expected, found)
+                _look_at_records(source, collection, node, part, expected, found)
         if len(level) > WEIGHED_BLOCKS_MAX:
             more = len(level) / WEIGHED_BLOCKS_MAX
             found.here, found.missing = found.here * more, found.missing * more
@@ -169,14 +166,35 @@ def _children(node: Node, part: Candidate, entries: float) -> list[tuple[Cid, fl
     return found
 
 
-def _look_at_records(source: LocalSource, leaf: Node, part: Candidate, entries: float, found: Coverage) -> None:
+def _look_at_records(
+    source: LocalSource, collection: Collection, leaf: Node, part: Candidate, entries: float, found: Coverage
+) -> None:
     low, high = part.access.span.within(leaf.keys)
-    values = leaf.values[low:high][::-1] if part.access.reverse else leaf.values[low:high]
-    for value in values[: int(entries) + 1]:
-        if type(value) is bytes and source.has(cid_of_digest(value[:DIGEST_BYTES])):
+    places = range(high - 1, low - 1, -1) if part.access.reverse else range(low, high)
+    hits = [
+        Hit(leaf.keys[place], (leaf.keys[place],), (leaf.values[place],)) for place in places[: int(entries) + 1]
+    ]
+    try:
+        needs = records_of(collection, part.access.index, hits)
+    except IntegrityError:
+        found.records_missing += len(hits)
+        return
+    if _has_records(source, needs):  # mostly all of them, which is known at once
+        found.records_here += len(hits)
+        return
+    for key, digest in zip(needs.keys, needs.digests, strict=True):
+        if _has_records(source, NeedRecords(needs.primary, (key,), (digest,))):
             found.records_here += 1
         else:
             found.records_missing += 1
+
+
+def _has_records(source: LocalSource, needs: NeedRecords) -> bool:
+    try:
+        source.records(needs)
+    except (UnavailableError, IntegrityError):
+        return False
+    return True
 
 
 def _chunk(source: LocalSource, cid: Cid) -> Node | None:

@@ -83,9 +83,8 @@ def index_reader(collection: Collection, *names: str) -> Reader:
     given = [_given_by(collection.key, (index.name, index.definition)) for index in indexes]
 
     def read(found: Sequence[Hit]) -> Reading:
-        digests = _digests(found, names)
         primary_keys = _primary_keys(found, indexes)
-        records = yield NeedRecords(collection.primary, tuple(primary_keys), digests)
+        records = yield NeedRecords(collection.primary, tuple(primary_keys), _digests(found, names))
         rows = []
         for entry, key, data in zip(found, primary_keys, records, strict=False):
             for place, at in enumerate(entry.keys):
@@ -136,6 +135,12 @@ def _digest(entry: Hit, names: Sequence[str]) -> bytes:
     if len(digests) != 1 or [(type(item), len(item)) for item in digests] != [(bytes, DIGEST_BYTES)]:
         raise IntegrityError(f"the index {' or '.join(map(repr, names))} has an entry without its record's digest")
     return digests.pop()
+
+
+def records_of(collection: Collection, name: str, found: Sequence[Hit]) -> NeedRecords:
+    """The records that entries of one index name. Raises IntegrityError for entries that name none."""
+    keys = _primary_keys(found, [collection.indexes[name]])
+    return NeedRecords(collection.primary, tuple(keys), _digests(found, [name]))
 
 
 def primary_keys(collection: Collection, name: str, found: Sequence[Hit]) -> list[bytes]:

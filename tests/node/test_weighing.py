@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rhizome_index.api import Node, open_node
+from rhizome_index.blocks.cid import digest_of
 from rhizome_index.index.schema import Collection
 from rhizome_index.node.resolve import Resolver
 from rhizome_index.node.serve import LocalAnswerer
@@ -27,16 +28,16 @@ def chosen_by(node: Node) -> tuple[LocalAnswerer, Estimate, Collection]:
     return source, source.run(choose(query, collection, allow_scan=True)), collection
 
 
-def weigh(node: Node, speed: Speed | None, *, has_records: bool) -> list[Location]:
+def weigh(node: Node, speed: Speed | None) -> list[Location]:
     source, chosen, collection = chosen_by(node)
-    return locations(source, collection, chosen, speed, has_records=has_records)
+    return locations(source, collection, chosen, speed)
 
 
 async def test_what_is_all_here_needs_nobody(tmp_path: Path) -> None:
     async with open_node(tmp_path) as node:
         await publish(node)
         for speed in (LOCAL, DISTANT, None):
-            (only,) = weigh(node, speed, has_records=True)
+            (only,) = weigh(node, speed)
             assert (only.location, only.verdict, only.blocks, only.round_trips) == (HERE, "chosen", 0, 0)
 
 
@@ -44,11 +45,14 @@ async def test_what_is_missing_is_wanted_or_all_is_asked_for(tmp_path: Path) -> 
     """Chunks are here, records are not: wanting them takes a round trip as asking does, and fewer bytes."""
     async with open_node(tmp_path) as node:
         await publish(node)
-        found = weigh(node, NARROW, has_records=False)
+        _, _, collection = chosen_by(node)
+        node.peer.store.execute("delete from blocks where digest = ?", (digest_of(collection.primary.root),))
+        node.peer.store.forget_chunks()
+        found = weigh(node, NARROW)
         assert [item.location for item in found] == [WANTS, ASK, FOLLOW]
         assert found[0].verdict == "chosen" and found[0].bytes < found[1].bytes
         assert "times as long" in found[1].verdict and "such answers" in found[2].verdict
-        (alone,) = weigh(node, None, has_records=False)
+        (alone,) = weigh(node, None)
         assert alone.verdict.startswith("incomplete") and alone.blocks
 
 
@@ -58,7 +62,7 @@ async def test_who_has_nothing_asks(tmp_path: Path) -> None:
         _, chosen, collection = chosen_by(publisher)
         source = LocalAnswerer(empty.peer.store, {})
         for speed in (DISTANT, Speed(0.1, 1e6)):
-            found = locations(source, collection, chosen, speed, has_records=False)
+            found = locations(source, collection, chosen, speed)
             assert (found[0].location, found[0].round_trips) == (ASK, 1)
             assert found[1].round_trips == 3  # the head, the root, and the records that its leaves would name
 
