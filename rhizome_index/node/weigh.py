@@ -171,9 +171,7 @@ def _look_at_records(
 ) -> None:
     low, high = part.access.span.within(leaf.keys)
     places = range(high - 1, low - 1, -1) if part.access.reverse else range(low, high)
-    hits = [
-        Hit(leaf.keys[place], (leaf.keys[place],), (leaf.values[place],)) for place in places[: int(entries) + 1]
-    ]
+    hits = [Hit(leaf.keys[place], (leaf.keys[place],), (leaf.values[place],)) for place in places[: int(entries) + 1]]
     try:
         needs = records_of(collection, part.access.index, hits)
     except IntegrityError:
