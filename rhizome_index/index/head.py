@@ -11,7 +11,7 @@ Source: https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
@@ -43,14 +43,22 @@ class Keys(Protocol):
 
 
 class Identity:
-    """An Ed25519 key that signs heads. Its 32-byte seed is the only secret there is."""
+    """An Ed25519 key that signs heads.
+
+    seed  32 bytes, the only secret there is: nothing else that this holds shows it, for whatever can be shown
+          may be logged
+    """
+
+    __slots__ = ("_sign", "peer_id", "public_key", "seed")
 
     def __init__(self, seed: bytes) -> None:
         from Crypto.PublicKey import ECC
+        from Crypto.Signature import eddsa
 
+        key = ECC.construct(curve="Ed25519", seed=seed)  # shows its seed
         self.seed = seed
-        self._key = ECC.construct(curve="Ed25519", seed=seed)
-        self.public_key: bytes = self._key.public_key().export_key(format="raw")
+        self._sign: Callable[[bytes], bytes] = eddsa.new(key, "rfc8032").sign
+        self.public_key: bytes = key.public_key().export_key(format="raw")
         self.peer_id = peer_id_of(self.public_key)
 
     def __repr__(self) -> str:
@@ -64,9 +72,7 @@ class Identity:
 
     def sign(self, message: bytes) -> bytes:
         """The 64-byte signature of a message."""
-        from Crypto.Signature import eddsa
-
-        return eddsa.new(self._key, "rfc8032").sign(message)
+        return self._sign(message)
 
 
 def verify_signature(public_key: bytes, message: bytes, signature: bytes) -> None:

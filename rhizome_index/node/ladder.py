@@ -20,6 +20,8 @@ from rhizome_index.node.disk import DiskStore
 from rhizome_index.query.combine import Choice
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.trust.ladder import (
+    AUDITED,
+    LEVELS,
     MADE,
     PROVEN,
     Bound,
@@ -103,9 +105,11 @@ def _checked(name: bytes, found: bytes) -> bytes:
 
 
 def _read(name: bytes, data: bytes) -> Standing | None:
-    """What a row says; None if it is damaged."""
+    """What a row says; None if it is damaged, or says what this version does not know."""
     with suppress(IntegrityError, ValueError, TypeError):
         if _checked(name, data[8:]) == data:
             level, said = cbor.decode(data[8:])
-            return Standing(level, None if said is None else Bound(*said))
+            bound = None if said is None else Bound(*said)
+            if type(level) is int and level in LEVELS and (level == AUDITED) is (bound is not None):
+                return Standing(level, bound)
     return None

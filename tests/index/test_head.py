@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -25,6 +26,17 @@ HEAD = sign_head(IDENTITY, "main", 7, cid_of(b"manifest"), 1_700_000_000_000)
 def test_a_head_comes_back() -> None:
     assert open_head(HEAD.envelope) == HEAD
     assert HEAD.address == Address(IDENTITY.peer_id, "main")
+
+
+def test_nothing_of_a_key_but_its_seed_shows_the_seed() -> None:
+    seed = bytes(range(128, 160))
+    identity = Identity(seed)
+    shown = [repr(identity), str(identity), format(identity), f"{[identity]}"]
+    shown += [repr(getattr(identity, name)) for name in Identity.__slots__ if name != "seed"]
+    number = int.from_bytes(seed, "little")
+    for form in (repr(seed)[2:-1], seed.hex(), str(number), f"{number:x}", b64encode(seed).decode().rstrip("=")):
+        assert not [text for text in shown if form in text]
+    assert not hasattr(identity, "__dict__"), "which would show it"
 
 
 EXPIRING = sign_head(IDENTITY, "main", 7, cid_of(b"manifest"), 1_700_000_000_000, 1_700_000_000_001)

@@ -3,12 +3,16 @@ insisted on."""
 
 from __future__ import annotations
 
+from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from rhizome_index.api import FeedResults, Node, open_node
+from rhizome_index.blocks import cbor
 from rhizome_index.errors import UnprovenError
 from rhizome_index.index.address import Address
 from rhizome_index.limits import PROVEN_MAX
@@ -169,6 +173,31 @@ def test_no_damage_proves_anything(tmp_path: Path, column: str) -> None:
             store.execute("update proven set found = ?", (value,))
             assert ladder.standing(derivation(1)).level == PROVEN
     store.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [6, None],
+        [-1, None],
+        [2, None],
+        [True, None],
+        [5.0, None],
+        ["5", None],
+        [5, [0.1, 0.9]],
+        [3, None],
+        [3, [0.1]],
+        5,
+    ],
+)
+def test_a_level_that_this_version_does_not_know_proves_nothing(tmp_path: Path, said: Any) -> None:
+    with closing(DiskStore(tmp_path / "store", make=True)) as store:
+        ladder, name = Ladder(store), derivation(1).digest
+        ladder.note(ADDRESS, [derivation(1)], MADE)
+        for body, level in (([MADE, None], MADE), (said, PROVEN)):
+            found = cbor.encode(body)
+            store.execute("update proven set found = ?", (sha256(name + found).digest()[:8] + found,))
+            assert ladder.standing(derivation(1)).level == level
 
 
 @pytest.mark.slow
