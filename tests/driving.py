@@ -55,6 +55,20 @@ class MemorySource:
             _, resume = supply(walk, need, self)
 
 
+class WarmSource(MemorySource):
+    """One that checks and decodes each chunk once: for blocks that nobody changes, and many walks over them."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self._chunks: dict[Cid, tuple[bytes, Node]] = {}
+
+    def chunks(self, cids: Sequence[Cid]) -> list[tuple[bytes, Node]]:
+        for cid in cids:
+            if cid not in self._chunks:
+                self._chunks[cid] = self.block(cid), node_of(cid, self.block(cid))
+        return [self._chunks[cid] for cid in cids]
+
+
 def gather(reader: Any) -> Any:
     """A walk that reads a Cursor or a Diff to its end."""
     found: list[Any] = []

@@ -18,13 +18,10 @@ from typing import Any
 from unittest import mock
 
 import trio
-from pyrsistent import pmap
 
 from rhizome_index.api import DEFAULT_DATASET, Node, open_node
-from rhizome_index.blocks.store import MemoryStore
-from rhizome_index.index.record import encode_record
-from rhizome_index.index.schema import Collection, Index, SortPath, primary_key
-from rhizome_index.index.write import NeedRecords, apply_changes
+from rhizome_index.index.schema import Collection
+from rhizome_index.index.write import NeedRecords
 from rhizome_index.node.serve import LocalAnswerer
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
@@ -32,35 +29,23 @@ from rhizome_index.query.combine import Choice, Combination, all_candidates
 from rhizome_index.query.execute import Found
 from rhizome_index.query.explain import describe
 from rhizome_index.query.expr import Query
-from rhizome_index.query.parse import parse, parse_index
+from rhizome_index.query.parse import parse
 from rhizome_index.query.plan import ALL, PRIMARY
 from rhizome_index.query.proof import record, supply
 from rhizome_index.query.streams import AllStream
-from rhizome_index.tree.node import EMPTY_TREE
 from tests.benchmarks.report import say
 from tests.driving import MemorySource
-from tests.query.test_queries import INDEXES, RULE, a_query, names, records_of
+from tests.query.cases import INDEXES, MORE_INDEXES, Held, a_query, built, names
 
 CASES = 500
 ALLOWED = 1.5  # times what the best candidate reads
 WANTED = 0.95  # of the cases
-MORE_INDEXES = {
-    "emoji": ["by_group_version=group,-version,order", "by_order=-order", "by_tag_group=tags,group"],
-    "posts": ["by_author_likes=author,-likes", "by_tag_likes=tags,-likes", "words=words(text)", "by_two=likes,author"],
-    "packages": ["by_section_tag=section,tags", "by_tag_size=tags,-installed_kib", "by_tag_section=tags,section"],
-}  # fmt: skip
 
 
-def collection(name: str, random_: random.Random) -> tuple[MemorySource, Collection]:
+def collection(name: str, random_: random.Random) -> Held:
     """A data set under some of the indexes that one might give it."""
     texts = INDEXES[name] + MORE_INDEXES[name]
-    chosen = random_.sample(texts, random_.randint(1, min(6, len(texts))))
-    indexes = {label: Index.empty(label, definition) for label, definition in map(parse_index, chosen)}
-    time, order = ("created", (SortPath("created", True),)) if name == "posts" else (None, ())
-    empty = Collection(name, "id", time, order, EMPTY_TREE, pmap(indexes))
-    changes = sorted((primary_key(record, ("id",)), encode_record(record)) for record in records_of(name))
-    source = MemorySource(MemoryStore())
-    return source, source.run(apply_changes(RULE, empty, changes, source.store.blocks.__setitem__))
+    return built(name, random_.sample(texts, random_.randint(1, min(6, len(texts)))))
 
 
 def entries_read(query: Query, held: Collection, candidate: Choice, source: MemorySource) -> int:

@@ -68,30 +68,39 @@ def in_pages(query: Query, collection: Collection, candidate: Choice, source: Me
 
 
 def check_answers(seed: int) -> None:
+    """Four queries over some records under some indexes."""
     random_ = random.Random(seed)
     records = made.some_records(random_, random_.choice([0, 3, 30, 30, 90]))
     source, collection = made.built(made.an_empty_collection(random_), records)
     for number in range(4):
         query = made.a_query(random_) if number < 3 else made.a_combined_query(random_)
-        assert decode_query(encode_query(query)) == query
-        wanted = wanted_rows(query, collection, records)
-        expected = [] if query.kind == COUNT else result(query, wanted)
-        found = all_candidates(query, collection)
-        assert source.run(choose(query, collection, allow_scan=True)).candidate in found
-        for candidate in found:
-            assert find_candidate(query, collection, decode_plan(encode_plan(candidate.plan))) == candidate
-            answer = Answer(query, collection, candidate)
-            rows, blocks = answer_directly(answer, source)
-            again = Answer(query, collection, candidate)
-            assert replay(again, [data for _, data in blocks]) == rows and again.count == answer.count
-            parts = Answer(query, collection, candidate)
-            assert answer_in_parts(parts, source, random_) == rows and parts.count == answer.count
-            if query.kind == COUNT:
-                assert answer.count == len(wanted), (query, candidate)
-                continue
-            assert [row.record for row in rows] == expected[: query.limit], (query, candidate)
-            if query.limit and query.kind == ROWS:
-                assert in_pages(query, collection, candidate, source) == expected, (query, candidate)
+        check_query(query, collection, source, records, random_)
+
+
+def check_query(
+    query: Query, collection: Collection, source: MemorySource, records: made.Records, random_: random.Random
+) -> int:
+    """As `tests.query.cases.check_query`, and in parts."""
+    assert decode_query(encode_query(query)) == query
+    wanted = wanted_rows(query, collection, records)
+    expected = [] if query.kind == COUNT else result(query, wanted)
+    found = all_candidates(query, collection)
+    assert source.run(choose(query, collection, allow_scan=True)).candidate in found
+    for candidate in found:
+        assert find_candidate(query, collection, decode_plan(encode_plan(candidate.plan))) == candidate
+        answer = Answer(query, collection, candidate)
+        rows, blocks = answer_directly(answer, source)
+        again = Answer(query, collection, candidate)
+        assert replay(again, [data for _, data in blocks]) == rows and again.count == answer.count
+        parts = Answer(query, collection, candidate)
+        assert answer_in_parts(parts, source, random_) == rows and parts.count == answer.count
+        if query.kind == COUNT:
+            assert answer.count == len(wanted), (query, candidate)
+            continue
+        assert [row.record for row in rows] == expected[: query.limit], (query, candidate)
+        if query.limit and query.kind == ROWS:
+            assert in_pages(query, collection, candidate, source) == expected, (query, candidate)
+    return len(found)
 
 
 SEEDS = st.integers(0, 2**32)
