@@ -39,6 +39,7 @@ bench: $(VENV)/installed
 
 fuzz: $(VENV)/installed
 	$(RUN)/python -m tests.fuzzing.fuzz --seconds $(SECONDS)
+	$(RUN)/python -m tests.fuzzing.language
 
 simulate: $(VENV)/installed
 	for file in simulations/*.py; do $(RUN)/rhizome simulate $$file || exit 1; echo; done

@@ -34,6 +34,7 @@ CLOCK_SKEW_SECONDS_MAX = 24 * 3600  # a head from further in the future is not b
 
 # --- queries ---
 QUERY_TEXT_BYTES_MAX = 16 * 1024  # typed by people
+QUERY_TOKENS_MAX = 2048  # words and signs of a query in text: each takes about 10 microseconds to read
 QUERY_BYTES_MAX = 16 * 1024  # an encoded query or plan
 QUERY_TERMS_MAX = 64  # conditions in one query
 QUERY_DEPTH_MAX = 16  # nesting of conditions

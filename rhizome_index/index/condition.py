@@ -124,7 +124,7 @@ def _check_value(expr: Compare) -> None:
         fits = operator in ("=", "!=")
     if not fits:
         raise UsageError(f"`{expr.path} {operator}` does not go with {value!r}")
-    encode_record({"": list(value) if type(value) is tuple else value})
+    encode_record({"": list(value) if operator == "in" else value})
 
 
 # --- meeting conditions ---

@@ -38,16 +38,16 @@ def from_mongo(filter_: Mapping[str, Any]) -> Expr:
 
 def _at_path(path: str, value: Any) -> Expr:
     if not isinstance(value, Mapping) or not any(str(name).startswith("$") for name in value):
-        return Compare("=", path, dict(value) if isinstance(value, Mapping) else value)
+        return Compare("=", path, dict(value) if isinstance(value, Mapping) else _plain(value))
     terms: list[Expr] = []
     for name, operand in value.items():
         if name in _OPERATORS:
-            terms.append(Compare(_OPERATORS[name], path, operand))
+            terms.append(Compare(_OPERATORS[name], path, _plain(operand)))
         elif name in ("$in", "$nin") and isinstance(operand, list | tuple):
-            among = Compare("in", path, tuple(operand))
+            among = Compare("in", path, tuple(map(_plain, operand)))
             terms.append(among if name == "$in" else Not(among))
         elif name == "$all" and isinstance(operand, list | tuple) and operand:
-            terms += [Compare("=", path, item) for item in operand]
+            terms += [Compare("=", path, _plain(item)) for item in operand]
         elif name == "$exists" and isinstance(operand, bool):
             terms.append(Compare("exists", path, operand))
         elif name == "$startsWith":
@@ -59,6 +59,11 @@ def _at_path(path: str, value: Any) -> Expr:
         else:
             raise _unknown(name, (*_OPERATORS, *_OTHERS))
     return all_of(*terms)
+
+
+def _plain(value: Any) -> Any:
+    """A tuple as the list it stands for."""
+    return list(value) if type(value) is tuple else value
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> UsageError:

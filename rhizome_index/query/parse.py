@@ -24,10 +24,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
-from lark import Lark, Token, Transformer
+from lark import Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken, VisitError
 
 from rhizome_index.errors import QueryError, UsageError
@@ -35,6 +34,7 @@ from rhizome_index.index.condition import EVERYTHING, Compare, Expr, Not, Or, al
 from rhizome_index.index.schema import Definition, SortPath, check_name
 from rhizome_index.limits import QUERY_TEXT_BYTES_MAX
 from rhizome_index.query.expr import COUNT, COUNT_BY, DECLARED, DISTINCT, NEWEST, OLDEST, Query
+from rhizome_index.query.grammar import tree_of
 from rhizome_index.query.json_form import parse_json
 from rhizome_index.query.phrases import extreme, matching, since
 from rhizome_index.query.slips import did_you_mean
@@ -92,7 +92,7 @@ def _parse(text: str, now_ms: int | None) -> tuple[Query, str | None]:
 
 def _read(text: str, start: str, now_ms: int | None = None) -> Any:
     try:
-        return _Reader(text, now_ms).transform(_grammar().parse(text, start=start))
+        return _Reader(text, now_ms).transform(tree_of(text, start))
     except UnexpectedInput as error:
         raise _explain(error, text, f"the {start}") from None
     except RecursionError:
@@ -103,12 +103,6 @@ def _read(text: str, start: str, now_ms: int | None = None) -> Any:
         if isinstance(error.orig_exc, UsageError):
             raise QueryError(str(error.orig_exc), text=text, end=len(text), hint=error.orig_exc.hint) from None
         raise
-
-
-@lru_cache(maxsize=1)
-def _grammar() -> Lark:
-    source = files("rhizome_index.query").joinpath("grammar.lark").read_text(encoding="utf-8")
-    return Lark(source, start=["query", "index"], parser="lalr", propagate_positions=True)
 
 
 class _Reader(Transformer[Token, Any]):

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from rhizome_index.errors import QueryError
 from rhizome_index.index.condition import And, Compare, Not, Or
 from rhizome_index.index.schema import SortPath
-from rhizome_index.limits import NAME_BYTES_MAX, QUERY_DEPTH_MAX, QUERY_TERMS_MAX, QUERY_TEXT_BYTES_MAX, ROWS_MAX
+from rhizome_index.limits import (
+    NAME_BYTES_MAX,
+    QUERY_DEPTH_MAX,
+    QUERY_TERMS_MAX,
+    QUERY_TEXT_BYTES_MAX,
+    QUERY_TOKENS_MAX,
+    ROWS_MAX,
+)
 from rhizome_index.query.expr import COUNT, COUNT_BY, DISTINCT, Query, decode_query, encode_query
 from rhizome_index.query.parse import parse
 from rhizome_index.query.slips import did_you_mean
@@ -168,6 +175,18 @@ def test_the_limits_themselves_are_allowed() -> None:
     parse(shell[:-1] + "x" * (QUERY_TEXT_BYTES_MAX - len(shell)) + '"')
     with pytest.raises(QueryError):
         parse(shell[:-1] + "x" * (QUERY_TEXT_BYTES_MAX - len(shell) + 1) + '"')
+
+
+def test_words_and_signs_at_the_limit_and_one_past_it() -> None:
+    """Found by generation: 16 KiB of `order by a,-a,-a...` took 160 ms to read."""
+    sizes = [125] * 6 + [128, 129]  # of `in (...)`, each with three more words and signs than twice its values
+    conditions = [f"a in ({','.join('1' * size)})" for size in sizes]
+    text = "all posts where " + " and ".join(conditions)
+    assert 3 + sum(2 * size + 3 for size in sizes) + len(sizes) - 1 == QUERY_TOKENS_MAX
+    parse(text)
+    with pytest.raises(QueryError, match="more than 2,048 words and signs") as caught:
+        parse(text.replace("all posts where", "all posts where not"))
+    assert text.endswith(")") and caught.value.pointer().endswith("^")
 
 
 WORDS = [
