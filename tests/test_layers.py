@@ -47,6 +47,15 @@ def test_a_module_keeps_to_its_layer(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_sum_is_taken_up_before_waiting(path: Path) -> None:
+    """`count += await …` reads the count before it waits, and so loses what is added to it meanwhile."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Attribute):
+            waits = [one for one in ast.walk(node.value) if isinstance(one, ast.Await)]
+            assert not waits, f"line {node.lineno} adds to what others may add to"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_can_be_read(path: Path) -> None:
     assert path.stem not in BANNED
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -1,5 +1,6 @@
 """message/1: frames, requests and replies."""
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -71,9 +72,10 @@ class Open:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks, in order; null is one that is not there."""
+    """Blocks, in order; null is one that is not there. They may have come packed."""
 
     blocks: list[bytes | None]
+    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ class Replies:
             return None
         if kind == "blocks":
             return Blocks(self._whole_blocks(rest[0]))
+        if kind == "packed":
+            return Blocks(self._whole_blocks(decode(_inflate(as_bytes(rest[0], "packed")))), packed=True)
         if kind == "error":
             self._ended = True
             return _read_failure(rest)
@@ -141,6 +145,17 @@ class Replies:
             self._parts = b""
             as_bytes(blocks[0], "block", 0, MAX_BLOCK)
         return blocks
+
+
+def _inflate(data: bytes) -> bytes:
+    inflating = zlib.decompressobj(wbits=-15)
+    try:
+        found = inflating.decompress(data, MAX_FRAME + 1)
+    except zlib.error:
+        raise Refused("packed blocks that do not inflate") from None
+    if len(found) > MAX_FRAME or not inflating.eof or inflating.unused_data:
+        raise Refused("packed blocks of too many bytes, or with another end")
+    return found
 
 
 def _read_failure(rest: Sequence[Value]) -> Failure:
@@ -208,6 +223,12 @@ def _check_blocks(_: Vectors, case: Case) -> None:
     expect("blocks", named, shown)
 
 
+def _check_packed(_: Vectors, case: Case) -> None:
+    event = Replies(7).read(case.hex("body"))
+    shown = [None if item.is_null() else item.as_hex() for item in case.items("blocks")]
+    expect("packed blocks", event, Blocks(shown, packed=True))
+
+
 def _check_not_replies(_: Vectors, case: Case) -> None:
     replies = Replies(7)  # the number of the request, in all these cases
     for body in case.hexes("bodies"):
@@ -220,5 +241,6 @@ GROUPS: Final[Groups] = {
     "requests": each(_check_request),
     "not_requests": none(_check_not_request),
     "blocks": each(_check_blocks),
+    "packed": each(_check_packed),
     "not_replies": none(_check_not_replies),
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .ask import MAX_BUDGET
-from .dag import Cid, Value, as_bytes, as_fields, as_int, as_link, as_list, cid_of, read_cid
+from .dag import Cid, Value, as_bool, as_bytes, as_fields, as_int, as_link, as_list, cid_of, read_cid
 from .errors import Refused
 from .harness import Case, Groups, Vectors, each, expect, given, none
 from .keys import MAX_KEY
@@ -26,6 +26,7 @@ class Want:
     root: Cid | None
     keys: tuple[bytes, ...]
     budget: int
+    packed: bool
 
     @property
     def things(self) -> int:
@@ -36,12 +37,12 @@ class Want:
 def read_want(request: Request) -> Want:
     """The fields of a request, in one of its two forms."""
     if "cids" in request.fields:
-        cids, budget = as_fields(request.fields, "want", ("cids", "budget"))
+        cids, budget, packed = as_fields(request.fields, "want", ("cids", "budget", "packed"))
         links = [as_link(link, "cid") for link in as_list(cids, "cids", 1, MAX_WANTED)]
-        return Want(tuple(links), None, (), _read_budget(budget))
-    root, keys, budget = as_fields(request.fields, "want", ("root", "keys", "budget"))
+        return Want(tuple(links), None, (), _read_budget(budget), as_bool(packed, "packed"))
+    root, keys, budget, packed = as_fields(request.fields, "want", ("root", "keys", "budget", "packed"))
     wanted = [as_bytes(key, "key", 0, MAX_KEY) for key in as_list(keys, "keys", 1, MAX_WANTED)]
-    return Want((), as_link(root, "root"), tuple(wanted), _read_budget(budget))
+    return Want((), as_link(root, "root"), tuple(wanted), _read_budget(budget), as_bool(packed, "packed"))
 
 
 def _read_budget(value: Value) -> int:
@@ -57,6 +58,8 @@ def read_answer(want: Want, wanted: Sequence[Cid], events: Iterable[Event]) -> l
     outcome: list[bytes | None] | Failure | None = None
     for event in events:  # to the very last one: behind the end nothing may come
         if isinstance(event, Blocks):
+            if event.packed and not want.packed:
+                raise Refused("packed blocks where none may be")
             for item in event.blocks:
                 _take(want, wanted, items, item)
         elif isinstance(event, End):

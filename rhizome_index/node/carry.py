@@ -75,7 +75,8 @@ class Carrier:
             )
         self._store.put_many([(head.manifest, syncing.manifest_bytes)])
         delta = syncing.deltas.get(name, Delta())
-        fetcher = Fetcher(self._links, [peer, *(other for other in peers if other != peer)], cost)
+        others = (other for other in peers if other != peer)
+        fetcher = Fetcher(self._links, [peer, *others], cost, packed=True)
         self._store.put_many(delta.records)
         await self._step(_Step(head, before, manifest, name, index), delta, fetcher, peer)
         old, new = before.collections[name], manifest.collections[name]

@@ -26,6 +26,11 @@ class Cost:
         self.bytes_received += other.bytes_received
         self.peers += [peer for peer in other.peers if peer not in self.peers]
 
+    def note_received(self, size: int) -> None:
+        """So many bytes have come. Not `bytes_received += await …`: that takes up the sum before it waits, and loses
+        what others add meanwhile."""
+        self.bytes_received += size
+
     def note_request(self, peer: str) -> None:
         """A request goes out, which takes a round trip."""
         self.round_trips += 1

@@ -106,9 +106,10 @@ class Directory:
         asking = AskingHeads(addresses)
         cost.note_request(peer)
         fields = protocol.request_fields(addresses)
-        cost.bytes_received += await self._links.converse(
+        received = await self._links.converse(
             peer, protocol.PROTOCOL, fields, asking, silence_seconds=ANSWER_SILENCE_SECONDS, forgives=False
         )
+        cost.note_received(received)
         if asking.failure is not None:
             raise UnavailableError(f"peer {peer} has no answer ({asking.failure.code}): {asking.failure.text}")
         with self._register.together():

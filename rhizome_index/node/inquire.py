@@ -39,9 +39,10 @@ class Inquirer:
         asking = AskingTrust(about)
         cost.note_request(peer)
         try:
-            cost.bytes_received += await self._links.converse(
+            received = await self._links.converse(
                 peer, protocol.PROTOCOL, about.fields(), asking, silence_seconds=ANSWER_SILENCE_SECONDS, forgives=False
             )
+            cost.note_received(received)
         except (UnavailableError, IntegrityError):
             return
         if asking.fraud is not None:

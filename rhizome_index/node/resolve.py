@@ -215,9 +215,10 @@ class Resolver:
             asking = self._next_request(address, resolution, allow_scan=allow_scan)
             cost = resolution.cost
             cost.note_request(peer)
-            cost.bytes_received += await self._links.converse(
+            received = await self._links.converse(
                 peer, ask_protocol.PROTOCOL, asking.ask.fields(), asking, silence_seconds=patience
             )
+            cost.note_received(received)
             if asking.failure is not None:
                 raise _refusal(peer, asking.failure)
             assert asking.opening is not None and asking.answer is not None and asking.replay is not None

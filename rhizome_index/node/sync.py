@@ -135,9 +135,10 @@ class Syncer:
         for _ in range(SEGMENTS_MAX):
             part = _HeardSyncing(request, race)
             cost.note_request(peer)
-            cost.bytes_received += await self._links.converse(
+            received = await self._links.converse(
                 peer, protocol.PROTOCOL, request.fields(), part, silence_seconds=patience
             )
+            cost.note_received(received)
             if part.failure is not None:
                 raise UnavailableError(f"peer {peer} does not have {request.address}")
             assert part.head is not None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from rhizome_index.tree.levels import ways_down
 from rhizome_index.tree.node import Node, Ref, Tree, Value
 from rhizome_index.tree.walk import Walk, load, load_many, load_root
 
@@ -53,18 +54,9 @@ def get_many(tree: Tree, keys: Sequence[bytes]) -> Walk[list[Value | None]]:
     node = yield from load_root(tree)
     level: list[tuple[Node, int, int]] = [(node, 0, len(keys))]
     while level and level[0][0].level:
-        refs: list[Ref] = []
-        ranges: list[tuple[int, int]] = []
-        for node, start, end in level:
-            at = start
-            while at < end:
-                child = max(0, bisect_right(node.keys, keys[at]) - 1)
-                stop = end if child + 1 == len(node.keys) else bisect_left(keys, node.keys[child + 1], at, end)
-                refs.append(node.child(child))
-                ranges.append((at, stop))
-                at = stop
-        nodes = yield from load_many(refs)
-        level = [(node, start, end) for node, (start, end) in zip(nodes, ranges, strict=True)]
+        ways = [way for node, start, end in level for way in ways_down(node, keys, start, end)]
+        nodes = yield from load_many([ref for ref, _, _ in ways])
+        level = [(node, start, end) for node, (_, start, end) in zip(nodes, ways, strict=True)]
     for node, start, end in level:
         for at in range(start, end):
             place = bisect_left(node.keys, keys[at])

@@ -56,6 +56,7 @@ def edit(tree: Tree, rule: Rule, edits: Sequence[Edit], sink: Sink) -> Walk[Tree
         return tree
     root = yield from load_root(tree)
     editor = _Editor(tree, root, rule, sink)
+    yield from editor.load_towards(keys)
     changes: list[_Change] = list(edits)
     for level in range(root.level + 1):
         changes = yield from editor.edit_level(level, changes)
@@ -70,6 +71,10 @@ class _Editor:
         self._levels = Levels(tree, root, self._nodes)
         self._rule = rule
         self._sink = sink
+
+    def load_towards(self, keys: list[bytes]) -> Walk[None]:
+        """Read what the edits will touch in any case, all at once."""
+        yield from self._levels.load_towards(keys)
 
     # --- one level ---
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rhizome_index.blocks.cid import Cid
 from rhizome_index.tree.node import Node, Ref, Tree, inner_weight, leaf_weight
-from rhizome_index.tree.walk import Walk, load
+from rhizome_index.tree.walk import Walk, load, load_many
+
+_LOADED_AT_ONCE = 512  # nodes: some 2 MiB of chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,21 @@ class Levels:
             self.nodes[ref.cid] = node
         return node
 
+    def load_towards(self, keys: Sequence[bytes]) -> Walk[None]:
+        """Read the nodes of all levels on the ways to sorted keys, which `towards` has at hand then.
+
+        That is a need a level for many of them, where one after the other would take a round trip each.
+        """
+        assert self.nodes is not None
+        level = [(self.root, 0, len(keys))]
+        while level and level[0][0].level:
+            ways = [way for node, start, end in level for way in ways_down(node, keys, start, end)]
+            for at in range(0, len(ways), _LOADED_AT_ONCE):
+                refs = [ref for ref, _, _ in ways[at : at + _LOADED_AT_ONCE] if ref.cid not in self.nodes]
+                for ref, node in zip(refs, (yield from load_many(refs)), strict=True):
+                    self.nodes[ref.cid] = node
+            level = [(self.nodes[ref.cid], start, end) for ref, start, end in ways]
+
     def towards(self, level: int, key: bytes) -> Walk[Place]:
         """The node of a level on the way to a key."""
         return (yield from self._descend((), level, key, last=False))
@@ -81,6 +99,16 @@ class Levels:
             ref = node.child(position)
             node, cid = (yield from self.load(ref)), ref.cid
         return Place(node, cid, path)
+
+
+def ways_down(node: Node, keys: Sequence[bytes], start: int, end: int) -> Iterator[tuple[Ref, int, int]]:
+    """The children of an inner node on the ways to some of the keys, which are sorted, and to which of them."""
+    while start < end:
+        child = max(0, bisect_right(node.keys, keys[start]) - 1)
+        is_last = child + 1 == len(node.keys)
+        stop = end if is_last else bisect_left(keys, node.keys[child + 1], start, end)
+        yield node.child(child), start, stop
+        start = stop
 
 
 def weights_of(node: Node) -> list[int]:

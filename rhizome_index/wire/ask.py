@@ -212,7 +212,7 @@ class Asking:
         elif self.replay is None:
             raise IntegrityError("an answer that does not open with its head")
         elif isinstance(reply, m.Blocks):
-            for block in reply.blocks:
+            for block in reply.plain():
                 if block is None:
                     raise IntegrityError("a proof with a gap")
                 self.blocks_bytes += len(block)

@@ -5,6 +5,7 @@ A request is `[number, {fields}]`. Its answer is any number of
     [number, "open", {fields}]      once, first, where the protocol has it
     [number, "part", bytes]         the beginning of a block too large for one frame
     [number, "blocks", [bytes...]]  blocks in order; the first completes the parts before it; null: not there
+    [number, "packed", bytes]       the same, deflated (`packed`); only to a request that takes it
 
 and one of these two, which end it:
 
@@ -33,6 +34,7 @@ from rhizome_index.limits import (
     RECORD_BYTES_MAX,
 )
 from rhizome_index.wire.frame import FrameReader, encode_frame
+from rhizome_index.wire.packed import pack, unpack
 
 # Why a peer does not answer. The text beside it is for people.
 UNKNOWN = "unknown"  # it does not know the dataset, or not that head of it
@@ -63,6 +65,13 @@ class Blocks:
 
     number: int
     blocks: tuple[bytes | None, ...]
+    were_packed: bool = False
+
+    def plain(self) -> tuple[bytes | None, ...]:
+        """Them, where no packed ones are taken. Raises IntegrityError."""
+        if self.were_packed:
+            raise IntegrityError("packed blocks that nobody asked for")
+        return self.blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +132,14 @@ def outcome(frame: bytes) -> str | None:
 
 
 class BlockPacker:
-    """Packs blocks into frames, as many into each as fit."""
+    """Packs blocks into frames, as many into each as fit.
 
-    def __init__(self, number: int) -> None:
+    deflates  where that makes a frame shorter
+    """
+
+    def __init__(self, number: int, *, deflates: bool = False) -> None:
         self._number = number
+        self._deflates = deflates
         self._waiting: list[bytes | None] = []
         self._size = 0
 
@@ -146,7 +159,10 @@ class BlockPacker:
     def flush(self) -> Iterator[bytes]:
         """The frame of what is left, if anything is."""
         if self._waiting:
-            yield encode_frame(cbor.encode([self._number, "blocks", self._waiting]))
+            bodies = [cbor.encode([self._number, "blocks", self._waiting])]
+            if self._deflates:
+                bodies.append(cbor.encode([self._number, "packed", pack(self._waiting)]))
+            yield encode_frame(min(bodies, key=len))
             self._waiting, self._size = [], 0
 
 
@@ -185,15 +201,23 @@ class ReplyReader:
                 raise IntegrityError("parts of blocks beyond all budgets")
             begun += content
             return None
-        if len(value) == 3 and kind == "blocks" and type(content) is list and content:
-            if not all(block is None or type(block) is bytes for block in content):
-                raise IntegrityError("a block that is not bytes")
-            if number in self._parts:
-                if content[0] is None:
-                    raise IntegrityError("an answer that ends within a block")
-                content[0] = bytes(self._take_parts(number) + content[0])
-            return Blocks(number, tuple(content))
+        if len(value) == 3 and kind == "packed" and type(content) is bytes:
+            return Blocks(number, self._whole(number, unpack(content)), were_packed=True)
+        if len(value) == 3 and kind == "blocks":
+            return Blocks(number, self._whole(number, content))
         raise IntegrityError(f"an answer of an unknown kind: {kind[:40]!r}")
+
+    def _whole(self, number: int, content: Any) -> tuple[bytes | None, ...]:
+        """Some blocks, of which the first completes the parts before it."""
+        if type(content) is not list or not content:
+            raise IntegrityError("blocks that are none")
+        if not all(block is None or type(block) is bytes for block in content):
+            raise IntegrityError("a block that is not bytes")
+        if number in self._parts:
+            if content[0] is None:
+                raise IntegrityError("an answer that ends within a block")
+            content[0] = bytes(self._take_parts(number) + content[0])
+        return tuple(content)
 
     def forget(self, number: int) -> None:
         """An answer has ended."""

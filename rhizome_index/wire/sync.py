@@ -291,7 +291,7 @@ class Syncing:
         elif self.head is None:
             raise IntegrityError("an answer that does not open with its head")
         elif isinstance(reply, m.Blocks):
-            for block in reply.blocks:
+            for block in reply.plain():
                 self._take_block(block)
         else:
             (self.is_complete,) = m.read_fields(reply.fields, complete=m.is_flag)

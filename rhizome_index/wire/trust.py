@@ -68,7 +68,7 @@ class AskingTrust:
             self.failure, self.is_over = reply, True
         elif isinstance(reply, m.Blocks):
             self._judging = self._judging or Judging()
-            for block in reply.blocks:
+            for block in reply.plain():
                 if block is None:
                     raise IntegrityError("a fraud proof with a gap")
                 self._judging.feed(block)

@@ -2,7 +2,8 @@
 
 An answer has one item for each thing wanted, in the order of the request: the
 bytes, or null for what the peer does not have. It may stop early at the asker's
-budget; the rest is asked for again, here or elsewhere.
+budget; the rest is asked for again, here or elsewhere. Blocks come packed, if the
+asker takes them so and that is shorter.
 """
 
 from __future__ import annotations
@@ -26,27 +27,33 @@ _PAUSE_NAMES = 16  # looked up in a few milliseconds, wherever they are
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A request: blocks by CID, or (with a primary's root) records by primary key."""
+    """A request: blocks by CID, or (with a primary's root) records by primary key.
+
+    packed  blocks may come deflated
+    """
 
     root: Cid | None
     names: tuple[bytes, ...]
     budget: int = PROOF_BYTES_MAX
+    packed: bool = False
 
     def fields(self) -> dict[str, Any]:
+        more = {"budget": self.budget, "packed": self.packed}
         if self.root is None:
-            return {"cids": m.links(self.names), "budget": self.budget}
-        return {"root": cbor.Link(self.root), "keys": list(self.names), "budget": self.budget}
+            return {"cids": m.links(self.names), **more}
+        return {"root": cbor.Link(self.root), "keys": list(self.names), **more}
 
     @classmethod
     def read(cls, fields: Any) -> Want:
         """Raises IntegrityError for a request that is none."""
+        more = {"budget": m.is_natural, "packed": m.is_flag}
         if "cids" in fields:
-            cids, budget = m.read_fields(fields, cids=m.list_of(m.is_link, WANTS_MAX, 1), budget=m.is_natural)
-            return cls(None, tuple(bytes(cid) for cid in cids), min(budget, PROOF_BYTES_MAX))
-        root, keys, budget = m.read_fields(
-            fields, root=m.is_link, keys=m.list_of(_is_key, WANTS_MAX, 1), budget=m.is_natural
+            cids, budget, packed = m.read_fields(fields, cids=m.list_of(m.is_link, WANTS_MAX, 1), **more)
+            return cls(None, tuple(bytes(cid) for cid in cids), min(budget, PROOF_BYTES_MAX), packed)
+        root, keys, budget, packed = m.read_fields(
+            fields, root=m.is_link, keys=m.list_of(_is_key, WANTS_MAX, 1), **more
         )
-        return cls(bytes(root), tuple(keys), min(budget, PROOF_BYTES_MAX))
+        return cls(bytes(root), tuple(keys), min(budget, PROOF_BYTES_MAX), packed)
 
 
 def _is_key(value: Any) -> bool:
@@ -55,7 +62,7 @@ def _is_key(value: Any) -> bool:
 
 def answer(number: int, want: Want, get: Callable[[Want, bytes], bytes | None]) -> Iterator[bytes]:
     """The frames that answer a request, reading each block as its turn comes; see `ask.answer` for empty ones."""
-    packer = m.BlockPacker(number)
+    packer = m.BlockPacker(number, deflates=want.packed)
     size = sent = 0
     for name in want.names:
         block = get(want, name)
@@ -94,7 +101,7 @@ class Wanting:
             self.failure, self.is_over = reply, True
         elif isinstance(reply, m.Blocks):
             start = len(self.blocks)
-            for block in reply.blocks:
+            for block in reply.blocks if self.want.packed else reply.plain():
                 self._take_block(block)
             named = zip(self._cids[start:], self.blocks[start:], strict=False)
             self._on_blocks([(cid, block) for cid, block in named if block is not None])

@@ -44,8 +44,9 @@ from rhizome_index.trust.evidence import decode_fraud
 from rhizome_index.wire import control, gossip, protobuf
 from rhizome_index.wire import message as m
 from rhizome_index.wire.ask import Ask, Asking
-from rhizome_index.wire.frame import FrameReader
+from rhizome_index.wire.frame import FrameReader, encode_frame
 from rhizome_index.wire.heads import AskingHeads, read_request
+from rhizome_index.wire.packed import unpack
 from rhizome_index.wire.sync import Sync, Syncing
 from rhizome_index.wire.trust import About, AskingTrust
 from rhizome_index.wire.want import Want, Wanting
@@ -155,6 +156,17 @@ def _rpcs() -> Iterator[bytes]:
     topic = gossip.topic_of(DATASET)
     rpc = gossip.Rpc([(topic, True)], [], [(topic, [b"12345678"])], [b"1"], [topic], [(topic, 60)])
     yield rpc.encode()
+
+
+def _packed() -> Iterator[bytes]:
+    for body in _field("message", "body", "packed")():
+        yield cbor.decode(body)[2]
+
+
+def _replies() -> Iterator[bytes]:
+    yield from _field("message", "frames", "blocks")()
+    for body in _field("message", "body", "packed")():
+        yield encode_frame(body)
 
 
 # --- conversations: the frames that answer a request ---
@@ -332,7 +344,8 @@ TARGETS: dict[str, Target] = {
         lambda data: decode_plan(cbor.decode(data)), _LIES, _given(cbor.encode(["by_key", b"a", None, False]))
     ),
     "requests": Target(m.decode_request, _LIES, _field("message", "body", "not_requests")),
-    "replies": Target(_read_replies, _LIES, _field("message", "frames", "blocks")),
+    "replies": Target(_read_replies, _LIES, _replies),
+    "packed blocks": Target(unpack, _LIES, _packed),
     "ask requests": Target(_request(Ask.read), _LIES, _requests("ask")),
     "want requests": Target(_request(Want.read), _LIES, _requests("want")),
     "sync requests": Target(_request(Sync.read), _LIES, _requests("sync")),

@@ -33,6 +33,7 @@ class FakeLinks:
         self._peers = peers
         self._seconds = seconds or {}
         self.asked: dict[str, int] = dict.fromkeys(peers, 0)
+        self.sent_bytes = 0
 
     async def converse(
         self, peer_id: str, protocol: str, fields: Mapping[str, Any], conversation: Any, *, silence_seconds: Any
@@ -49,7 +50,9 @@ class FakeLinks:
                     conversation.take(reply)
         except IntegrityError as error:
             raise RemoteError(peer_id, str(error)) from None
-        return sum(map(len, frames))
+        size = sum(map(len, frames))
+        self.sent_bytes += size
+        return size
 
 
 async def fetch(links: Any, wanted: Sequence[Wanted] = ALL) -> tuple[dict[Cid, bytes], Cost, Fetcher]:
@@ -70,6 +73,13 @@ async def test_one_peer_gives_everything_and_nothing_is_asked_twice(autojump_clo
     found, cost, _ = await fetch(links)
     assert found == BLOCKS
     assert links.asked == {"a": len(BLOCKS)} and cost.round_trips == -(-len(BLOCKS) // FETCH_JOB_WANTS)
+
+
+@pytest.mark.parametrize("peers", ["a", "abcd"])
+async def test_all_bytes_are_counted_that_come_at_the_same_time(autojump_clock: MockClock, peers: str) -> None:
+    links = FakeLinks(dict.fromkeys(peers, BLOCKS.get))
+    _, cost, _ = await fetch(links)
+    assert cost.bytes_received == links.sent_bytes > sum(map(len, BLOCKS.values()))
 
 
 async def test_equal_peers_share_the_work(autojump_clock: MockClock) -> None:

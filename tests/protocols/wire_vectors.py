@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -34,6 +35,23 @@ NUMBER = 7
 
 # --- message/1 ---
 
+# Deflated once and for all: other versions of zlib give other bytes.
+PACKED = bytes.fromhex("6b8e647e91380a4643603404867d087c03e6f5a451301a02a32130ec430000")
+PACKED_TOO_MUCH = bytes.fromhex(
+    "edc1010d00000803206b3e8ec19d2f026cfe060000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000a"
+)  # [65,533 zeros]
+
+
+def stored(value: Any, behind: bytes = b"") -> bytes:
+    """A value as DEFLATE has it that leaves its bytes as they are (RFC 1951, 3.2.4)."""
+    data = cbor.encode(value) + behind
+    size = len(data).to_bytes(2, "little")
+    return b"\1" + size + bytes(byte ^ 0xFF for byte in size) + data
+
+
+def shown(blocks: list[bytes | None]) -> list[str | None]:
+    return [None if block is None else block.hex() for block in blocks]
+
 
 def message_vectors() -> Vectors:
     large = bytes(range(256)) * 300
@@ -56,6 +74,20 @@ def message_vectors() -> Vectors:
         "a part that is no bytes": [[7, "part", None]],
         "an end within a block": [[7, "part", b"a"], [7, "end", {}]],
         "null behind a part": [[7, "part", b"a"], [7, "blocks", [None]]],
+        "packed, with nothing": [[7, "packed", b""]],
+        "packed, and no bytes": [[7, "packed", [b"a"]]],
+        "packed, and not deflated": [[7, "packed", cbor.encode([b"a"])]],
+        "packed, with a checksum around it": [[7, "packed", zlib.compress(cbor.encode([b"a"]))]],
+        "packed, and cut": [[7, "packed", stored([b"a"])[:-1]]],
+        "packed, without its last block": [[7, "packed", b"\0" + stored([b"a"])[1:]]],
+        "packed, with a byte behind it": [[7, "packed", stored([b"a"]) + b"\0"]],
+        "packed, of another form": [[7, "packed", stored({})]],
+        "packed, with no blocks": [[7, "packed", stored([])]],
+        "packed, with a block that is text": [[7, "packed", stored(["a"])]],
+        "packed, with a byte behind the list": [[7, "packed", stored([b"a"], b"\0")]],
+        "packed, and 65,537 bytes long": [[7, "packed", PACKED_TOO_MUCH]],
+        "packed, with null behind a part": [[7, "part", b"a"], [7, "packed", stored([None])]],
+        "an end behind a part and something packed": [[7, "packed", stored([b"a"])], [7, "part", b"a"], [7, "end", {}]],
     }
     not_requests: dict[str, Any] = {
         "no list": {},
@@ -80,6 +112,13 @@ def message_vectors() -> Vectors:
                 "blocks": [b"small".hex(), None, cid_of(large).hex(), ""],
                 "large": "the third block, of 76,800 bytes, is shown by its CID",
             }
+        ],
+        "packed": [
+            {"body": cbor.encode([NUMBER, "packed", packed]).hex(), "blocks": shown(blocks)}
+            for packed, blocks in [
+                (stored([b"small", None, b""]), [b"small", None, b""]),
+                (PACKED, [b"a" * 1000, None, b"b" * 1000]),
+            ]
         ],
         "not_replies": [
             {"name": name, "bodies": [cbor.encode(body).hex() for body in bodies]}
@@ -290,7 +329,26 @@ def want_vectors() -> Vectors:
                 "blocks": blocks_in(replies),
             }
         )
+    exchanges.append(packed_exchange(root))
     return {"exchanges": exchanges, "not_answers": list(not_wanted(root)), "not_requests": list(not_wants(root))}
+
+
+def packed_exchange(root: bytes) -> Vectors:
+    """Some blocks that come packed, some that do not: which, is the peer's affair."""
+    absent = cid_of(b"absent")
+    wanted = Want(None, (MANIFEST_CID, absent, root), packed=True)
+    block = SOURCE.store.get(root)
+    bodies = [
+        [NUMBER, "packed", stored([MANIFEST_DATA, None])],
+        [NUMBER, "blocks", [block]],
+        [NUMBER, "end", {"sent": 3}],
+    ]
+    return {
+        "request": m.encode_request(NUMBER, wanted.fields()).hex(),
+        "wanted": [cid.hex() for cid in wanted.names],
+        "replies": [encode_frame(cbor.encode(body)).hex() for body in bodies],
+        "blocks": [MANIFEST_CID.hex(), None, root.hex()],
+    }
 
 
 def get_wanted(wanted: Want, name: bytes) -> bytes | None:
@@ -322,6 +380,7 @@ def not_wanted(root: bytes) -> Iterator[Vectors]:
         "another number": [[NUMBER, "blocks", [one]], [NUMBER, "end", {"sent": 2}]],
         "nothing": [[NUMBER, "end", {"sent": 0}]],
         "an opening": [[NUMBER, "open", {}], [NUMBER, "end", {"sent": 2}]],
+        "packed, which nobody asked for": [[NUMBER, "packed", stored([one, two])], [NUMBER, "end", {"sent": 2}]],
     }
     for name, bodies in cases.items():
         yield {
@@ -335,13 +394,15 @@ def not_wanted(root: bytes) -> Iterator[Vectors]:
 def not_wants(root: bytes) -> Iterator[Vectors]:
     link = cbor.Link(root)
     cases: dict[str, dict[str, Any]] = {
-        "nothing wanted": {"cids": [], "budget": 1},
-        "plain bytes": {"cids": [root], "budget": 1},
-        "no budget": {"cids": [link]},
-        "both forms": {"cids": [link], "root": link, "keys": [b"a"], "budget": 1},
-        "keys without a root": {"keys": [b"a"], "budget": 1},
-        "a key that is too long": {"root": link, "keys": [bytes(1025)], "budget": 1},
-        "a key that is text": {"root": link, "keys": ["a"], "budget": 1},
+        "nothing wanted": {"cids": [], "budget": 1, "packed": False},
+        "plain bytes": {"cids": [root], "budget": 1, "packed": False},
+        "no budget": {"cids": [link], "packed": False},
+        "no word on packing": {"cids": [link], "budget": 1},
+        "packed neither true nor false": {"cids": [link], "budget": 1, "packed": 1},
+        "both forms": {"cids": [link], "root": link, "keys": [b"a"], "budget": 1, "packed": False},
+        "keys without a root": {"keys": [b"a"], "budget": 1, "packed": False},
+        "a key that is too long": {"root": link, "keys": [bytes(1025)], "budget": 1, "packed": False},
+        "a key that is text": {"root": link, "keys": ["a"], "budget": 1, "packed": False},
     }
     for name, fields in cases.items():
         yield {"name": name, "body": cbor.encode([NUMBER, fields]).hex()}

@@ -241,6 +241,22 @@ def test_an_edit_reads_little_beside_the_way_to_it() -> None:
         assert read / 50 < chunks_max
 
 
+def test_edits_all_over_a_tree_need_it_level_by_level() -> None:
+    """Not one after the other: whoever fetches what they need waits once for each level."""
+    source = MemorySource(MemoryStore())
+    content = {sha256(b"%d" % number).digest(): bytes(40) for number in range(10_000)}
+    tree = built(source, content)
+    random_ = random.Random(4)
+    edits = [(key, bytes(41)) for key in sorted(random_.sample(sorted(content), 100))]
+    walk = edit(tree, RULE, edits, source.store.blocks.__setitem__)
+    needs, read = [], next(walk)
+    with suppress(StopIteration):
+        while True:
+            needs.append(len(read.cids))
+            read = walk.send([node for _, node in source.chunks(read.cids)])
+    assert len(needs) == 3 and needs[0] == 1 and sum(needs) > 100
+
+
 def test_every_chunk_is_bounded() -> None:
     source = MemorySource(MemoryStore())
     built(source, {b"%08d" % number: b"" for number in range(3000)}, Rule(b"", 4096))

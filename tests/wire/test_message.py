@@ -15,9 +15,9 @@ from rhizome_index.wire.frame import FrameReader
 NUMBER = 2**32 - 1  # the longest
 
 
-def packed(blocks: list[bytes | None]) -> list[bytes]:
+def packed(blocks: list[bytes | None], *, deflates: bool = False) -> list[bytes]:
     """The messages of an answer with these blocks."""
-    packer = m.BlockPacker(NUMBER)
+    packer = m.BlockPacker(NUMBER, deflates=deflates)
     frames = [frame for block in blocks for frame in packer.add(block)] + list(packer.flush())
     return list(FrameReader().feed(b"".join(frames)))
 
@@ -37,10 +37,10 @@ EDGES = [0, 1, FRAME_PAYLOAD_BYTES - 9, FRAME_PAYLOAD_BYTES - 8, FRAME_PAYLOAD_B
 SIZES = st.integers(0, 70_000) | st.sampled_from([*EDGES, 2 * FRAME_PAYLOAD_BYTES, 2 * FRAME_PAYLOAD_BYTES + 1])
 
 
-@given(st.lists(st.none() | SIZES, max_size=6))
-def test_blocks_of_any_size_come_back(sizes: list[int | None]) -> None:
+@given(st.lists(st.none() | SIZES, max_size=6), st.booleans())
+def test_blocks_of_any_size_come_back(sizes: list[int | None], deflates: bool) -> None:
     blocks = [None if size is None else bytes([place]) * size for place, size in enumerate(sizes)]
-    bodies = packed(blocks)
+    bodies = packed(blocks, deflates=deflates)
     assert unpacked(bodies) == blocks
     assert all(len(body) <= FRAME_BYTES_MAX for body in bodies)
 

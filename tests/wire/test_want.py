@@ -9,6 +9,7 @@ import pytest
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.errors import IntegrityError
 from rhizome_index.limits import KEY_BYTES_MAX, WANTS_MAX
+from rhizome_index.wire import message as m
 from rhizome_index.wire import want
 from rhizome_index.wire.want import Want, Wanting
 from tests.driving import replies
@@ -32,10 +33,12 @@ def test_a_wanted_key_at_the_limit_and_one_past_it() -> None:
         Want.read(Want(CID, (most + b"\0",)).fields())
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(("budget", "sent"), [(0, 1), (299, 2), (300, 3), (301, 3)])
-def test_blocks_within_the_budget_and_always_one(budget: int, sent: int) -> None:
+def test_blocks_within_the_budget_and_always_one(budget: int, sent: int, packed: bool) -> None:
     blocks = {cid_of(bytes([n]) * 100): bytes([n]) * 100 for n in range(3)}
-    request = Want(None, tuple(blocks), budget)
+    request = Want.read(Want(None, tuple(blocks), budget, packed).fields())
+    assert (request.budget, request.packed) == (budget, packed)
     answered = replies(want.answer(1, request, lambda _, name: blocks[name]))
     wanting = Wanting(request, list(blocks))
     for reply in answered:
@@ -46,3 +49,12 @@ def test_blocks_within_the_budget_and_always_one(budget: int, sent: int) -> None
         with pytest.raises(IntegrityError, match="more bytes than were asked for"):
             for reply in answered:
                 greedy.take(reply)
+
+
+def test_packed_blocks_are_taken_where_they_are_asked_for() -> None:
+    blocks = {cid_of(bytes(500)): bytes(500)}
+    request = Want(None, tuple(blocks), packed=True)
+    answered = replies(want.answer(1, request, lambda _, name: blocks[name]))
+    assert [reply.were_packed for reply in answered if isinstance(reply, m.Blocks)] == [True]
+    with pytest.raises(IntegrityError, match="packed blocks that nobody asked for"):
+        Wanting(replace(request, packed=False), list(blocks)).take(answered[0])

@@ -19,12 +19,12 @@ export class Want {
   }
 
   static blocks (links, budget = BUDGET_MAX) {
-    return new Want(links, { cids: links, budget: BigInt(budget) })
+    return new Want(links, { cids: links, budget: BigInt(budget), packed: false })
   }
 
   // `root`: that of a collection's primary; `keys`: primary keys in it, the keys of `links`.
   static records (root, keys, links, budget = BUDGET_MAX) {
-    return new Want(links, { root, keys, budget: BigInt(budget) })
+    return new Want(links, { root, keys, budget: BigInt(budget), packed: false })
   }
 
   open () {
