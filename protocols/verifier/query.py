@@ -409,10 +409,9 @@ def _find_several(query: Query, collection: Collection, plan: Several) -> Candid
         residual = _without(query.conjuncts(), (form for part in parts for form in part.paths[0].bound_forms()))
         fixed = frozenset[str]().union(*(part.paths[0].fixed for part in parts))
     else:
-        parts = _parts_of_any(query, collection, plan)
+        branching, parts = _parts_of_any(query, collection, plan)
         shared = set[bytes].intersection(*(set(part.paths[0].bound_forms()) for part in parts))
-        rest = any(part.residual for part in parts)
-        residual = _without(query.conjuncts(), shared) if rest else ()
+        residual = _without(query.conjuncts(), shared | _form_if_bound(branching, parts))
         of_shared = {one.path for one in query.conjuncts() if isinstance(one, Comparison) and one.canonical() in shared}
         fixed = frozenset(of_shared).intersection(*(part.paths[0].fixed for part in parts))
     paths = tuple(part.paths[0] for part in parts)
@@ -439,8 +438,17 @@ def _parts_of_all(query: Query, collection: Collection, plan: Several) -> list[C
     return parts
 
 
-def _parts_of_any(query: Query, collection: Collection, plan: Several) -> list[Candidate]:
-    """The parts by the first conjunct that branches so."""
+def _form_if_bound(branching: Condition, parts: Sequence[Candidate]) -> set[bytes]:
+    """The form of the conjunct that branches, if each part binds all of its own branch."""
+    for branch, part in zip(_branches(branching), parts, strict=True):
+        residual = {one.canonical() for one in part.residual}
+        if any(one.canonical() in residual for one in conjuncts_of(branch)):
+            return set()
+    return {branching.canonical()}
+
+
+def _parts_of_any(query: Query, collection: Collection, plan: Several) -> tuple[Condition, list[Candidate]]:
+    """The first conjunct that branches so, and its parts."""
     conjuncts = query.conjuncts()
     for at, conjunct in enumerate(conjuncts):
         branches = _branches(conjunct)
@@ -448,7 +456,7 @@ def _parts_of_any(query: Query, collection: Collection, plan: Several) -> list[C
             continue
         others = [*conjuncts[:at], *conjuncts[at + 1 :]]
         try:
-            return [
+            return conjunct, [
                 _find(_candidates([*others, *conjuncts_of(branch)], query, collection), access)
                 for branch, access in zip(branches, plan.parts, strict=True)
             ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from rhizome_index.errors import IntegrityError
-from rhizome_index.index.condition import SCALARS, Compare, Expr, Or, all_of
+from rhizome_index.index.condition import SCALARS, Compare, Expr, Or, all_of, conjuncts_of
 from rhizome_index.index.schema import Collection, SortPath
 from rhizome_index.limits import PLAN_ARMS_MAX, PLAN_PAIRS_MAX
 from rhizome_index.query.expr import Query
@@ -145,17 +145,25 @@ def _union(query: Query, collection: Collection, plan: Combined) -> Combination 
     for term, branches in _branchings(query):
         if len(branches) != len(plan.accesses):
             continue
-        parts = [_single(branch, collection, access) for branch, access in zip(branches, plan.accesses, strict=True)]
+        parts = [
+            _single(_in_branch(query, term, branch), collection, access)
+            for branch, access in zip(branches, plan.accesses, strict=True)
+        ]
         arms = [part for part in parts if part is not None and not part.repeats]
         if len(arms) == len(parts) and _fit(arms):
             shared = set(arms[0].bound).intersection(*(arm.bound for arm in arms))
-            rest = tuple(item for item in query.conjuncts() if item not in shared)
-            covered = all(not arm.residual for arm in arms)
-            residual = tuple(item for item in rest if item != term) if covered else rest
-            bound = (*(item for item in query.conjuncts() if item in shared), *((term,) if covered else ()))
+            if all(_binds(arm, branch) for arm, branch in zip(arms, branches, strict=True)):
+                shared.add(term)
+            bound = tuple(item for item in query.conjuncts() if item in shared)
+            residual = tuple(item for item in query.conjuncts() if item not in shared)
             fixed = {path for path in arms[0].fixed_paths if _all_fix(arms, path)}
-            return _combination(query, collection, plan, arms, fixed, () if covered else residual, bound)
+            return _combination(query, collection, plan, arms, fixed, residual, bound)
     return None
+
+
+def _binds(arm: Candidate, branch: Expr) -> bool:
+    """Whether every record that an arm lists meets its branch: then none need be asked whether it meets any."""
+    return not any(term in arm.residual for term in conjuncts_of(branch))
 
 
 def _all_fix(arms: Sequence[Candidate], path: str) -> bool:
@@ -168,11 +176,11 @@ def _all_fix(arms: Sequence[Candidate], path: str) -> bool:
 
 def _unions(query: Query, collection: Collection) -> Iterator[Combined]:
     """For each branching and each way to sort: the first access path of each branch that sorts so."""
-    for _, branches in _branchings(query):
+    for term, branches in _branchings(query):
         ways: list[dict[object, Candidate]] = []
         for branch in branches:
             found: dict[object, Candidate] = {}
-            for candidate in candidates(branch, collection):
+            for candidate in candidates(_in_branch(query, term, branch), collection):
                 if not candidate.repeats and candidate.bound:
                     found.setdefault((candidate.tail, candidate.access.index == PRIMARY), candidate)
             ways.append(found)
@@ -181,19 +189,23 @@ def _unions(query: Query, collection: Collection) -> Iterator[Combined]:
                 yield Combined(ANY, tuple(found[way].access for found in ways))
 
 
-def _branchings(query: Query) -> Iterator[tuple[Expr, list[Query]]]:
-    """The conditions that leave a choice, and the query with each of their branches in their place."""
-    terms = query.conjuncts()
-    for place, term in enumerate(terms):
+def _branchings(query: Query) -> Iterator[tuple[Expr, tuple[Expr, ...]]]:
+    """The conditions that leave a choice, and what they leave to choose from."""
+    for term in query.conjuncts():
+        branches: tuple[Expr, ...] = ()
         if isinstance(term, Or):
             branches = term.terms
         elif isinstance(term, Compare) and term.operator == "in" and all(type(item) in SCALARS for item in term.value):
             branches = tuple(dict.fromkeys(Compare("=", term.path, item) for item in term.value))
-        else:
-            continue
         if 2 <= len(branches) <= PLAN_ARMS_MAX:
-            rest = (*terms[:place], *terms[place + 1 :])
-            yield term, [replace(query, where=all_of(*rest, branch)) for branch in branches]
+            yield term, branches
+
+
+def _in_branch(query: Query, term: Expr, branch: Expr) -> Query:
+    """The query with one of the branches of a condition in its place."""
+    terms = query.conjuncts()
+    place = next(place for place, item in enumerate(terms) if item is term)
+    return replace(query, where=all_of(*terms[:place], *terms[place + 1 :], branch))
 
 
 # --- both ---

@@ -13,15 +13,12 @@ from rhizome_index.query.expr import DISTINCT, ROWS, Query
 COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
+KINDS = {type(None): 0, bool: 1, int: 2, float: 2, str: 3, bytes: 4}
+
+
 def kind(value: Any) -> int:
     """Types in their order."""
-    if value is None:
-        return 0
-    if isinstance(value, bool):
-        return 1
-    if isinstance(value, int | float):
-        return 2
-    return 3 if isinstance(value, str) else 4 if isinstance(value, bytes) else 5
+    return KINDS.get(type(value), 5)
 
 
 def sortable(value: Any) -> tuple[int, Any]:
@@ -137,16 +134,12 @@ def picked(value: Any, paths: list[list[str]]) -> Any:
 
 def grouped(records: list[dict[str, Any]], path: str) -> list[tuple[Any, int]]:
     """The values at a path, by their order, each with the number of records that have it."""
-    groups: list[tuple[Any, set[int]]] = []
+    groups: dict[Any, tuple[Any, set[int]]] = {}
     for place, record in enumerate(records):
         for value in elements(record, path):
-            for other, places in groups:
-                if equal(value, other):
-                    places.add(place)
-                    break
-            else:
-                groups.append((value, {place}))
-    return sorted(((value, len(places)) for value, places in groups), key=lambda group: sortable(group[0]))
+            alike = (kind(value), value if kind(value) < 5 else (type(value), repr(canonical(value))))
+            groups.setdefault(alike, (value, set()))[1].add(place)
+    return sorted(((value, len(places)) for value, places in groups.values()), key=lambda group: sortable(group[0]))
 
 
 def result(query: Query, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:

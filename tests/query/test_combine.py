@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rhizome_index.errors import IntegrityError
-from rhizome_index.index.condition import Compare, all_of
+from rhizome_index.index.condition import Compare, Or, all_of
 from rhizome_index.limits import PLAN_ARMS_MAX, PLAN_PAIRS_MAX
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
@@ -87,3 +87,19 @@ def test_an_index_that_gives_the_order_is_used_even_where_a_scan_would_be_cheape
     source, posts = a_collection([{"id": number, "created": number} for number in range(3000)], "by_created=created")
     chosen = source.run(choose(Query("posts", order="newest", limit=2500), posts, allow_scan=False)).candidate
     assert chosen.parts[0].access.index == "by_created" and chosen.ordered
+
+
+def test_what_every_arm_makes_sure_of_is_not_asked_again() -> None:
+    """The arms bind the `in`: what is left is the other condition alone, and an index that includes it covers."""
+    records = [{"id": n, "created": n, "tags": [f"a{n % 40}"], "likes": n % 7} for n in range(200)]
+    source, posts = a_collection(records, "by_tag=tags,-created include likes, id")
+    among, liked = Compare("in", "tags", ("a1", "a2")), Compare(">", "likes", 3)
+    query = Query("posts", all_of(among, liked), "newest", paths=("id",))
+    (union,) = of_kind(query, posts, ANY)
+    assert union.residual == (liked,) and union.bound == (among,) and union.covered
+    rows, _ = answer_directly(Answer(query, posts, union), source)
+    wanted = [n for n in range(199, -1, -1) if n % 40 in (1, 2) and n % 7 > 3]
+    assert [row.record for row in rows] == [{"id": n} for n in wanted]
+    either = Or((all_of(Compare("=", "tags", "a1"), liked), Compare("=", "tags", "a2")))
+    (partly,) = of_kind(Query("posts", either, "newest"), posts, ANY)
+    assert partly.residual == (either,) and not partly.bound

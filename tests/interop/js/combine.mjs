@@ -55,7 +55,7 @@ function anyOf (plans, query, manifest) {
     const others = conjuncts.filter((_, j) => j !== i)
     const candidates = branches.map((branch) => candidatesOf(query, manifest, [...others, ...conjunctsOf(branch)]))
     const found = plans.map((plan, j) => candidates[j].find((other) => formOf(other.plan) === formOf(plan)))
-    if (!found.includes(undefined)) return { found, ...bindingOf(found, conjuncts, conjunct) }
+    if (!found.includes(undefined)) return { found, ...bindingOf(found, branches, conjuncts, conjunct) }
   }
   throw new Refused('a plan that is no candidate')
 }
@@ -67,10 +67,11 @@ function branchesOf ([operator, ...rest]) {
   return [...new Map(equalities.map((equality) => [formOf(equality), equality])).values()]
 }
 
-function bindingOf (found, conjuncts, branching) {
-  const isShared = (conjunct) => found.every(({ bound }) => bound.some((other) => formOf(other) === formOf(conjunct)))
-  const shared = conjuncts.filter(isShared)
-  const bound = found.every(({ residual }) => residual.length === 0) ? conjuncts : shared
+function bindingOf (found, branches, conjuncts, branching) {
+  const isIn = (conjunct, others) => others.some((other) => formOf(other) === formOf(conjunct))
+  const shared = conjuncts.filter((conjunct) => found.every(({ bound }) => isIn(conjunct, bound)))
+  const binds = ({ residual }, branch) => !conjunctsOf(branch).some((conjunct) => isIn(conjunct, residual))
+  const isBound = found.every((part, j) => binds(part, branches[j]))
   const paths = shared.map(([, path]) => path).filter((path) => found.every(({ fixed }) => fixed.has(path)))
-  return { fixed: new Set(paths), residual: withoutBound(conjuncts, bound) }
+  return { fixed: new Set(paths), residual: withoutBound(conjuncts, isBound ? [...shared, branching] : shared) }
 }
