@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,21 +31,48 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @contextmanager
 def open_for_writing(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes the place of one of that name when it is whole. Raises UsageError, StoreError."""
-    is_special = path.exists() and not path.is_file()  # a pipe or a device, which nothing should replace
-    fresh = path if is_special else path.with_name(path.name + ".part")
     try:
-        try:
-            with fresh.open("wb") as stream:
+        if path.exists() and not path.is_file():  # a pipe or a device, which nothing should replace
+            with path.open("wb") as stream:
                 yield stream
-            fresh.replace(path)
-        finally:
-            if not is_special:
-                fresh.unlink(missing_ok=True)
+        else:
+            with _replacing(path) as stream:
+                yield stream
     except OSError as error:
         message = f"cannot write {path}: {error.strerror}"
         if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             raise StoreError(message, hint="free some space and try again") from None
         raise UsageError(message) from None
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Under a name that nobody can foresee, and for its owner alone, until it is whole and durable."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".rhizome-")
+    fresh = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fchmod(descriptor, _mode_of(path))
+            os.fsync(descriptor)
+        fresh.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # a file that was synced is lost if its name was not
+        finally:
+            os.close(folder)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _mode_of(path: Path) -> int:
+    """Who may use the file that is replaced or, where there is none, what this process makes."""
+    with suppress(FileNotFoundError):
+        return stat.S_IMODE(path.stat().st_mode)
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 @contextmanager

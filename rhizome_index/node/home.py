@@ -2,7 +2,7 @@
 
 identity.key   the private keys (`keyfile.py`), open or sealed with a passphrase, for the owner's eyes only
 store.sqlite   blocks and heads; made before the key, so where there is a key, an empty store means a loss
-store.lock     whoever has the store open shares it; whoever frees blocks has it alone
+store.lock     whoever has the store open shares it; whoever frees blocks has it alone (`lock.py`)
 node.sock      while a node runs: where other processes of this home meet it
 
 Whose home it is can be read without the passphrase. That is asked for when a private
@@ -133,6 +133,7 @@ class Home:
         Raises StoreError, UsageError for a passphrase that is none.
         """
         from rhizome_index.node.disk import DiskStore
+        from rhizome_index.node.sqlite import make_file
 
         if self.exists:
             return False
@@ -143,6 +144,7 @@ class Home:
                 _make_folder(folder)
             self.path.mkdir(exist_ok=True)  # fails if it is there and no folder
             DiskStore(self.store_path, make=True).close()
+            make_file(self.lock_path)
             with self._written(content) as fresh:
                 try:
                     os.link(fresh, self.identity_path)  # unlike a rename, never replaces a key
@@ -325,56 +327,16 @@ class Home:
         Raises UsageError if there is no home, StoreError if its store cannot be used.
         """
         from rhizome_index.node.disk import DiskStore
+        from rhizome_index.node.lock import StoreLock
 
         self._key_bytes()
-        with self._using_store(alone):
+        lock = StoreLock(self.lock_path, self.identity_path)
+        with lock.alone() if alone else lock.sharing():
             store = DiskStore(self.store_path, make=make, read_only=not os.access(self.path, os.W_OK))
             try:
                 yield store
             finally:
                 store.close()
-
-    @contextmanager
-    def _using_store(self, alone: bool) -> Iterator[None]:
-        from rhizome_index.node.sqlite import make_file
-
-        make_file(self.lock_path)
-        try:
-            descriptor = os.open(self.lock_path, os.O_RDONLY)
-        except OSError as error:
-            if alone:
-                raise StoreError(
-                    f"cannot lock the store in {self.path}: {error.strerror}",
-                    hint="check the permissions of the folder",
-                ) from None
-            yield  # a folder or a disk that takes nothing more can still be read
-            return
-        try:
-            self._lock(descriptor, alone)
-            yield
-        finally:
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child may have it open, too
-            os.close(descriptor)
-
-    def _lock(self, descriptor: int, alone: bool) -> None:
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if alone:
-                raise StoreError(
-                    f"a node or another command is using the store in {self.path}", hint="stop it, then try again"
-                ) from None
-            raise StoreError(
-                f"rhizome gc is freeing blocks of the store in {self.path}",
-                hint="wait until it is done, then try again",
-            ) from None
-        except OSError as error:  # a file system that has no locks
-            if alone:
-                raise StoreError(
-                    f"cannot lock the store in {self.path}: {error.strerror}",
-                    hint="move the home to a file system that has locks",
-                ) from None
 
 
 def _encoded(keys: Sequence[Identity], passphrase: str | None) -> bytes:

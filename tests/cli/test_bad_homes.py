@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 import apsw
 import pytest
 
+from rhizome_index.cli import archives
 from rhizome_index.node import disk
 from rhizome_index.node.disk import DiskStore
 from tests.cli.faulty_disk import broken, files_of_at_most, from_step, full, give_up_rights, killed
@@ -397,3 +399,40 @@ def test_real_processes_at_once_interrupted_and_killed(published: Terminal) -> N
             check_error(err.decode(), "interrupted; nothing half-done was kept")
         assert published.state() == state
     check_whole(published, state)
+
+
+def test_nobody_foresees_the_file_that_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others have laid in a folder that is theirs too is neither written through nor read; the rest stays."""
+    secret, target = tmp_path / "secret", tmp_path / "x.car"
+    secret.write_bytes(b"mine")
+    for trap in (target.with_name("x.car.part"), target.with_name(".x.car.part")):
+        trap.symlink_to(secret)
+    before = set(tmp_path.iterdir())
+    modes: list[int] = []
+    sync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        modes.extend(stat.S_IMODE(path.stat().st_mode) for path in set(tmp_path.iterdir()) - before - {target})
+        sync(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(archives, "_mode_of", lambda path: 0o600)
+        patched.setattr(os, "fsync", watch)
+        with archives.open_for_writing(target) as stream:
+            stream.write(b"x")
+    assert modes[0] == 0o600 and len(modes) == 1, "it has its name when it is durable"
+    assert set(tmp_path.iterdir()) == before | {target} and secret.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077], ids=oct)
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path, umask: int) -> None:
+    target = tmp_path / "x.car"
+    before = os.umask(umask)
+    try:
+        for mode in (0o666 & ~umask, 0o640):
+            with archives.open_for_writing(target) as stream:
+                stream.write(b"x")
+            assert stat.S_IMODE(target.stat().st_mode) == mode
+            target.chmod(0o640)
+    finally:
+        os.umask(before)

@@ -129,23 +129,6 @@ def test_who_writes_meanwhile_ends_it(home: Home, store: DiskStore) -> None:
         assert not missing_blocks(store, head)
 
 
-def test_whoever_frees_blocks_has_the_store_alone(home: Home) -> None:
-    with home.open_store(), home.open_store():
-        assert "is using the store" in refusal(home, alone=True)
-    with home.open_store(alone=True):
-        assert "gc is freeing" in refusal(home, alone=False)
-        assert "is using the store" in refusal(home, alone=True)
-    with home.open_store():
-        pass
-
-
-def refusal(home: Home, *, alone: bool) -> str:
-    """Why a store cannot be opened."""
-    with pytest.raises(StoreError) as told, home.open_store(alone=alone):
-        raise AssertionError
-    return str(told.value)
-
-
 @pytest.mark.parametrize("policy", [Policy(), Policy(INDEX, "posts", "by_tag"), Policy(WHERE, query=QUERY)])
 async def test_what_is_followed_stays(tmp_path: Path, policy: Policy) -> None:
     async with a_pair(tmp_path) as (_, reader, address):

@@ -93,7 +93,7 @@ def test_a_passphrase_is_set_changed_and_removed(tmp_path: Path) -> None:
     Home(path, Asked("two")).seal(None)
     home = Home(path, never)
     assert home.identity.seed == SEED and mode(home.identity_path) == 0o600
-    assert names(home) == ["identity.key", "store.sqlite"]
+    assert names(home) == ["identity.key", "store.lock", "store.sqlite"]
 
 
 @pytest.mark.parametrize("wrong", ["", "One", "one ", "x" * 2000, "\udcff"])
@@ -103,7 +103,7 @@ def test_a_wrong_passphrase_changes_nothing(tmp_path: Path, wrong: str) -> None:
     for use in (home.unlock, lambda: home.seal("two"), lambda: home.seal(None), lambda: home.key(home.peer_id)):
         with pytest.raises(UsageError, match="passphrase"):
             use()
-    assert home.identity_path.read_bytes() == data and names(home) == ["identity.key", "store.sqlite"]
+    assert home.identity_path.read_bytes() == data and names(home) == ["identity.key", "store.lock", "store.sqlite"]
     with pytest.raises(UsageError):
         Home(tmp_path / "other").create(SEED, "")
     assert not (tmp_path / "other").exists()
@@ -199,7 +199,7 @@ def test_what_was_left_by_one_that_was_killed_is_taken_away(tmp_path: Path) -> N
     home = a_home(tmp_path / "home")
     os.link(home.identity_path, home.path / ".identity-0123")
     home.seal("x")
-    assert names(home) == ["identity.key", "store.sqlite"]
+    assert names(home) == ["identity.key", "store.lock", "store.sqlite"]
 
 
 def test_keys_last_before_the_old_ones_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +340,7 @@ def test_a_kill_at_any_step_leaves_the_old_keys_or_the_new(tmp_path: Path, old: 
         home.identity_path.write_bytes(before)
     assert seen == {True, False}
     assert open_keys(home.identity_path.read_bytes(), new)[0].seed == SEED
-    assert names(home) == ["identity.key", "store.sqlite"]
+    assert names(home) == ["identity.key", "store.lock", "store.sqlite"]
 
 
 def test_a_kill_at_any_step_leaves_the_first_key_and_perhaps_another_one(tmp_path: Path) -> None:
