@@ -5,6 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 CLIENT := tests/interop/js
 SECONDS ?= 600
+INPUTS ?= 0
 
 .PHONY: demo test test-slow test-interop lint bench fuzz simulate vectors clean
 
@@ -38,7 +39,7 @@ bench: $(VENV)/installed
 	$(RUN)/python -m tests.benchmarks.bench
 
 fuzz: $(VENV)/installed
-	$(RUN)/python -m tests.fuzzing.fuzz --seconds $(SECONDS)
+	$(RUN)/python -m tests.fuzzing.fuzz --seconds $(SECONDS) --inputs $(INPUTS)
 	$(RUN)/python -m tests.fuzzing.language
 
 simulate: $(VENV)/installed

@@ -1,12 +1,15 @@
 """The sequences that a home has signed, kept apart from the heads themselves.
 
 Where the newest head of a dataset is damaged or lost, its sequence must not be
-signed a second time: others may have the first.
+signed a second time: others may have the first. Nobody could bring back what is
+damaged here, so each row carries its own digest: one that is damaged says nothing,
+and the heads, which are there then, say it.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from hashlib import sha256
 
 from rhizome_index.errors import UsageError
 from rhizome_index.index.address import Address
@@ -21,14 +24,20 @@ class Signed:
         self._store = store
 
     def last(self, address: Address) -> int:
-        """The highest sequence signed; 0 if none was."""
-        rows = self._store.execute("select cast(sequence as integer) from signed where dataset = ?", (str(address),))
-        return int(rows[0][0] or 0) if rows else 0
+        """The highest sequence signed; 0 if none was, or if what was noted of it is damaged."""
+        statement = "select cast(sequence as integer), cast(digest as blob) from signed where dataset = ?"
+        for sequence, digest in self._store.execute(statement, (str(address),)):
+            if digest is None or digest == _digest(address, sequence):  # none: noted before there were any
+                return int(sequence or 0)
+        return 0
 
     def note(self, head: Head) -> None:
         """A head is being published: in the transaction that keeps it."""
         with self._store.transaction():
-            self._store.execute("insert or replace into signed values (?, ?)", (str(head.address), head.sequence))
+            self._store.execute(
+                "insert or replace into signed (dataset, sequence, digest) values (?, ?, ?)",
+                (str(head.address), head.sequence, _digest(head.address, head.sequence)),
+            )
 
     def addresses(self) -> list[Address]:
         """Every dataset of which a head was signed."""
@@ -37,3 +46,7 @@ class Signed:
             with suppress(UsageError):  # damaged
                 found.append(Address.parse(str(dataset or b"", "utf-8", "replace")))
         return found
+
+
+def _digest(address: Address, sequence: int | None) -> bytes:
+    return sha256(f"{address} {sequence}".encode()).digest()[:8]

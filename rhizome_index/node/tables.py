@@ -51,6 +51,9 @@ create table proven (
 );
 create index proven_by_dataset on proven (dataset, id);
 """,
+    """
+alter table signed add column digest blob;
+""",
 )
 
 # Every dataset of which there are heads, in order, without looking at all of its heads.
