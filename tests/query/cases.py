@@ -6,7 +6,7 @@ import gzip
 import json
 import random
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from pyrsistent import pmap
@@ -57,6 +57,7 @@ MORE_INDEXES = {
     "posts": ["by_author_likes=author,-likes", "by_tag_likes=tags,-likes", "words=words(text)", "by_two=likes,author"],
     "packages": ["by_section_tag=section,tags", "by_tag_size=tags,-installed_kib", "by_tag_section=tags,section"],
 }
+CASES_WHOLE = 4  # of each data set; of the others only a fifth of the records
 Held = tuple[MemorySource, Collection]  # a collection, and where its blocks are
 Records = list[dict[str, Any]]
 
@@ -78,24 +79,30 @@ def records_of(name: str) -> Records:
         return [json.loads(line) for line in file][::40]
 
 
-def built(name: str, indexes: Sequence[str]) -> Held:
-    """A data set under some indexes."""
+def built(name: str, indexes: Sequence[str], records: Records | None = None) -> Held:
+    """A data set, or some of its records, under some indexes."""
     source = WarmSource(MemoryStore())
     parsed = {label: Index.empty(label, definition) for label, definition in map(parse_index, indexes)}
     time, order = ("created", (SortPath("created", True),)) if name == "posts" else (None, ())
     empty = Collection(name, "id", time, order, EMPTY_TREE, pmap(parsed))
-    changes = sorted((primary_key(record, ("id",)), encode_record(record)) for record in records_of(name))
+    chosen = records_of(name) if records is None else records
+    changes = sorted((primary_key(record, ("id",)), encode_record(record)) for record in chosen)
     return source, source.run(apply_changes(RULE, empty, changes, source.store.blocks.__setitem__))
 
 
 @lru_cache
-def collection_of(name: str, index_set: int = 0) -> Held:
-    """A data set under one of its sets of indexes: the usual ones, all, none, or some."""
-    texts = INDEXES[name] + MORE_INDEXES[name]
-    if index_set < 3:
-        return built(name, (INDEXES[name], texts, ())[index_set])
-    random_ = random.Random(index_set)
-    return built(name, random_.sample(texts, random_.randint(1, len(texts) - 1)))
+def collection_of(name: str) -> Held:
+    """A data set under its usual indexes."""
+    return built(name, INDEXES[name])
+
+
+@cache
+def case_of(name: str, number: int) -> tuple[Held, Records]:
+    """Some of a data set's records under a set of indexes: the usual ones, all, none, or some."""
+    texts, random_ = INDEXES[name] + MORE_INDEXES[name], random.Random(number)
+    some = random_.sample(texts, random_.randint(1, len(texts) - 1))
+    records = records_of(name)[number % 5 :: 5] if number >= CASES_WHOLE else records_of(name)
+    return built(name, [INDEXES[name], texts, (), some][number % 4], records), records
 
 
 def a_value(random_: random.Random, records: Records, path: str) -> Any:
@@ -149,8 +156,7 @@ def a_query(random_: random.Random, name: str) -> Query:
     return Query(name, And(terms), order, random_.choice([None, 1, 3, 32]), paths=select)
 
 
-def wanted_rows(query: Query) -> Records:
-    records = records_of(query.collection)
+def wanted_rows(query: Query, records: Records) -> Records:
     found = [record for record in records if meets(record | {TIME: record.get("created")}, query.where)]
     if isinstance(query.order, tuple):
         paths = [(path.path, path.descending) for path in query.order]
@@ -161,11 +167,11 @@ def wanted_rows(query: Query) -> Records:
     return in_order(found, paths)
 
 
-def check_query(query: Query, random_: random.Random, held: Held) -> int:
+def check_query(query: Query, random_: random.Random, held: Held, records: Records | None = None) -> int:
     """Every way to answer a query gives the oracle's rows, page by page, and a proof that replays. How many ways."""
     assert decode_query(encode_query(query)) == query
     source, collection = held
-    wanted = wanted_rows(query)
+    wanted = wanted_rows(query, records_of(query.collection) if records is None else records)
     expected = [] if query.kind == COUNT else result(query, wanted)
     found = all_candidates(query, collection)
     for candidate in found:
