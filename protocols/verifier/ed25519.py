@@ -1,7 +1,7 @@
 """Ed25519 (RFC 8032) in pure Python: slow, and not constant in time, so for verification and for vectors only.
 
-A signature holds if [S]B = R + [k]A, where S is less than the order of the group and A and R are encoded canonically:
-the stricter of the two equations that the RFC allows.
+A signature holds if [S]B = R + [k]A, where S is less than the order of the group, and A and R are encoded canonically
+and not of small order: the stricter of the two equations that the RFC allows.
 """
 
 import hashlib
@@ -98,6 +98,8 @@ def verify(key: bytes, message: bytes, signature: bytes) -> None:
     if len(signature) != 64:
         raise Refused("a signature that has not 64 bytes")
     own, point = _decode(key), _decode(signature[:32])
+    if any(_encode(_times(8, one)) == _encode(_NEUTRAL) for one in (own, point)):
+        raise Refused("a point of small order")
     scalar = int.from_bytes(signature[32:], "little")
     if scalar >= _ORDER:
         raise Refused("a signature whose number is too large")

@@ -5,22 +5,20 @@ libp2p signed envelope with a domain and a payload type of our own. It may say, 
 when it expires. Its publisher is the key of the envelope, or the first of the keys
 that have delegated to it, one to the next: an address names that key for good.
 Verification raises; it never returns a bool to forget.
-
-Source: https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import Cid
-from rhizome_index.blocks.varint import append_uvarint, read_uvarint, uvarint
 from rhizome_index.errors import IntegrityError, UsageError
-from rhizome_index.index.address import Address, marshal_public_key, peer_id_of, public_key_of, unmarshal_public_key
+from rhizome_index.index.address import Address, peer_id_of, public_key_of
+from rhizome_index.index.envelope import seal, signed_bytes, unseal, verify_signature
 from rhizome_index.index.schema import check_name
 from rhizome_index.limits import DELEGATIONS_MAX, HEAD_BYTES_MAX
 
@@ -52,13 +50,12 @@ class Identity:
     __slots__ = ("_sign", "peer_id", "public_key", "seed")
 
     def __init__(self, seed: bytes) -> None:
-        from Crypto.PublicKey import ECC
-        from Crypto.Signature import eddsa
+        from nacl.signing import SigningKey
 
-        key = ECC.construct(curve="Ed25519", seed=seed)  # shows its seed
         self.seed = seed
-        self._sign: Callable[[bytes], bytes] = eddsa.new(key, "rfc8032").sign
-        self.public_key: bytes = key.public_key().export_key(format="raw")
+        key = SigningKey(seed)  # shows its seed
+        self._sign = key.sign
+        self.public_key = bytes(key.verify_key)
         self.peer_id = peer_id_of(self.public_key)
 
     def __repr__(self) -> str:
@@ -72,17 +69,7 @@ class Identity:
 
     def sign(self, message: bytes) -> bytes:
         """The 64-byte signature of a message."""
-        return self._sign(message)
-
-
-def verify_signature(public_key: bytes, message: bytes, signature: bytes) -> None:
-    """Raise IntegrityError unless the key signed the message."""
-    from Crypto.Signature import eddsa
-
-    try:
-        eddsa.new(eddsa.import_public_key(public_key), "rfc8032").verify(message, signature)
-    except ValueError:
-        raise IntegrityError("a signature that does not match") from None
+        return self._sign(message).signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +107,13 @@ class Delegation:
 def delegate(identity: Identity, dataset: Address | None, start: int, successor: bytes) -> Delegation:
     """Make and sign a delegation."""
     unsigned = Delegation(identity.public_key, dataset, start, successor, b"")
-    return replace(unsigned, signature=identity.sign(_signed_bytes(DELEGATION_TYPE, unsigned.payload)))
+    return replace(unsigned, signature=identity.sign(signed_bytes(DOMAIN, DELEGATION_TYPE, unsigned.payload)))
 
 
 @lru_cache(maxsize=1024)  # the same ones stand in head after head
 def verify_delegation(delegation: Delegation, signature: bytes) -> None:
     """Raise IntegrityError unless the key has signed it."""
-    verify_signature(delegation.key, _signed_bytes(DELEGATION_TYPE, delegation.payload), signature)
+    verify_signature(delegation.key, signed_bytes(DOMAIN, DELEGATION_TYPE, delegation.payload), signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +170,7 @@ def sign_head(
     if delegations:
         fields["delegations"] = [[one.key, one.dataset is None, one.start, one.signature] for one in delegations]
     payload = cbor.encode(fields)
-    signature = identity.sign(_signed_bytes(PAYLOAD_TYPE, payload))
-    parts = ((1, marshal_public_key(identity.public_key)), (2, PAYLOAD_TYPE), (3, payload), (5, signature))
-    envelope = b"".join(uvarint(number << 3 | 2) + uvarint(len(part)) + part for number, part in parts)
+    envelope = seal(identity, DOMAIN, PAYLOAD_TYPE, payload)
     address = Address(peer_id_of(delegations[0].key) if delegations else identity.peer_id, name)
     return Head(address, sequence, manifest, time_ms, expires_ms, tuple(delegations), envelope)
 
@@ -195,11 +180,7 @@ def open_head(envelope: bytes) -> Head:
     """The head in an envelope, its signature verified. Raises IntegrityError."""
     if len(envelope) > HEAD_BYTES_MAX:
         raise IntegrityError(f"a head of {len(envelope)} bytes; at most {HEAD_BYTES_MAX} are read")
-    key_bytes, payload_type, payload, signature = _open_envelope(envelope)
-    public_key = unmarshal_public_key(key_bytes)
-    if public_key is None or payload_type != PAYLOAD_TYPE:
-        raise IntegrityError("an envelope that holds no head")
-    verify_signature(public_key, _signed_bytes(PAYLOAD_TYPE, payload), signature)
+    public_key, payload = unseal(envelope, DOMAIN, PAYLOAD_TYPE)
     body = cbor.decode(payload)
     if not isinstance(body, dict) or not _FIELDS <= body.keys() <= _FIELDS | {"expires", "delegations"}:
         raise IntegrityError("a head with other fields than it has")
@@ -246,27 +227,3 @@ def _is_link(link: Any) -> bool:
         return False
     key, _, start, signature = link
     return len(key) == 32 and len(signature) == 64 and 0 <= start < 2**53
-
-
-def _signed_bytes(payload_type: bytes, payload: bytes) -> bytes:
-    target = bytearray()
-    for part in (DOMAIN, payload_type, payload):
-        append_uvarint(target, len(part))
-        target += part
-    return bytes(target)
-
-
-def _open_envelope(envelope: bytes) -> list[bytes]:
-    """The four fields of an envelope, which must stand in order, once each, in shortest form."""
-    parts = []
-    at = 0
-    for number in (1, 2, 3, 5):
-        size_at = at + 1
-        size = read_uvarint(envelope, size_at, 2) if envelope[at:size_at] == bytes([number << 3 | 2]) else None
-        if size is None or size[1] + size[0] > len(envelope):
-            raise IntegrityError("not a signed envelope")
-        parts.append(envelope[size[1] : size[1] + size[0]])
-        at = size[1] + size[0]
-    if at != len(envelope):
-        raise IntegrityError("not a signed envelope: bytes follow it")
-    return parts

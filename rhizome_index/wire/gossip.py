@@ -17,7 +17,8 @@ import base58
 
 from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.address import Address, public_key_of
-from rhizome_index.index.head import Head, Identity, open_head, verify_signature
+from rhizome_index.index.envelope import verify_signature
+from rhizome_index.index.head import Head, Identity, open_head
 from rhizome_index.limits import GOSSIP_ID_BYTES_MAX
 from rhizome_index.wire import protobuf
 

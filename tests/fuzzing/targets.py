@@ -28,7 +28,8 @@ from rhizome_index.errors import IntegrityError, UsageError
 from rhizome_index.index.address import Address, marshal_public_key
 from rhizome_index.index.condition import And, Compare
 from rhizome_index.index.duration import parse_duration
-from rhizome_index.index.head import PAYLOAD_TYPE, Identity, _open_envelope, _signed_bytes, open_head, sign_head
+from rhizome_index.index.envelope import _fields, signed_bytes
+from rhizome_index.index.head import DOMAIN, PAYLOAD_TYPE, Identity, open_head, sign_head
 from rhizome_index.index.keys import decode_key
 from rhizome_index.index.manifest import decode_manifest
 from rhizome_index.index.record import decode_record, parse_path
@@ -119,7 +120,7 @@ def _payloads() -> Iterator[bytes]:
     """What is signed in the heads of the vectors."""
     for envelope in _field("head", "envelope", "heads", "not_heads")():
         with suppress(IntegrityError):
-            yield _open_envelope(envelope)[2]
+            yield _fields(envelope)[2]
 
 
 def _proof_files() -> Iterator[bytes]:
@@ -212,7 +213,7 @@ def _take_signed_manifest(data: bytes) -> None:
 
 def _open_signed_head(payload: bytes) -> None:
     """A hostile publisher signs any payload."""
-    signature = SIGNER.sign(_signed_bytes(PAYLOAD_TYPE, payload))
+    signature = SIGNER.sign(signed_bytes(DOMAIN, PAYLOAD_TYPE, payload))
     parts = ((1, marshal_public_key(SIGNER.public_key)), (2, PAYLOAD_TYPE), (3, payload), (5, signature))
     open_head.__wrapped__(b"".join(protobuf.field(number, part) for number, part in parts))
 

@@ -14,12 +14,13 @@ from rhizome_index.blocks.cid import cid_of
 from rhizome_index.blocks.varint import uvarint
 from rhizome_index.errors import IntegrityError
 from rhizome_index.index.address import Address, marshal_public_key
+from rhizome_index.index.envelope import signed_bytes
 from rhizome_index.index.head import (
+    DOMAIN,
     PAYLOAD_TYPE,
     Delegation,
     Head,
     Identity,
-    _signed_bytes,
     delegate,
     open_head,
     sign_head,
@@ -127,7 +128,7 @@ def test_what_are_no_delegations(links: Any) -> None:
 def resigned(body: dict[str, Any]) -> bytes:
     """An envelope of the second key around any payload."""
     payload = cbor.encode(body)
-    signature = KEYS[1].sign(_signed_bytes(PAYLOAD_TYPE, payload))
+    signature = KEYS[1].sign(signed_bytes(DOMAIN, PAYLOAD_TYPE, payload))
     parts = ((1, marshal_public_key(KEYS[1].public_key)), (2, PAYLOAD_TYPE), (3, payload), (5, signature))
     return b"".join(uvarint(number << 3 | 2) + uvarint(len(part)) + part for number, part in parts)
 

@@ -19,6 +19,8 @@ SEEDS = [bytes(range(32)), *(bytes([number]) * 32 for number in range(1, 8))]
 SIGNERS = [Identity(seed) for seed in SEEDS]
 ADDRESS = Address(SIGNERS[0].peer_id, "main")
 
+NEUTRAL = b"\1" + bytes(31)  # the neutral element of the curve
+
 
 def a_chain(*scopes: Address | None) -> list[Delegation]:
     """From the first key to those behind it, from sequence 5 on, each one later."""
@@ -154,6 +156,10 @@ def not_heads(identity: Identity, envelope: bytes) -> list[Vectors]:
         "an expiry before the time": signed({**good, "expires": 0}),
         "an expiry beyond 2^53": signed({**good, "expires": 2**53}),
         "an expiry in the place of the time": signed({**{n: good[n] for n in good if n != "time"}, "expires": 1}),
+        "a key of small order, which signs everything": field(1, bytes.fromhex("08011220") + NEUTRAL)
+        + field(2, b"/rhizome/head/1")
+        + field(3, cbor.encode(good))
+        + field(5, NEUTRAL + bytes(32)),
         "a key of another type": b"\x0a\x24\x08\x02" + envelope[4:],
     }
     cases |= {name: signed({**good, **changes}, by=SIGNERS[key]) for name, (key, changes) in not_delegated().items()}
