@@ -38,6 +38,7 @@ from rhizome_index.index.head import Head
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import Definition, SortPath
 from rhizome_index.limits import HEADS_ASKED
+from rhizome_index.node.attested import Attestations, Attested
 from rhizome_index.node.audit import Audited, Auditor
 from rhizome_index.node.carry import Carried
 from rhizome_index.node.cost import Cost
@@ -46,6 +47,7 @@ from rhizome_index.node.home import Home
 from rhizome_index.node.lender import Lender
 from rhizome_index.node.lent_swarm import borrow_swarm
 from rhizome_index.node.live import LiveResolver, OnProblem, Turn
+from rhizome_index.node.part import find_index
 from rhizome_index.node.peer import Peer
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.register import Policy
@@ -59,7 +61,7 @@ from rhizome_index.query.explain import Explained
 from rhizome_index.query.expr import COUNT, DECLARED, NEWEST, OLDEST, Query
 from rhizome_index.query.mongo import from_mongo
 from rhizome_index.query.parse import parse, parse_index
-from rhizome_index.trust.ladder import ANYTHING, Bound, Requirement, Standing
+from rhizome_index.trust.ladder import ANYTHING, Bound, Requirement, Standing, derivation_of
 
 DEFAULT_DATASET = "main"
 
@@ -321,6 +323,30 @@ class Node:
         audited = await auditor.audit(head, collection, index, Bound(bad_fraction, confidence), peers, cost)
         cost.seconds = trio.current_time() - started
         return audited
+
+    async def attested(self, address: Address | str, collection: str, index: str) -> Attested:
+        """Ask peers whether they made an index of the newest head themselves, and what came out.
+
+        Their words are kept, and count in what is proven of answers. Raises UnavailableError, UsageError, and
+        IntegrityError where a peer proves that the head is wrong.
+        """
+        place = _address(address)
+        find_peers, _ = self.ways_to(place)
+        peers, cost, resolver = (
+            list(await find_peers(place)) if find_peers is not None else [],
+            Cost(),
+            self.peer.resolver,
+        )
+        started = trio.current_time()
+        head = await resolver.newest_head(place, peers[:HEADS_ASKED], cost)
+        _, manifest = await resolver.gatherer(peers, cost).manifest(head.manifest)
+        found, _ = find_index(manifest, collection, index)
+        await resolver.gather_attestations(head, manifest.rule, found, cost)
+        cost.seconds = trio.current_time() - started
+        derivation = derivation_of(manifest.rule, found, index)
+        words = tuple(Attestations(self.peer.store).about(derivation.given))
+        standing = resolver.ladder.standing(derivation)
+        return Attested(head, collection, index, derivation, words, standing, cost)
 
     async def carry(self, address: Address | str, collection: str, index: str) -> Carried:
         """Verify an index of the newest head by what has changed since one of which at least L3 is proven.

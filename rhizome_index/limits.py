@@ -52,6 +52,11 @@ LIVE_ROWS_MAX = 100_000  # a query that is watched holds its rows, each up to a 
 # --- trust ---
 FRAUD_BYTES_MAX = 4 * 1024 * 1024  # blocks of a fraud proof: two ways down the highest of trees, and a record
 PROVEN_MAX = 4096  # derivations that are remembered of a dataset: a manifest has room for some 600, so its last heads
+ATTESTATION_BYTES_MAX = 512  # a key, a digest, a tree, eight numbers and a signature are some 350
+ATTESTERS_MIN = 2  # one peer's word says no more than the publisher's own
+ATTESTERS_WANTED = 3  # on as many networks, unless who asks says otherwise
+ATTESTERS_ASKED_MAX = 16  # peers that are asked what they attest: each has to be dialled
+ATTESTATIONS_KEPT_MAX = 65_536  # over all datasets, some 20 MB; the oldest go first
 AUDIT_SAMPLES_MAX = 100_000  # in each direction: beyond that following costs less, and shows all
 AUDIT_BATCH = 256  # samples looked at together: what the largest of records give in an index is 1 MiB each
 AUDIT_CUTS = 16  # leaves judged by their neighbours too: a tree that is cut otherwise is so in most places

@@ -169,25 +169,31 @@ class Head:
             raise Refused("a head from the future")
 
 
-def _signed(payload: bytes, payload_type: bytes = PAYLOAD_TYPE) -> bytes:
-    return b"".join(uvarint(len(part)) + part for part in (DOMAIN, payload_type, payload))
+class Kind(NamedTuple):
+    """What an envelope is signed for."""
+
+    domain: bytes
+    payload_type: bytes
+
+    def signed(self, payload: bytes) -> bytes:
+        """What is signed of a payload."""
+        return b"".join(uvarint(len(part)) + part for part in (*self, payload))
 
 
-def _envelope(key: bytes, payload: bytes, signature: bytes) -> bytes:
-    fields = {1: _KEY_PREFIX + key, 2: PAYLOAD_TYPE, 3: payload, 5: signature}
+HEAD: Final = Kind(DOMAIN, PAYLOAD_TYPE)
+DELEGATION: Final = Kind(DOMAIN, DELEGATION_TYPE)
+
+
+def seal(seed: bytes, kind: Kind, payload: bytes) -> bytes:
+    """The envelope in which who has this seed says something."""
+    key, signature = ed25519.public_key(seed), ed25519.sign(seed, kind.signed(payload))
+    fields = {1: _KEY_PREFIX + key, 2: kind.payload_type, 3: payload, 5: signature}
     return b"".join(uvarint(number << 3 | 2) + uvarint(len(content)) + content for number, content in fields.items())
 
 
-def seal(seed: bytes, head: Head) -> bytes:
-    """The envelope in which the publisher with this seed says a head."""
-    payload = head.payload()
-    return _envelope(ed25519.public_key(seed), payload, ed25519.sign(seed, _signed(payload)))
-
-
-@cache
-def read_head(envelope: bytes) -> Head:
-    """The head that an envelope holds, its signature verified."""
-    if len(envelope) > MAX_ENVELOPE:
+def unseal(envelope: bytes, kind: Kind, most_bytes: int) -> tuple[bytes, bytes]:
+    """The public key and the payload of an envelope, its signature verified."""
+    if len(envelope) > most_bytes:
         raise Refused("an envelope of too many bytes")
     contents: list[bytes] = []
     at = 0
@@ -201,17 +207,25 @@ def read_head(envelope: bytes) -> Head:
     public, payload_type, payload, signature = contents
     if at != len(envelope):
         raise Refused("bytes behind the envelope")
-    if len(public) != 36 or not public.startswith(_KEY_PREFIX) or payload_type != PAYLOAD_TYPE:
+    if len(public) != 36 or not public.startswith(_KEY_PREFIX) or payload_type != kind.payload_type:
         raise Refused("an envelope with another kind of key or of payload")
+    ed25519.verify(public[4:], kind.signed(payload), signature)
+    return public[4:], payload
+
+
+@cache
+def read_head(envelope: bytes) -> Head:
+    """The head that an envelope holds, its signature verified."""
+    key, payload = unseal(envelope, HEAD, MAX_ENVELOPE)
     fields = as_map(decode(payload), "head")
     may_say = [name for name in ("expires", "delegations") if name in fields]
     dataset, manifest, sequence, time, *_ = as_fields(
         fields, "head", ("dataset", "manifest", "sequence", "time", *may_say)
     )
     links = as_list(fields["delegations"], "delegations", 1, MAX_DELEGATIONS) if "delegations" in fields else []
-    delegations = _read_delegations(links, read_name(dataset), public[4:])
+    delegations = _read_delegations(links, read_name(dataset), key)
     head = Head(
-        Address(delegations[0].key if delegations else public[4:], read_name(dataset)),
+        Address(delegations[0].key if delegations else key, read_name(dataset)),
         as_link(manifest, "manifest"),
         as_int(sequence, "sequence"),
         as_int(time, "time"),
@@ -222,7 +236,6 @@ def read_head(envelope: bytes) -> Head:
         raise Refused("a head signed by a key before its time")
     if head.expires is not None and head.expires <= head.time:
         raise Refused("a head that expires before it was signed")
-    ed25519.verify(public[4:], _signed(payload), signature)
     return head
 
 
@@ -237,7 +250,7 @@ def _read_delegations(links: list[Value], name: str, signer: bytes) -> tuple[Del
         dataset = None if as_bool(of_all, "all") else Address(keys[0], name)
         signed = as_bytes(signature, "signature", 64, 64)
         delegation = Delegation(key, dataset, as_int(start, "from"), to, signed)
-        ed25519.verify(key, _signed(delegation.payload(), DELEGATION_TYPE), signed)
+        ed25519.verify(key, DELEGATION.signed(delegation.payload()), signed)
         found.append(delegation)
     return tuple(found)
 
@@ -266,7 +279,7 @@ def _check_head(vectors: Vectors, case: Case) -> None:
     given_ = list(case.items("delegations")) if case.has("delegations") else []
     expect("delegations", shown, [(o.text("key"), o.flag("all"), o.integer("from"), o.text("to")) for o in given_])
     seed = case.hex("seed") if case.has("seed") else vectors.group("head", "identity").hex("seed")
-    expect("envelope signed again", seal(seed, head), envelope)
+    expect("envelope signed again", seal(seed, HEAD, head.payload()), envelope)
 
 
 def _check_contradiction(_: Vectors, case: Case) -> None:

@@ -47,10 +47,7 @@ def audit_command(
     peers: tuple[str, ...],
 ) -> None:
     """Check samples of an index against its records, and of the records against the index, without keeping either."""
-    place = Address.parse(address)
-    collection, dot, name = index.partition(".")
-    if not dot:
-        raise UsageError(f"not an index of a collection: {index!r}", hint="write it as posts.by_tag")
+    place, (collection, name) = Address.parse(address), parse_index_name(index)
 
     async def audit() -> None:
         async with open_node(settings.home, peers=peers, join=carry or settings.home.is_running) as node:
@@ -62,6 +59,14 @@ def audit_command(
             print(to_json(_as_row(found)) if settings.as_json else "\n".join(_lines(found)))
 
     run(audit)
+
+
+def parse_index_name(text: str) -> tuple[str, str]:
+    """A collection and its index. Raises UsageError."""
+    collection, dot, name = text.partition(".")
+    if not dot:
+        raise UsageError(f"not an index of a collection: {text!r}", hint="write it as posts.by_tag")
+    return collection, name
 
 
 async def _audit(

@@ -65,6 +65,7 @@ class Commands(click.Group):
         "verify": "archives",
         "evidence": "archives",
         "audit": "auditing",
+        "attestations": "attesting",
         "export": "archives",
         "restore": "archives",
         "scrub": "scrubbing",

@@ -75,7 +75,7 @@ Examples:
 @click.option("--scan", is_flag=True, help="Allow reading everything where no index answers.")
 @FRESH
 @click.option("--unexpired", is_flag=True, help="Insist on a head whose publisher says that it holds still.")
-@click.option("--require", "level", metavar="LEVEL", help="Refuse an answer of which less is proven: L1, L3, L4 or L5.")
+@click.option("--require", "level", metavar="LEVEL", help="Refuse an answer of which less is proven: L1 to L5.")
 @click.option("--proof", type=click.Path(path_type=Path, dir_okay=False), help="Save the answer with its proof here.")
 @click.option("--watch", is_flag=True, help="Stay, and print what changes of the rows from head to head.")
 @common

@@ -16,14 +16,13 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.manifest import Manifest
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import PROVEN_MAX
+from rhizome_index.node.attested import Attestations
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.query.combine import Choice
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.trust.ladder import (
     AUDITED,
-    LEVELS,
     MADE,
-    PROVEN,
     Bound,
     Derivation,
     Standing,
@@ -39,6 +38,7 @@ class Ladder:
 
     def __init__(self, store: DiskStore) -> None:
         self._store = store
+        self._attestations = Attestations(store)
 
     def note(self, address: Address, derivations: Iterable[Derivation], level: int, bound: Bound | None = None) -> None:
         """Keep what was found out about some derivations of a dataset. Raises StoreError."""
@@ -74,11 +74,8 @@ class Ladder:
         """What is proven of an answer from a tree, whose own proof holds."""
         name = derivation.digest
         rows = self._store.execute("select cast(found as blob) from proven where derivation = ?", (name,))
-        return max(
-            (standing for (found,) in rows if (standing := _read(name, found or b"")) is not None),
-            key=_how_good,
-            default=Standing(PROVEN),
-        )
+        known = [standing for (found,) in rows if (standing := _read(name, found or b"")) is not None]
+        return max(known, key=_how_good) if known else self._attestations.standing(derivation)
 
     def of_choice(self, rule: Rule, collection: Collection, choice: Choice) -> Standing:
         """What is proven of an answer that was read in a certain way."""
@@ -110,6 +107,6 @@ def _read(name: bytes, data: bytes) -> Standing | None:
         if _checked(name, data[8:]) == data:
             level, said = cbor.decode(data[8:])
             bound = None if said is None else Bound(*said)
-            if type(level) is int and level in LEVELS and (level == AUDITED) is (bound is not None):
+            if type(level) is int and AUDITED <= level <= MADE and (level == AUDITED) is (bound is not None):
                 return Standing(level, bound)
     return None

@@ -21,7 +21,7 @@ from rhizome_index.index.schema import Collection
 from rhizome_index.limits import LIVE_LOOK_SECONDS, LIVE_PULL_SECONDS
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.gather import Gatherer
-from rhizome_index.node.resolve import FindPeers, Resolution, Resolver, check_required
+from rhizome_index.node.resolve import FindPeers, Resolution, Resolver
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice
 from rhizome_index.query.expr import ROWS, Query
@@ -103,12 +103,11 @@ class LiveResolver:
         chosen = resolution.answer.candidate if self._query.kind == ROWS else None
         changes = await self._begin_with(gatherer, collection, chosen, allow_scan=allow_scan)
         resolution.cost.seconds = trio.current_time() - started
-        return self._turn(head, manifest.rule, changes, resolution.cost)
+        return await self._turn(head, manifest.rule, changes, resolution.cost)
 
-    def _turn(self, head: Head, rule: Rule, changes: list[Change], cost: Cost) -> Turn:
+    async def _turn(self, head: Head, rule: Rule, changes: list[Change], cost: Cost) -> Turn:
         """Raises UnprovenError if less is proven than is required."""
-        standing = self._resolver.ladder.of_choice(rule, *self._live.read_from)
-        check_required(self._required, standing, head)
+        standing = await self._resolver.require(self._required, head, rule, *self._live.read_from, cost)
         return Turn(head, changes, self._live.count, cost, standing)
 
     async def _begin_with(
@@ -133,7 +132,7 @@ class LiveResolver:
                     rule, changes = await self._take_up(newest, peers, cost, allow_scan=allow_scan)
                     cost.seconds = trio.current_time() - started
                     self.problem = None
-                    return self._turn(newest, rule, changes, cost)
+                    return await self._turn(newest, rule, changes, cost)
                 self.problem = None
             except UnavailableError as error:
                 self._note(error)

@@ -58,12 +58,12 @@ class Membership:
         self.directory = Directory(swarm, self.links, register, clock)
         self.dht = Dht(store, register, swarm, self.links, nursery, clock)
         self.directory.search, self.directory.keep = self.dht.find, self.dht.keep
-        self.server = Server(store, register, swarm)
-        self.resolver = Resolver(store, clock, self.links, self.directory)
+        self.server = Server(store, register, swarm, keys)
+        self.inquirer = Inquirer(store, register, self.links)
+        self.resolver = Resolver(store, clock, self.links, self.directory, self.inquirer)
         syncer = Syncer(store, self.links, self.resolver.check_head)
         self.carrier = Carrier(store, self.links, syncer)
         keeper = PartKeeper(store, self.links)
-        self.inquirer = Inquirer(store, self.links)
         self.follower = Follower(
             store, register, self.directory, syncer, keeper, self.inquirer, clock, chance, swarm.tally
         )

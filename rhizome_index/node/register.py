@@ -132,6 +132,14 @@ class Register:
         )
         return [address for (address,) in rows]
 
+    def reached_at(self, peer_id: str) -> list[str]:
+        """The same, without what is hearsay."""
+        rows = self._store.execute(
+            "select address from peers where peer_id = ? and seen_seconds > 0 order by seen_seconds desc, address",
+            (peer_id,),
+        )
+        return [address for (address,) in rows]
+
     def note_provider(self, dataset: Address, peer_id: str, now: float) -> None:
         """A peer serves a dataset."""
         self._remember("insert or replace into providers values (?, ?, ?)", (str(dataset), peer_id, now))

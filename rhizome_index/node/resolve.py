@@ -26,13 +26,14 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.freshness import ANY_AGE, Freshness
 from rhizome_index.index.head import Head
 from rhizome_index.index.schema import Collection
-from rhizome_index.limits import CLOCK_SKEW_SECONDS_MAX, PROOF_BYTES_MAX, SEGMENTS_MAX
+from rhizome_index.limits import ATTESTERS_ASKED_MAX, CLOCK_SKEW_SECONDS_MAX, PROOF_BYTES_MAX, SEGMENTS_MAX
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Fetcher
 from rhizome_index.node.frauds import Frauds
 from rhizome_index.node.gather import Gatherer
+from rhizome_index.node.inquire import Inquirer
 from rhizome_index.node.ladder import Ladder
 from rhizome_index.node.link import Links, in_turn
 from rhizome_index.node.local import LocalSource
@@ -46,7 +47,8 @@ from rhizome_index.query.explain import Explained, explain
 from rhizome_index.query.expr import Query
 from rhizome_index.query.proof import record
 from rhizome_index.query.rows import Row
-from rhizome_index.trust.ladder import ANYTHING, PROVEN, SIGNED, Requirement, Standing
+from rhizome_index.tree.boundary import Rule
+from rhizome_index.trust.ladder import ANYTHING, ATTESTED, PROVEN, SIGNED, Requirement, Standing, derivations_of
 from rhizome_index.wire import ask as ask_protocol
 from rhizome_index.wire import message as m
 from rhizome_index.wire.ask import Ask, Asking, Opening
@@ -106,12 +108,18 @@ class Resolver:
     """Answers queries for one home."""
 
     def __init__(
-        self, store: DiskStore, clock: Clock, links: Links | None = None, directory: Directory | None = None
+        self,
+        store: DiskStore,
+        clock: Clock,
+        links: Links | None = None,
+        directory: Directory | None = None,
+        inquirer: Inquirer | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._links = links
         self._directory = directory
+        self._inquirer = inquirer
         self._plans: Plans = {}
         self._frauds = Frauds(store)
         self.ladder = Ladder(store)
@@ -137,7 +145,7 @@ class Resolver:
         if local:
             try:
                 self._resolve_here(address, resolution, allow_scan=allow_scan)
-                self._check_proven(resolution)
+                await self._check_proven(resolution)
                 yield resolution.give()
                 return
             except UnavailableError as error:
@@ -232,7 +240,7 @@ class Resolver:
             if resolution.proof is not None:
                 known = {cid for cid, _ in resolution.proof}
                 resolution.proof += [block for block in asking.replay.blocks if block[0] not in known]
-            self._check_proven(resolution)
+            await self._check_proven(resolution)
             yield resolution.give()
             if asking.answer.is_complete:
                 return
@@ -263,7 +271,7 @@ class Resolver:
         """Whether a walk of our own finds all it needs, here and at these peers; if not, why is added to `problems`."""
         try:
             await self._walk(address, resolution, peers, allow_scan=allow_scan)
-            self._check_proven(resolution)
+            await self._check_proven(resolution)
         except (UnavailableError, IntegrityError) as error:
             problems.append(error)
             return False
@@ -406,13 +414,33 @@ class Resolver:
             return Standing(SIGNED)
         return self.ladder.of_choice(opening.manifest.rule, answer.collection, answer.candidate)
 
-    def _check_proven(self, resolution: Resolution) -> None:
+    async def _check_proven(self, resolution: Resolution) -> None:
         """Raise UnprovenError if less is proven of the index that is answered from than is required."""
         opening, answer = resolution.opening, resolution.answer
-        if resolution.required.level <= PROVEN or opening is None or answer is None:
-            return
-        standing = self.ladder.of_choice(opening.manifest.rule, answer.collection, answer.candidate)
-        check_required(resolution.required, standing, opening.head)
+        if resolution.required.level > PROVEN and opening is not None and answer is not None:
+            read_from = opening.manifest.rule, answer.collection, answer.candidate
+            await self.require(resolution.required, opening.head, *read_from, resolution.cost)
+
+    async def require(
+        self, required: Requirement, head: Head, rule: Rule, collection: Collection, choice: Choice, cost: Cost
+    ) -> Standing:
+        """What is proven of an answer; peers are asked for their word where that is enough.
+
+        Raises UnprovenError if less is proven than is required.
+        """
+        standing = self.ladder.of_choice(rule, collection, choice)
+        if required.level == ATTESTED and not required.is_met_by(standing):
+            await self.gather_attestations(head, rule, collection, cost)
+            standing = self.ladder.of_choice(rule, collection, choice)
+        check_required(required, standing, head)
+        return standing
+
+    async def gather_attestations(self, head: Head, rule: Rule, collection: Collection, cost: Cost) -> None:
+        """Ask who serves a dataset which indexes of a collection they made; without a network nobody is asked."""
+        if self._inquirer is not None and self._directory is not None:
+            given = {derivation.given for derivation in derivations_of(rule, collection).values()}
+            peers = await self._directory.providers(head.address, ATTESTERS_ASKED_MAX)
+            await self._inquirer.gather(head, collection.name, given, peers, cost)
 
     def _keep(self, asking: Asking) -> None:
         """Keep what was proven, blocks before the head that leads to them."""

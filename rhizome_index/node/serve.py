@@ -12,6 +12,7 @@ connection.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
 from weakref import WeakValueDictionary
@@ -19,9 +20,9 @@ from weakref import WeakValueDictionary
 import trio
 
 from rhizome_index.blocks.cid import Cid
-from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError
+from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
-from rhizome_index.index.head import Head
+from rhizome_index.index.head import Head, Keys
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import (
@@ -39,6 +40,7 @@ from rhizome_index.limits import (
 from rhizome_index.node.disk import DiskStore, describe_missing
 from rhizome_index.node.events import DEBUG, INFO, note
 from rhizome_index.node.frauds import Frauds
+from rhizome_index.node.ladder import Ladder
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.places import Place, Places
 from rhizome_index.node.register import Register
@@ -49,6 +51,8 @@ from rhizome_index.query.combine import Choice
 from rhizome_index.query.expr import Query
 from rhizome_index.tree.cursor import get
 from rhizome_index.tree.node import Tree
+from rhizome_index.trust.attest import Attestation, attest
+from rhizome_index.trust.ladder import MADE, derivations_of
 from rhizome_index.wire import ask, heads, sync, trust, want
 from rhizome_index.wire import message as m
 from rhizome_index.wire.frame import FrameReader
@@ -94,8 +98,10 @@ class Server:
     tally     where answers are counted
     """
 
-    def __init__(self, store: DiskStore, register: Register, swarm: Swarm) -> None:
+    def __init__(self, store: DiskStore, register: Register, swarm: Swarm, keys: Keys) -> None:
         self._store = store
+        self._keys = keys
+        self._ladder = Ladder(store)
         self._register = register
         self._swarm = swarm
         self.tally = swarm.tally
@@ -139,7 +145,16 @@ class Server:
 
     def _answer_trust(self, request: m.Request) -> Iterator[bytes]:
         about = trust.About.read(request.fields)
-        return trust.answer(request.number, self._frauds.of(about.manifest))
+        return trust.answer(request.number, self._frauds.of(about.manifest), self._attestations(about))
+
+    def _attestations(self, about: trust.About) -> Iterator[Attestation]:
+        """Our word for the indexes of a collection that were made here."""
+        with suppress(UnavailableError, UsageError, IntegrityError):  # not here, or the key is sealed
+            manifest = self._answerer.manifest(about.manifest)
+            collection = manifest.collections.get(about.collection or "")
+            for derivation in derivations_of(manifest.rule, collection).values() if collection is not None else ():
+                if self._ladder.standing(derivation).level == MADE:
+                    yield attest(self._keys.key(self._swarm.peer_id), derivation)
 
     def _get_wanted(self, wanted: want.Want, name: bytes) -> bytes | None:
         if wanted.root is None:

@@ -54,6 +54,12 @@ create index proven_by_dataset on proven (dataset, id);
     """
 alter table signed add column digest blob;
 """,
+    """
+create table attestations (
+    id integer primary key, given blob not null, peer_id text not null, derivation blob not null, word blob not null,
+    unique (given, peer_id, derivation)
+);
+""",
 )
 
 # Every dataset of which there are heads, in order, without looking at all of its heads.

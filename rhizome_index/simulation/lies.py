@@ -180,7 +180,7 @@ class Equivocator(Spoiler):
         store.put_head(before)
         assert peer.membership is not None
         collected: Any = _Collected(peer.membership.swarm)
-        Server(store, Register(store), collected).start()
+        Server(store, Register(store), collected, member.identity).start()
         self._store = store
         self._others = collected.handlers
         cluster.publish(member, one)

@@ -2,7 +2,7 @@
 
     L0  the head is signed by its publisher
     L1  the answer is complete and right for that head's index: its proof was replayed
-    L2  kept for what several peers on different networks attest, which this version does not gather
+    L2  several peers on as many networks attest that they made the index from the records, and none another one
     L3  samples that nobody could foresee were right, in both directions: an audit
     L4  the index follows from one that was made here, by changes that were all checked
     L5  the index was made here from the records, and is the same
@@ -26,11 +26,11 @@ from rhizome_index.blocks import cbor
 from rhizome_index.errors import UsageError
 from rhizome_index.index.manifest import definition_body, tree_body
 from rhizome_index.index.schema import Collection, Definition
+from rhizome_index.limits import ATTESTERS_ASKED_MAX, ATTESTERS_MIN, ATTESTERS_WANTED
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import Tree
 
-SIGNED, PROVEN, AUDITED, CARRIED, MADE = LEVELS = (0, 1, 3, 4, 5)
-ATTESTED = 2  # nothing stands there in this version
+SIGNED, PROVEN, ATTESTED, AUDITED, CARRIED, MADE = LEVELS = range(6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +103,15 @@ def _percent(share: float) -> str:
 class Standing:
     """What is proven.
 
-    bound  of AUDITED
+    bound      of AUDITED
+    attesters  peers on different networks that attest it: of ATTESTED
+    is_disputed  peers attest different indexes of these records: of PROVEN
     """
 
     level: int
     bound: Bound | None = None
+    attesters: int = 0
+    is_disputed: bool = False
 
     def __str__(self) -> str:
         return f"L{self.level}"
@@ -115,12 +119,12 @@ class Standing:
     @property
     def proven(self) -> str:
         """What is proven, for people."""
-        return _PROVEN[self.level].format(bound=self.bound)
+        return _PROVEN[self.level].format(bound=self.bound, attesters=self.attesters)
 
     @property
     def open(self) -> str:
         """What is not proven, for people."""
-        return f"{_OPEN[self.level]}{_ALWAYS_OPEN}"
+        return f"{_DISPUTED if self.is_disputed else _OPEN[self.level]}{_ALWAYS_OPEN}"
 
 
 def carried(base: Standing, before: Collection, after: Collection, index: str) -> Standing | None:
@@ -143,6 +147,8 @@ def carried(base: Standing, before: Collection, after: Collection, index: str) -
 _PROVEN = {
     SIGNED: "signed by its publisher",
     PROVEN: "complete and right for its index",
+    ATTESTED: "complete and right for its index, which {attesters} peers on as many networks say they made from the "
+    "records too",
     AUDITED: "complete and right for its index, of which samples were checked: {bound}",
     CARRIED: "complete and right for its index, checked change by change since it was made here from the records",
     MADE: "complete and right for its index, which was made here from the records",
@@ -150,43 +156,59 @@ _PROVEN = {
 _OPEN = {
     SIGNED: "that it is complete, or right; ",
     PROVEN: "that the index lists what the records give: its publisher may have left some out; ",
+    ATTESTED: "that these peers are not one, or do not lie: that the index lists what the records give is their word; ",
     AUDITED: "that any single entry is right, or there: few wrong ones are easily missed; ",
     CARRIED: "",
     MADE: "",
 }
+_DISPUTED = (
+    "that the index lists what the records give: peers attest different ones, of which one at most is right, and that "
+    "is not voted on; "
+)
 _ALWAYS_OPEN = "that what the publisher says is true, or that there is no newer head"
 
 
 def lowest(standings: Iterable[Standing]) -> Standing:
     """The least of some standings; that of an answer to which nothing had to be read is MADE."""
-    return min(standings, key=lambda one: one.level, default=Standing(MADE))
+    return min(standings, key=lambda one: (one.level, not one.is_disputed, one.attesters), default=Standing(MADE))
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What has to be proven of an answer, or it is refused."""
+    """What has to be proven of an answer, or it is refused.
+
+    attesters  so many at least, of ATTESTED
+    """
 
     level: int = PROVEN
+    attesters: int = ATTESTERS_WANTED
 
     @classmethod
     def parse(cls, text: str) -> Requirement:
-        """From its text, such as `L3`. Raises UsageError."""
-        name = text.upper()
-        if name.partition(":")[0] == f"L{ATTESTED}":
-            raise UsageError(
-                "L2 needs attestations, which this version has not", hint="L3 is an audit: rhizome audit --help"
-            )
+        """From its text, such as `L3`, or `L2:5` for five attesters. Raises UsageError."""
+        name, colon, count = text.upper().partition(":")
         level = {f"L{level}": level for level in LEVELS}.get(name)
         if level is None:
-            raise UsageError(f"not a level of proof: {text!r}", hint="levels are L0, L1, L3, L4 and L5")
-        return cls(level)
+            raise UsageError(
+                f"not a level of proof: {text!r}", hint="levels are L0 to L5; L2:5 asks for five attesters"
+            )
+        if not colon:
+            return cls(level)
+        is_number = count.isascii() and count.isdecimal() and len(count) < 5
+        if level != ATTESTED or not is_number or not ATTESTERS_MIN <= int(count) <= ATTESTERS_ASKED_MAX:
+            raise UsageError(
+                f"not a level of proof: {text!r}",
+                hint=f"L2 takes how many peers have to attest it: L2:{ATTESTERS_MIN} to L2:{ATTESTERS_ASKED_MAX}",
+            )
+        return cls(level, int(count))
 
     def __str__(self) -> str:
-        return f"L{self.level}"
+        return f"L{self.level}:{self.attesters}" if self.level == ATTESTED else f"L{self.level}"
 
     def is_met_by(self, standing: Standing) -> bool:
         """Whether so much is proven."""
-        return standing.level >= self.level
+        is_enough = standing.level != ATTESTED or standing.attesters >= self.attesters
+        return standing.level > self.level or (standing.level == self.level and is_enough)
 
 
 ANYTHING = Requirement()

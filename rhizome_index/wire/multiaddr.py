@@ -5,7 +5,8 @@ Source: https://github.com/multiformats/multiaddr and its protocols.csv
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import base58
 
@@ -19,6 +20,7 @@ _CODES = {
 _NAMES = {code: name for name, code in _CODES.items()}
 _SIZES = {"ip4": 4, "ip6": 16, "tcp": 2, "udp": 2, "p2p-circuit": 0, "tls": 0, "ws": 0, "wss": 0}  # others say theirs
 _NUMBER_BYTES = 4  # of codes and sizes
+_NETWORK_BITS = {4: 16, 6: 32}  # about what one holder of addresses is given
 
 
 def encode_multiaddr(text: str) -> bytes:
@@ -64,6 +66,24 @@ def decode_multiaddr(data: bytes) -> str:
     if not text:
         raise IntegrityError("an empty multiaddr")
     return text
+
+
+def network_of(addresses: Iterable[str]) -> str | None:
+    """The network of a peer that was reached at these addresses: 16 bits of an IPv4 address, 32 of an IPv6 address.
+
+    None if it was reached by name only, or through a relay: names cost nothing, and the relay's network is not its own.
+    """
+    for address in addresses:
+        _, _, host, *rest = f"{address}//".split("/")
+        if "p2p-circuit" in rest:
+            continue
+        try:
+            ip = ip_address(host.partition("%")[0])
+        except ValueError:
+            continue
+        ip = (ip.ipv4_mapped if isinstance(ip, IPv6Address) else None) or ip
+        return str(ip_network((ip, _NETWORK_BITS[ip.version]), strict=False))
+    return None
 
 
 def _encode_value(name: str, value: str) -> bytes:

@@ -41,6 +41,7 @@ from rhizome_index.query.expr import NEWEST, Query, decode_query, encode_query
 from rhizome_index.query.parse import parse, parse_index
 from rhizome_index.query.plan import decode_plan, encode_plan
 from rhizome_index.tree.node import decode_node
+from rhizome_index.trust.attest import open_attestation
 from rhizome_index.trust.evidence import decode_fraud
 from rhizome_index.wire import control, gossip, protobuf
 from rhizome_index.wire import message as m
@@ -326,6 +327,9 @@ TARGETS: dict[str, Target] = {
     "records in JSON": Target(parse_object, (Flaw,), _given(*_RECORDS)),
     "manifests": Target(decode_manifest, _LIES, _field("manifest", "data", "manifests", "not_manifests")),
     "signed manifests": Target(_take_signed_manifest, _LIES, _field("manifest", "data", "manifests")),
+    "attestations": Target(
+        open_attestation.__wrapped__, _LIES, _field("trust", "envelope", "attestations", "not_attestations")
+    ),
     "heads": Target(open_head.__wrapped__, _LIES, _field("head", "envelope", "heads", "not_heads")),
     "signed heads": Target(_open_signed_head, _LIES, _payloads),
     "addresses": Target(_text(Address.parse), _WRONG, _texts("head", "not_addresses")),
@@ -356,7 +360,7 @@ TARGETS: dict[str, Target] = {
     "want answers": _conversation("want", _want),
     "sync answers": _conversation("sync", lambda case: Syncing(Sync.read(case[0]))),
     "heads answers": _conversation("heads", lambda case: AskingHeads(read_request(case[0]))),
-    "trust answers": _conversation("trust", lambda case: AskingTrust(About.read(case[0]))),
+    "trust answers": _conversation("trust", lambda case: AskingTrust(About.read(case[0]), case[1]["peer_id"])),
     "control": Target(_read_control, _LIES, _control),
     "news": Target(_read_news, _LIES, _given(cbor.encode({"phase": "x", "entries_done": 1, "peers": ["p"]}))),
     "gossip": Target(_read_gossip, _LIES, _rpcs),

@@ -14,6 +14,7 @@ from rhizome_index.api import open_node
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.errors import StoreError, UnavailableError
 from rhizome_index.index.address import Address
+from rhizome_index.index.head import Identity
 from rhizome_index.limits import (
     ADDRESS_BYTES_MAX,
     ANSWER_BYTES_PER_SECOND_MIN,
@@ -53,7 +54,7 @@ def serving(tmp_path: Path, nursery: trio.Nursery) -> Iterator[tuple[Server, Mem
     store = DiskStore(tmp_path / "store.sqlite", make=True)
     store.put_many([(cid_of(block), block) for block in BLOCKS])
     swarm = MemorySwarm(nursery)
-    server = Server(store, Register(store), swarm)
+    server = Server(store, Register(store), swarm, Identity(bytes(32)))
     server.start()
     yield server, swarm
     nursery.cancel_scope.cancel()

@@ -30,6 +30,7 @@ from rhizome_index.query.plan import decode_plan
 from rhizome_index.tree.cursor import Cursor
 from rhizome_index.tree.node import Tree, decode_node
 from rhizome_index.tree.walk import run
+from rhizome_index.trust.attest import open_attestation
 from rhizome_index.trust.evidence import Fraud, Judging
 from rhizome_index.wire import message as m
 from rhizome_index.wire.ask import Ask, Asking, Opening
@@ -154,7 +155,8 @@ REFUSED: dict[tuple[str, str], Callable[[Any], object]] = {
     ("gossip", "not_messages"): read_gossip,
     ("providers", "not_requests"): lambda case: read_kad_request(bytes.fromhex(case["message"])),
     ("fraud", "not_proofs"): lambda case: judged(case["blocks"]),
-    ("trust", "not_answers"): lambda case: feed(case, AskingTrust(About.read(asked(case)))),
+    ("trust", "not_attestations"): lambda case: open_attestation(bytes.fromhex(case["envelope"])),
+    ("trust", "not_answers"): lambda case: feed(case, AskingTrust(About.read(asked(case)), case["peer_id"])),
     ("trust", "not_requests"): lambda case: About.read(fields_of(case["body"])),
 }
 
@@ -219,9 +221,10 @@ def test_frauds_are_proven_as_shown() -> None:
         assert (format_cid(fraud.cid), fraud.heads[0].sequence) == (case["cid"], case["sequence"])
         assert str(fraud.heads[0].address) == case["address"]
     for case in vectors("trust")["exchanges"]:
-        asking = AskingTrust(About.read(asked(case)))
+        asking = AskingTrust(About.read(asked(case)), case["peer_id"])
         feed(case, asking)
         assert asking.is_over and (asking.fraud is not None) == case["convicted"]
+        assert [one.derivation.given.hex() for one in asking.attestations] == case["attested"]
 
 
 def test_chunks_and_records_are_read_as_shown() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 from pyrsistent import pmap
@@ -13,19 +15,25 @@ from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import cid_of, format_cid
 from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import IntegrityError
-from rhizome_index.index.head import sign_head
+from rhizome_index.index.envelope import seal
+from rhizome_index.index.head import Identity, sign_head
+from rhizome_index.index.manifest import definition_body, tree_body
 from rhizome_index.index.record import encode_record
 from rhizome_index.index.schema import Collection, Index, primary_key
 from rhizome_index.index.write import apply_changes
+from rhizome_index.limits import ATTESTATION_BYTES_MAX, INDEXES_MAX
 from rhizome_index.query.parse import parse_index
 from rhizome_index.query.proof import record
 from rhizome_index.tree.node import EMPTY_TREE
+from rhizome_index.trust.attest import DOMAIN, PAYLOAD_TYPE, Attestation, attest
 from rhizome_index.trust.evidence import Fraud, accuse_of_two
 from rhizome_index.trust.fraud import CUT, ENTRY, LISTS, PATH, RECORD, UNIQUE, Claim, judge
+from rhizome_index.trust.ladder import derivation_of, derivations_of
 from rhizome_index.wire import message as m
 from rhizome_index.wire import trust
 from rhizome_index.wire.frame import encode_frame
 from tests.properties.records import RULE
+from tests.protocols.dag_json import to_dag_json
 from tests.trust import lying
 from tests.trust.lying import Signed
 
@@ -235,19 +243,41 @@ def _unlisted() -> bytes:
 # --- trust/1 ---
 
 
+PEERS = [Identity(sha256(f"attester {number}".encode()).digest()) for number in range(2)]
+MADE_OF = {
+    "primary": None,
+    "a plain index": "by_tag",
+    "a partial index that includes": "some",
+    "a unique index": "one",
+}
+
+
 def trust_vectors() -> Vectors:
     _, fraud = next(frauds())
     (head,) = fraud.heads
     about = trust.About(head.address, head.manifest)
     honest = trust.About(HONEST.head.address, HONEST.head.manifest)
+    asked = replace(honest, collection="things")
+    said = [attest(PEERS[0], one) for one in derivations_of(RULE, HONEST.collection).values()]
     return {
+        "attestations": [attestation_case(name, index or "") for name, index in MADE_OF.items()],
+        "not_attestations": [
+            {"name": name, "envelope": envelope.hex()} for name, envelope in not_attestations().items()
+        ],
         "exchanges": [
             {"name": "a convicted head", **exchange(about, fraud), "convicted": True},
             {"name": "nothing is known", **exchange(honest, None), "convicted": False},
+            {"name": "nothing is attested", **exchange(asked, None), "convicted": False},
+            {"name": "all is attested", **exchange(asked, None, said), "convicted": False},
+            {"name": "a part is attested", **exchange(asked, None, said[1:2]), "convicted": False},
         ],
         "not_answers": [
-            {"name": name, **asked(about), "replies": [encode_frame(cbor.encode(body)).hex() for body in bodies]}
-            for name, bodies in not_answers(fraud).items()
+            {"name": name, **question(about), "replies": [encode_frame(cbor.encode(body)).hex() for body in bodies]}
+            for about, name, bodies in [
+                *((about, *case) for case in not_answers(fraud).items()),
+                *((asked, *case) for case in not_attested(said, fraud).items()),
+                (honest, "attestations that were not asked for", [end(said)]),
+            ]
         ],
         "not_requests": [
             {"name": name, "body": cbor.encode([NUMBER, fields]).hex()} for name, fields in not_requests(about).items()
@@ -255,16 +285,90 @@ def trust_vectors() -> Vectors:
     }
 
 
-def asked(about: trust.About) -> Vectors:
-    return {"request": m.encode_request(NUMBER, about.fields()).hex()}
+def attestation_case(name: str, index: str) -> Vectors:
+    said = attest(PEERS[0], derivation_of(RULE, HONEST.collection, index))
+    definition = HONEST.collection.indexes[index].definition if index else None
+    made_of = {
+        "rule": {"salt": RULE.salt, "max_weight": RULE.max_weight},
+        "key": "id",
+        "primary": tree_body(HONEST.collection.primary),
+        "index": None if definition is None else definition_body(definition),
+    }
+    return {
+        "name": name,
+        "seed": PEERS[0].seed.hex(),
+        "peer_id": said.peer_id,
+        "made_of": to_dag_json(made_of),
+        "tree": to_dag_json(tree_body(said.derivation.tree)),
+        "lists": list(said.derivation.lists),
+        "envelope": said.envelope.hex(),
+    }
 
 
-def exchange(about: trust.About, fraud: Fraud | None) -> Vectors:
-    return {**asked(about), "replies": [frame.hex() for frame in trust.answer(NUMBER, fraud) if frame]}
+def not_attestations() -> dict[str, bytes]:
+    derivation = derivation_of(RULE, HONEST.collection, "by_tag")
+    body = {"given": derivation.given, "tree": tree_body(derivation.tree), "lists": list(derivation.lists)}
+    root = derivation.tree.root
+
+    def signed(*, domain: bytes = DOMAIN, kind: bytes = PAYLOAD_TYPE, **changes: Any) -> bytes:
+        return seal(PEERS[0], domain, kind, cbor.encode(body | changes))
+
+    good = signed()
+    assert good == attest(PEERS[0], derivation).envelope
+    return {
+        "nothing": b"",
+        "a signature with one bit changed": good[:-1] + bytes([good[-1] ^ 1]),
+        "bytes behind the envelope": good + b"\0",
+        "a head's domain": signed(domain=b"rhizome-head"),
+        "a head's payload type": signed(kind=b"/rhizome/head/1"),
+        "an unknown field": signed(more=1),
+        "a missing field": seal(PEERS[0], DOMAIN, PAYLOAD_TYPE, cbor.encode({"given": body["given"], "lists": []})),
+        "a digest that is too short": signed(given=derivation.given[:-1]),
+        "a digest that is text": signed(given="given"),
+        "a root that is plain bytes": signed(tree=[root, 1]),
+        "a tree without its count": signed(tree=[cbor.Link(root)]),
+        "a count that is negative": signed(tree=[cbor.Link(root), -1]),
+        "a count that is true": signed(tree=[cbor.Link(root), True]),
+        "a count beyond 2^53": signed(tree=[cbor.Link(root), 2**53]),
+        "nine lists": signed(lists=[0] * 9),
+        "lists that are none": signed(lists=None),
+        "a list that is a float": signed(lists=[1.0]),
+        "too many bytes": signed(given=bytes(ATTESTATION_BYTES_MAX)),
+    }
+
+
+def question(about: trust.About) -> Vectors:
+    return {"request": m.encode_request(NUMBER, about.fields()).hex(), "peer_id": PEERS[0].peer_id}
+
+
+def exchange(about: trust.About, fraud: Fraud | None, said: Sequence[Attestation] = ()) -> Vectors:
+    frames = [frame.hex() for frame in trust.answer(NUMBER, fraud, said) if frame]
+    return {**question(about), "replies": frames, "attested": [one.derivation.given.hex() for one in said]}
+
+
+def end(said: Sequence[Attestation]) -> list[Any]:
+    return [NUMBER, "end", {"attestations": [one.envelope for one in said]}]
+
+
+def not_attested(said: Sequence[Attestation], fraud: Fraud) -> dict[str, list[Any]]:
+    other = attest(PEERS[1], said[0].derivation)
+    lie = attest(PEERS[0], replace(said[0].derivation, tree=EMPTY_TREE))
+    many = [attest(PEERS[0], replace(said[0].derivation, given=cid_of(bytes([n]))[4:])) for n in range(INDEXES_MAX + 2)]
+    return {
+        "another peer's word": [end([other])],
+        "another peer's word beside its own": [end([said[0], attest(PEERS[1], said[1].derivation)])],
+        "one attestation twice": [end([said[0], said[0]])],
+        "two attestations of one index": [end([said[0], lie])],
+        "66 attestations": [end(many)],
+        "an attestation that is text": [[NUMBER, "end", {"attestations": ["said"]}]],
+        "an attestation that is none": [[NUMBER, "end", {"attestations": [b"said"]}]],
+        "an end without them": [[NUMBER, "end", {}]],
+        "attestations beside a proof": [[NUMBER, "blocks", list(fraud.blocks)], end(said)],
+    }
 
 
 def not_answers(fraud: Fraud) -> dict[str, list[Any]]:
-    blocks, end = list(fraud.blocks), [NUMBER, "end", {}]
+    blocks, end = list(fraud.blocks), [NUMBER, "end", {"attestations": []}]
     others = dict(frauds())
     other = unproven(Claim(PATH, "things", "by_tag", b""))
     return {
@@ -275,7 +379,7 @@ def not_answers(fraud: Fraud) -> dict[str, list[Any]]:
         "a proof and a block more": [[NUMBER, "blocks", [*blocks, b"\x80"]], end],
         "a proof with a gap": [[NUMBER, "blocks", [blocks[0], None, *blocks[1:]]], end],
         "an opening": [[NUMBER, "open", {}], end],
-        "an end with a word": [[NUMBER, "end", {"convicted": False}]],
+        "an end with a word": [[NUMBER, "end", {"attestations": [], "convicted": False}]],
         "blocks behind the end": [end, [NUMBER, "blocks", blocks]],
     }
 
@@ -284,7 +388,9 @@ def not_requests(about: trust.About) -> dict[str, dict[str, Any]]:
     good = about.fields()
     return {
         "an unknown field": good | {"more": 1},
-        "a missing field": {"dataset": good["dataset"]},
+        "a missing field": {name: good[name] for name in ("dataset", "manifest")},
+        "a collection that is none": good | {"collection": "Things"},
+        "a collection that is a number": good | {"collection": 1},
         "a dataset that is none": good | {"dataset": "main"},
         "a manifest that is plain bytes": good | {"manifest": about.manifest},
         "a manifest that is null": good | {"manifest": None},

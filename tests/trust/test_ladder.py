@@ -11,9 +11,11 @@ from rhizome_index.blocks.cid import cid_of
 from rhizome_index.errors import UsageError
 from rhizome_index.index.condition import Compare
 from rhizome_index.index.schema import Collection, Definition, Index, SortPath
+from rhizome_index.limits import ATTESTERS_ASKED_MAX, ATTESTERS_MIN
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import Tree
 from rhizome_index.trust.ladder import (
+    ATTESTED,
     AUDITED,
     CARRIED,
     LEVELS,
@@ -81,21 +83,32 @@ def test_the_least_standing_counts() -> None:
 
 
 def test_what_is_proven_and_what_is_not_is_said_of_each_level() -> None:
-    said = [Standing(level, Bound(0.01, 0.99)) for level in LEVELS]
-    assert list(map(str, said)) == ["L0", "L1", "L3", "L4", "L5"]
+    said = [Standing(level, Bound(0.01, 0.99), 3) for level in LEVELS]
+    assert list(map(str, said)) == ["L0", "L1", "L2", "L3", "L4", "L5"]
     assert len({one.proven for one in said}) == len(LEVELS)
     assert all("no newer head" in one.open for one in said)
     assert "less than 1% wrong, with 99% confidence" in Standing(AUDITED, Bound(0.01, 0.99)).proven
+    assert "which 3 peers on as many networks say" in Standing(ATTESTED, attesters=3).proven
+    assert "not voted on" in Standing(PROVEN, is_disputed=True).open
     assert "left some out" in Standing(PROVEN).open and "left some out" not in Standing(MADE).open
 
 
 def test_a_requirement_is_met_by_what_is_as_good_or_better() -> None:
     for level in LEVELS:
         required = Requirement.parse(f"L{level}")
-        assert [other for other in LEVELS if required.is_met_by(Standing(other))] == [
+        assert [other for other in LEVELS if required.is_met_by(Standing(other, attesters=3))] == [
             other for other in LEVELS if other >= level
         ]
-        assert str(required) == f"L{level}" and required == Requirement.parse(f"l{level}")
+        assert str(required) == ("L2:3" if level == ATTESTED else f"L{level}")
+        assert required == Requirement.parse(f"l{level}") == Requirement.parse(str(required))
+
+
+def test_so_many_attesters_are_required_as_one_asks_for() -> None:
+    for wanted in range(ATTESTERS_MIN, ATTESTERS_ASKED_MAX + 1):
+        required = Requirement.parse(f"L2:{wanted}")
+        met = [count for count in range(20) if required.is_met_by(Standing(ATTESTED, attesters=count))]
+        assert met == list(range(wanted, 20)) and required.is_met_by(Standing(AUDITED, Bound(0.01, 0.99)))
+        assert not required.is_met_by(Standing(PROVEN, is_disputed=True))
 
 
 @pytest.mark.parametrize("text", ["", "L6", "3", "L3:2", "L3:", "L", "L٣", "L" + "9" * 99])
@@ -104,10 +117,11 @@ def test_what_is_no_level_is_refused(text: str) -> None:
         Requirement.parse(text)
 
 
-@pytest.mark.parametrize("text", ["L2", "l2", "L2:5", "L2:", "L2:x"])
-def test_what_needs_attestations_is_refused_and_the_refusal_says_so(text: str) -> None:
-    with pytest.raises(UsageError, match="L2 needs attestations, which this version has not"):
+@pytest.mark.parametrize("text", ["L2:", "L2:x", "L2:1", "L2:17", "L2:-3", "L2:٣", "L2:" + "9" * 99, "L2:3:3"])
+def test_what_is_no_number_of_attesters_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not a level") as refused:
         Requirement.parse(text)
+    assert refused.value.hint == "L2 takes how many peers have to attest it: L2:2 to L2:16"
 
 
 def test_what_is_carried_on_is_no_better_than_it_was() -> None:
