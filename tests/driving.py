@@ -12,7 +12,7 @@ from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import UnavailableError
 from rhizome_index.index.write import NeedRecords
 from rhizome_index.query.answer import Answer
-from rhizome_index.query.execute import Found
+from rhizome_index.query.found import Found
 from rhizome_index.query.proof import Replay, record, supply
 from rhizome_index.query.rows import Row
 from rhizome_index.tree.cursor import Cursor, get_many

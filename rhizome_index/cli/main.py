@@ -10,25 +10,42 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from rhizome_index import __version__
 from rhizome_index.errors import InterruptedByUser, RhizomeError, StoreError, UsageError
-from rhizome_index.node.home import Home
+
+if TYPE_CHECKING:
+    from rhizome_index.node.home import Home
 
 
-@dataclass(slots=True)
 class Settings:
-    """What stands before the command, or among its own options."""
+    """What stands before the command, or among its own options.
 
-    home: Home
-    as_json: bool
-    passphrase_file: Path | None = None
+    home_path  None: where homes are by default
+    """
+
+    def __init__(self, home_path: Path | None, as_json: bool, passphrase_file: Path | None) -> None:
+        self.home_path = home_path
+        self.as_json = as_json
+        self.passphrase_file = passphrase_file
+
+    @cached_property
+    def home(self) -> Home:
+        """The home, for commands that need one; what is wrong with who may read it is said."""
+        from rhizome_index.node.home import Home
+
+        home = Home.at(self.home_path or _default_home())
+        home.ask = partial(_passphrase, self)
+        for exposure, hint in home.exposures():
+            from rhizome_index.cli.show import print_warning
+
+            print_warning(exposure, hint, as_json=self.as_json)
+        return home
 
 
 def _default_home() -> Path:
@@ -90,11 +107,11 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from difflib import get_close_matches
-
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
+            from difflib import get_close_matches
+
             if close := get_close_matches(args[0], self.list_commands(ctx), 1):
                 raise click.UsageError(f"{error.message} Did you mean '{close[0]}'?", ctx) from None
             raise
@@ -119,15 +136,9 @@ def common(command: Callable[..., Any]) -> Any:
         context: click.Context, /, home: Path | None, passphrase_file: Path | None, as_json: bool, **options: Any
     ) -> Any:
         settings: Settings = context.obj
-        if home is not None:
-            settings.home = Home.at(home)
-        settings.home.ask = partial(_passphrase, settings)
+        settings.home_path = home or settings.home_path
         settings.passphrase_file = passphrase_file or settings.passphrase_file
         settings.as_json = settings.as_json or as_json
-        for exposure, hint in settings.home.exposures():
-            from rhizome_index.cli.show import print_warning
-
-            print_warning(exposure, hint, as_json=settings.as_json)
         try:
             return command(settings, **options)
         except KeyboardInterrupt:
@@ -162,7 +173,7 @@ Examples:
 @click.pass_context
 def cli(context: click.Context, home: Path | None, passphrase_file: Path | None, as_json: bool) -> None:
     """Ask any peer an index query, and prove the answer before believing it."""
-    context.obj = Settings(Home.at(home or _default_home()), as_json, passphrase_file)
+    context.obj = Settings(home, as_json, passphrase_file)
 
 
 def main() -> None:

@@ -27,10 +27,10 @@ from rhizome_index.cli.show import print_rows, summary, summary_line, to_json
 from rhizome_index.errors import RhizomeError, UnavailableError, UsageError, first_of
 from rhizome_index.index.address import Address
 from rhizome_index.index.freshness import Freshness
-from rhizome_index.node.archive import write_answer
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.events import INFO, note
 from rhizome_index.node.home import no_passphrase
+from rhizome_index.node.saved import write_answer
 from rhizome_index.node.weigh import Location
 from rhizome_index.query.answer import Cursor
 from rhizome_index.query.explain import Explained

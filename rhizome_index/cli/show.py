@@ -14,7 +14,6 @@ from rhizome_index.blocks.cid import format_cid
 from rhizome_index.errors import QueryError, RhizomeError
 from rhizome_index.index.duration import say_duration
 from rhizome_index.index.freshness import expires_in
-from rhizome_index.query.expr import COUNT
 
 if TYPE_CHECKING:
     from rhizome_index.api import Results
@@ -106,6 +105,8 @@ def summary(results: Results, rows: int, now: float) -> dict[str, Any]:
         "seconds": round(cost.seconds, 6),
         "cursor": None if cursor is None else str(cursor),
     }
+    from rhizome_index.query.expr import COUNT
+
     if resolution.query.kind == COUNT and resolution.answer is not None:
         found["count"] = resolution.answer.count
     return found

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from importlib.resources import files
 from unicodedata import normalize
 
 from rhizome_index.limits import WORD_LETTERS_MAX
@@ -53,6 +52,8 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 def word_ranges() -> list[tuple[str, str]]:
     """The word characters, as ranges of first and last ones."""
+    from importlib.resources import files  # takes a while, and few indexes are of words
+
     table = files("rhizome_index.index").joinpath("word-characters.txt").read_text(encoding="ascii")
     ends = [line.split() for line in table.splitlines() if not line.startswith("#")]
     return [(chr(int(first, 16)), chr(int(last, 16))) for first, last in ends]

@@ -25,7 +25,7 @@ from rhizome_index.node.disk import DiskStore, describe_missing
 from rhizome_index.node.fetch import Block, Fetcher, Wanted
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.sink import BlockBuffer
-from rhizome_index.query.execute import Found
+from rhizome_index.query.found import Found
 from rhizome_index.query.proof import names, supply
 from rhizome_index.tree.cursor import get_many
 from rhizome_index.tree.walk import NeedNodes

@@ -26,7 +26,7 @@ from rhizome_index.node.register import FULL, INDEX, Policy
 from rhizome_index.node.sync import Progress
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
-from rhizome_index.query.execute import Found
+from rhizome_index.query.found import Found
 from rhizome_index.query.parse import parse
 from rhizome_index.query.rows import index_reader
 from rhizome_index.query.streams import Hit, RangeStream

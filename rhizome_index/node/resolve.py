@@ -42,9 +42,9 @@ from rhizome_index.node.weigh import SPEED_ASSUMED, WANTS, Location, Speed, loca
 from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.choose import Estimate, choose
 from rhizome_index.query.combine import Choice, all_candidates, find_candidate
-from rhizome_index.query.execute import Counted, Found
 from rhizome_index.query.explain import Explained, explain
 from rhizome_index.query.expr import Query
+from rhizome_index.query.found import Counted, Found
 from rhizome_index.query.proof import record
 from rhizome_index.query.rows import Row
 from rhizome_index.tree.boundary import Rule

@@ -20,8 +20,9 @@ from rhizome_index.index.record import parse_path, projector, values_at
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import CURSOR_BYTES_MAX
 from rhizome_index.query.combine import Choice
-from rhizome_index.query.execute import Counted, Found, Scan, scan, smallest, sort_key
+from rhizome_index.query.execute import Scan, scan, smallest, sort_key
 from rhizome_index.query.expr import COUNT_BY, ROWS, Query
+from rhizome_index.query.found import Counted, Found
 from rhizome_index.query.groups import Group, first_groups
 from rhizome_index.query.plan import Plan, decode_plan, encode_plan
 from rhizome_index.query.rows import Row

@@ -10,7 +10,6 @@ rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any
 
@@ -22,31 +21,13 @@ from rhizome_index.index.write import Need
 from rhizome_index.limits import ROWS_BATCH
 from rhizome_index.query.combine import Choice, Combination
 from rhizome_index.query.expr import COUNT, ROWS, Query
-from rhizome_index.query.groups import Group, walk_groups
+from rhizome_index.query.found import Counted, Found
+from rhizome_index.query.groups import walk_groups
 from rhizome_index.query.plan import sort_terms
 from rhizome_index.query.rows import Row, reader
 from rhizome_index.query.streams import behind
 from rhizome_index.tree.cursor import count
 from rhizome_index.tree.walk import NeedNodes
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a walk has found since it last said so: maybe nothing, but always how far it has come."""
-
-    rows: Sequence[Row]
-    entries: int
-    position: bytes
-    groups: Sequence[Group] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """The result of a count that needed no entries, or of groups: what came behind the last of them found."""
-
-    count: int
-    groups: Sequence[Group] = ()
-
 
 Scan = Generator[Need | Found, Any, "Counted | None"]
 

@@ -22,8 +22,9 @@ from rhizome_index.index.schema import Collection
 from rhizome_index.index.write import Need
 from rhizome_index.limits import LIVE_ROWS_MAX, ROWS_BATCH
 from rhizome_index.query.combine import Choice, Combination, find_candidate
-from rhizome_index.query.execute import Found, scan, sort_key
+from rhizome_index.query.execute import scan, sort_key
 from rhizome_index.query.expr import COUNT, ROWS, Query
+from rhizome_index.query.found import Found
 from rhizome_index.query.plan import PRIMARY, settled
 from rhizome_index.query.rows import Row, full_reader, primary_keys
 from rhizome_index.query.streams import Hit

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from rhizome_index.blocks.cid import Cid, cid_of_digest
 from rhizome_index.errors import IntegrityError
 from rhizome_index.index.write import Need, NeedRecords
-from rhizome_index.query.execute import Found
+from rhizome_index.query.found import Found
 from rhizome_index.tree.node import Node, decode_node
 from rhizome_index.tree.walk import NeedNodes
 

@@ -24,8 +24,9 @@ from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.limits import ASK_ENTRIES_MAX, ASK_ROWS_MAX, KEY_BYTES_MAX, PROOF_BYTES_MAX
 from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.combine import Choice, find_candidate
-from rhizome_index.query.execute import Counted, Found, scan
+from rhizome_index.query.execute import scan
 from rhizome_index.query.expr import Query, decode_query, encode_query
+from rhizome_index.query.found import Counted, Found
 from rhizome_index.query.plan import Plan, decode_plan, encode_plan
 from rhizome_index.query.proof import Replay, Source, record
 from rhizome_index.wire import message as m

@@ -26,9 +26,9 @@ from rhizome_index.node.serve import LocalAnswerer
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice, Combination, all_candidates
-from rhizome_index.query.execute import Found
 from rhizome_index.query.explain import describe
 from rhizome_index.query.expr import Query
+from rhizome_index.query.found import Found
 from rhizome_index.query.parse import parse
 from rhizome_index.query.plan import ALL, PRIMARY
 from rhizome_index.query.proof import record, supply

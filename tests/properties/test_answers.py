@@ -11,8 +11,8 @@ from rhizome_index.index.schema import Collection
 from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice, all_candidates, find_candidate
-from rhizome_index.query.execute import Found
 from rhizome_index.query.expr import COUNT, ROWS, Query, decode_query, encode_query
+from rhizome_index.query.found import Found
 from rhizome_index.query.plan import decode_plan, encode_plan
 from rhizome_index.query.proof import record
 from rhizome_index.query.rows import Row

@@ -16,7 +16,8 @@ from rhizome_index.index.condition import And, Compare
 from rhizome_index.index.head import Head, Identity, sign_head
 from rhizome_index.index.manifest import Manifest, encode_manifest
 from rhizome_index.index.schema import Collection
-from rhizome_index.node.archive import verify, write_answer
+from rhizome_index.node.archive import verify
+from rhizome_index.node.saved import write_answer
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice, all_candidates

@@ -12,8 +12,9 @@ from rhizome_index.errors import UsageError
 from rhizome_index.index.condition import compile_filter
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.combine import Choice, Combination, all_candidates
-from rhizome_index.query.execute import Counted, Found, scan
+from rhizome_index.query.execute import scan
 from rhizome_index.query.expr import COUNT, Query, decode_query, encode_query
+from rhizome_index.query.found import Counted, Found
 from rhizome_index.query.groups import Group
 from rhizome_index.query.plan import Candidate, candidates, encode_plan, settled
 from rhizome_index.query.proof import record
