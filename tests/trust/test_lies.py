@@ -12,6 +12,7 @@ from functools import lru_cache
 import pytest
 from pyrsistent import pmap
 
+from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import IntegrityError
@@ -21,10 +22,12 @@ from rhizome_index.index.write import apply_changes, rebuild
 from rhizome_index.query.parse import parse_index
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.cursor import rank
+from rhizome_index.tree.diff import first_difference
 from rhizome_index.tree.node import EMPTY_CHUNK, EMPTY_TREE
 from rhizome_index.trust.audit import Draw, audit
-from rhizome_index.trust.evidence import Fraud, read_fraud
-from rhizome_index.trust.fraud import CUT, ENTRY, KINDS, LISTS, RECORD, Claim, owner_of
+from rhizome_index.trust.cuts import first_flaw
+from rhizome_index.trust.evidence import Fraud, accuse_of_two, read_fraud
+from rhizome_index.trust.fraud import CUT, ENTRY, KINDS, LISTS, PATH, RECORD, UNIQUE, Claim, owner_of
 from rhizome_index.trust.search import find_difference
 from rhizome_index.trust.transition import carry, find_broken_step
 from tests.trust import lying
@@ -116,11 +119,44 @@ def test_every_lie_is_caught_in_every_way(part: int) -> None:
 # --- forgeries ---
 
 
-def spoilt(random_: random.Random, proof: Fraud, honest_blocks: list[bytes]) -> list[bytes]:
-    """The blocks of a true proof, spoilt somewhere."""
-    blocks, place = list(proof.blocks), random_.randrange(len(proof.blocks))
-    how, other = random_.randrange(4), random_.choice(honest_blocks)
-    if how == 0:
+def true_proofs(random_: random.Random, signed: Signed) -> list[Fraud]:
+    """A proof of each kind that there can be, against datasets that are honest but for one thing."""
+    key, value = random_.choice(lying.entries_of(signed, INDEX))
+    frauds = []
+    for _, _, lie in lies_about(signed, key, value):
+        frauds.append(accused(lie, lie.source.run(find_difference(lie.manifest, signed.collection))))
+    owner = owner_of(signed.collection.indexes[INDEX], key)
+    assert owner is not None
+    frauds.append(accused(lying.with_record(signed, owner, b"\xa0"), Claim(RECORD, "posts", "", owner)))
+    frauds.append(accused(lying.with_lists(signed, INDEX, [RECORDS]), Claim(LISTS, "posts", INDEX, owner)))
+    broken = dict(lying.with_broken_nodes(random_, signed, INDEX, 0))
+    frauds.append(accused(broken["a key twice"], Claim(PATH, "posts", INDEX, broken_at(signed, broken["a key twice"]))))
+    flaw = broken["a cut too many"]
+    frauds.append(accused(flaw, Claim(CUT, "posts", INDEX, flaw.source.run(first_flaw(RULE, flaw.tree(INDEX)))[1])))
+    return [*frauds, accuse_of_two(signed.head, frauds[0].heads[0])]
+
+
+def broken_at(signed: Signed, lie: Signed) -> bytes:
+    """A key of an honest tree on the way to which another one is broken."""
+    try:
+        lie.source.run(first_difference(signed.tree(INDEX), lie.tree(INDEX)))
+    except IntegrityError as error:
+        return error.key or b""
+    raise AssertionError("nothing is broken")
+
+
+def spoilt(random_: random.Random, proof: Fraud, signed: Signed, honest_blocks: list[bytes]) -> list[bytes]:
+    """The blocks of a true proof, spoilt somewhere, or said of an honest head.
+
+    What is broken is met on the way to many keys. So some claims are true with another key, too: those are left.
+    """
+    start = int(proof.claim is not None and proof.claim.kind in (PATH, CUT, LISTS))
+    blocks, place = list(proof.blocks), random_.randrange(start, len(proof.blocks))
+    how, other = random_.randrange(5), random_.choice(honest_blocks)
+    if how == 4 and proof.claim is not None:
+        first = {**cbor.decode(blocks[0]), "heads": [signed.head.envelope]}
+        return [cbor.encode(first), signed.source.block(signed.head.manifest), *blocks[2:]]
+    if how in (0, 4):
         data = bytearray(blocks[place])
         data[random_.randrange(len(data))] ^= 1 << random_.randrange(8)
         blocks[place] = bytes(data)
@@ -144,16 +180,18 @@ def check_forgeries(seed: int, count: int) -> None:
     random_ = random.Random(seed)
     signed, _, _ = honest()
     entries = lying.entries_of(signed, INDEX)
-    lie = next(lies_about(signed, *random_.choice(entries)))[2]
-    true = accused(lie, lie.source.run(find_difference(lie.manifest, signed.collection)))
+    frauds = true_proofs(random_, signed)
+    assert {fraud.claim and fraud.claim.kind for fraud in frauds} == {None, *KINDS} - {UNIQUE}
     honest_blocks = list(signed.source.store.blocks.values())
     began = time.perf_counter()
     for number in range(count):
         with pytest.raises(IntegrityError):
             if number % 5:
-                blocks = spoilt(random_, true, honest_blocks)
+                true = random_.choice(frauds)
+                blocks = spoilt(random_, true, signed, honest_blocks)
                 assert tuple(blocks) != true.blocks
-                read_fraud([cid_of(blocks[0])], ((cid_of(block), block) for block in blocks))
+                named = [(cid_of(block), block) for block in blocks]
+                read_fraud([cid for cid, _ in named[:1]], named)
             else:
                 accused(signed, made_up(random_, random_.choice(entries)[0]))
     print(f"{count:,} forgeries refused, {count / (time.perf_counter() - began):,.0f}/s")
