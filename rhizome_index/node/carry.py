@@ -4,6 +4,7 @@ follower; of the trees before it, only the ways to what changed are fetched."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rhizome_index.errors import IntegrityError, RecordError, RemoteError, UnavailableError, UsageError
@@ -24,7 +25,7 @@ from rhizome_index.node.part import find_index
 from rhizome_index.node.sync import Syncer, as_records
 from rhizome_index.trust.fraud import Claim
 from rhizome_index.trust.ladder import AUDITED, Standing, carried, derivation_of
-from rhizome_index.trust.transition import can_be_carried, carry, find_bad_record, find_broken_step
+from rhizome_index.trust.transition import can_be_carried, carry, find_bad_record, find_broken_primary, find_broken_step
 from rhizome_index.wire.sync import DELTA, SAME, Delta
 
 
@@ -123,6 +124,9 @@ class Carrier:
                 return
             await self._accuse(step, fetcher, find_broken_step(step.after, made, step.index))
             raise IntegrityError(f"{step.name}.{step.index} does not follow from the head before by what has changed")
+        else:
+            with suppress(UnavailableError):  # a peer that has sent wrong changes may not even have what they lead to
+                await self._accuse(step, fetcher, find_broken_primary(step.after, made))
         await self._links.drop(peer)
         raise RemoteError(peer, f"changes of {step.name!r} that do not lead to the head")
 

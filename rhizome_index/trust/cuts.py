@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from rhizome_index.tree.boundary import Priority, Rule
 from rhizome_index.tree.levels import Levels, Place, weights_of
-from rhizome_index.tree.node import Node, Tree
+from rhizome_index.tree.node import Node, Ref, Tree
 from rhizome_index.tree.walk import Walk, load_root
 
 
@@ -43,6 +43,42 @@ def first_flaw(rule: Rule, tree: Tree) -> Walk[tuple[int, bytes] | None]:
                 return level, place.node.keys[0]
             place = yield from levels.neighbour(place, +1)
     return None
+
+
+def first_flaw_beside(rule: Rule, tree: Tree, sound: Tree) -> Walk[tuple[int, bytes] | None]:
+    """The same of a tree that has the entries of one without flaws, reading only what the two do not share.
+
+    Levels that are alike below give the same items to the next one. So where the lowest level differs, nodes of
+    the sound tree keep all the rules there, and one that does not is none of those.
+    """
+    levels = Levels(tree, (yield from load_root(tree)), None)
+    others = Levels(sound, (yield from load_root(sound)), {})
+    keys = [levels.root.keys[0]] if tree.root != sound.root and levels.root.keys else []
+    for level in reversed(range(levels.root.level + 1)):
+        below: list[bytes] = []
+        for key in keys:
+            place = yield from levels.towards(level, key)
+            if (yield from _flaw_at(rule, levels, place)):
+                return level, place.node.keys[0]
+            if level:
+                there = yield from _children(others, level, place)
+                mine = map(place.node.child, range(len(place.node.keys)))
+                below += [child.key for child in mine if child not in there]
+        keys = below
+    return None
+
+
+def _children(levels: Levels, level: int, place: Place) -> Walk[set[Ref]]:
+    """The nodes one level down which a tree has between the first key of another's node and its end."""
+    if level > levels.root.level:
+        return set()
+    end_key = place.end_key()
+    found: set[Ref] = set()
+    here: Place | None = yield from levels.towards(level, place.node.keys[0])
+    while here is not None and (end_key is None or here.node.keys[0] < end_key):
+        found.update(map(here.node.child, range(len(here.node.keys))))
+        here = yield from levels.neighbour(here, +1)
+    return found
 
 
 def flaw_of(rule: Rule, node: Node, *, has_left: bool, end_key: bytes | None) -> str:

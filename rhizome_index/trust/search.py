@@ -23,7 +23,7 @@ from rhizome_index.tree.build import Sink
 from rhizome_index.tree.cursor import Cursor, get
 from rhizome_index.tree.diff import first_difference
 from rhizome_index.tree.node import Tree
-from rhizome_index.trust.cuts import first_flaw
+from rhizome_index.trust.cuts import first_flaw, first_flaw_beside
 from rhizome_index.trust.fraud import CUT, ENTRY, LISTS, PATH, RECORD, UNIQUE, Claim, given_by, judge
 
 
@@ -39,8 +39,23 @@ def find_difference(manifest: Manifest, made: Collection) -> RecordWalk[Claim | 
             if claim is not None:
                 return claim
     if made.primary != signed.primary:
-        return (yield from _find_in_tree(manifest.rule, signed.primary, signed.name, ""))
+        return (yield from find_flaw(manifest, signed.name, "", made.primary))
     return None
+
+
+def find_flaw(manifest: Manifest, name: str, index: str, made: Tree) -> RecordWalk[Claim | None]:
+    """A claim about the nodes of a tree that has the entries of one that was made, and yet is another one.
+
+    None: its nodes are what its own entries give, as far as it is not the one made; so those are others.
+    """
+    signed = manifest.collections[name]
+    tree = signed.indexes[index].tree if index else signed.primary
+    try:
+        flaw = yield from first_flaw_beside(manifest.rule, tree, made)
+        claim = None if flaw is None else Claim(CUT, name, index, flaw[1], flaw[0])
+    except IntegrityError as error:
+        claim = Claim(PATH, name, index, error.key or b"")
+    return (yield from first_that_convicts(manifest, [claim] if claim is not None else []))
 
 
 def find_failure(
@@ -91,6 +106,7 @@ def _find_in_index(manifest: Manifest, signed: Collection, index: Index, made: T
     except IntegrityError as error:
         claim = Claim(PATH, signed.name, index.name, error.key or b"")
     found = yield from first_that_convicts(manifest, [claim] if claim is not None else [])
+    found = found or (yield from find_flaw(manifest, signed.name, index.name, made))
     return found or (yield from _find_in_tree(manifest.rule, index.tree, signed.name, index.name))
 
 

@@ -6,7 +6,8 @@ verification. Of the old trees only the ways to what changes are read, so it tak
 many blocks as there are changes, times the height, whatever the size of the dataset.
 
 If the primary is the signed one and the index is not, its publisher has lied, and the
-first place where they differ convicts him.
+first place where they differ convicts him. If it is the primary that is not, and its
+nodes are not those that its entries give, he has lied, too. Otherwise the changes are wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rhizome_index.index.schema import Collection
 from rhizome_index.index.write import Change, RecordWalk, apply_changes
 from rhizome_index.tree.build import Sink
 from rhizome_index.trust.fraud import PATH, RECORD, Claim
-from rhizome_index.trust.search import doubles, find_difference, first_that_convicts
+from rhizome_index.trust.search import doubles, find_difference, find_flaw, first_that_convicts
 
 
 def only(collection: Collection, index: str) -> Collection:
@@ -50,6 +51,14 @@ def find_broken_step(after: Manifest, made: Collection, index: str) -> RecordWal
     """A claim about the first place where an index is not what the changes have made of the one before."""
     signed = only(after.collections[made.name], index)
     return (yield from find_difference(Manifest(after.rule, pmap({made.name: signed})), made))
+
+
+def find_broken_primary(after: Manifest, made: Collection) -> RecordWalk[Claim | None]:
+    """A claim about the nodes of a primary that is not what the changes have made of the one before.
+
+    None: its nodes are what its entries give. Then it has other entries, and the changes are not those to it.
+    """
+    return (yield from find_flaw(after, made.name, "", made.primary))
 
 
 def find_bad_record(after: Manifest, name: str, error: IntegrityError | RecordError) -> RecordWalk[Claim | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,17 @@ import trio
 from rhizome_index.api import Node, open_node
 from rhizome_index.errors import IntegrityError, RemoteError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
+from rhizome_index.index.manifest import Manifest
 from rhizome_index.node.frauds import Frauds
 from rhizome_index.node.ladder import Ladder
-from rhizome_index.trust.fraud import ENTRY
+from rhizome_index.node.publish import Publisher
+from rhizome_index.tree.boundary import Rule
+from rhizome_index.tree.build import build
+from rhizome_index.tree.cursor import Cursor
+from rhizome_index.trust.fraud import CUT, ENTRY
 from rhizome_index.trust.ladder import MADE, derivations_of
 from rhizome_index.wire import sync
+from tests.driving import gather
 from tests.node.test_asking import POSTS, TCP, publish
 from tests.node.test_frauds import lying
 
@@ -81,6 +88,28 @@ async def test_an_index_that_does_not_follow_convicts_its_publisher(
             await reader.carry(address, "posts", "by_tag")
         (fraud,) = Frauds(reader.peer.store).known()
         assert fraud.claim is not None and fraud.claim.kind == ENTRY and len(fraud.encode()) < 100_000
+
+
+async def test_a_primary_that_is_not_cut_as_it_must_be_convicts_its_publisher_and_not_the_peer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_pair(tmp_path) as (publisher, reader, address):
+        honest = Publisher._publish
+
+        def cut_otherwise(self: Publisher, dataset: str, manifest: Manifest) -> Any:
+            posts = manifest.collections["posts"]
+            entries = self._source.run(gather(Cursor(posts.primary)))
+            tree = build(Rule(b"another"), entries, lambda cid, data: self._store.put_many([(cid, data)]))
+            return honest(self, dataset, manifest.with_collection(replace(posts, primary=tree)))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Publisher, "_publish", cut_otherwise)
+            await publisher.collection("posts").put({"id": "new", "tags": ["cats"], "created": 2**50})
+        with pytest.raises(IntegrityError, match=r"head 3 .* is refused: the primary of 'posts' has a"):
+            await reader.carry(address, "posts", "by_tag")
+        (fraud,) = Frauds(reader.peer.store).known()
+        assert fraud.claim is not None and fraud.claim.kind == CUT
+        assert reader.peer.joined().swarm.connected_peers
 
 
 async def test_changes_that_are_others_cost_the_peer_its_connection(

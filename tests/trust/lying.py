@@ -17,7 +17,7 @@ from rhizome_index.index.head import Head, Identity, sign_head
 from rhizome_index.index.manifest import Manifest, encode_manifest
 from rhizome_index.index.schema import Collection
 from rhizome_index.index.write import rebuild
-from rhizome_index.limits import TREE_BLOCK_BYTES_MAX
+from rhizome_index.limits import INLINE_VALUE_BYTES_MAX, TREE_BLOCK_BYTES_MAX
 from rhizome_index.query.proof import record
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.build import build
@@ -186,9 +186,27 @@ def entries_of(signed: Signed, index: str) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def with_broken_nodes(random_: random.Random, signed: Signed, index: str, level: int) -> Iterator[tuple[str, Signed]]:
-    """Each rule of structure broken at some node of a level, which is not the root's."""
-    key = random_.choice(entries_of(signed, index))[0]
+def with_broken_root(signed: Signed, index: str) -> Iterator[tuple[str, Signed]]:
+    """Each rule of structure broken at the root, where no parent says anything."""
+    place = place_of(signed, index, height_of(signed, index), b"")
+    node, data, tree = place.node, chunk_of(place.node), signed.tree(index)
+    yield "no CBOR", with_chunk(signed, index, place, b"\x00\xff" + data[2:])
+    yield "bytes behind it", with_chunk(signed, index, place, data + b"\0")
+    yield "nothing", with_chunk(signed, index, place, b"")
+    yield "too large", with_chunk(signed, index, place, encode_leaf([b"a"], [bytes(TREE_BLOCK_BYTES_MAX)]))
+    twice = Node(node.level, [node.keys[0], node.keys[0], *node.keys[2:]], node.values, node.counts)
+    yield "a key twice", with_chunk(signed, index, place, chunk_of(twice))
+    yield "fewer entries than said", with_chunk(signed, index, place, chunk_of(part_of(node, 1, len(node.keys))))
+    yield "more entries said than there are", signed.with_tree(index, Tree(tree.root, tree.count + 5))
+    alone = encode_inner(node.level + 1, node.keys[:1], [tree.root], [tree.count])
+    yield "a root with a single child", with_chunk(signed, index, place, alone)
+
+
+def with_broken_nodes(
+    random_: random.Random, signed: Signed, index: str, level: int, key: bytes | None = None
+) -> Iterator[tuple[str, Signed]]:
+    """Each rule of structure broken at a node of a level, which is not the root's: towards a key, or anywhere."""
+    key = random_.choice(entries_of(signed, index))[0] if key is None else key
     place = place_of(signed, index, level, key)
     node = place.node
     data = chunk_of(node)
@@ -197,7 +215,8 @@ def with_broken_nodes(random_: random.Random, signed: Signed, index: str, level:
     yield "nothing", with_chunk(signed, index, place, b"")
     yield "too large", with_chunk(signed, index, place, encode_leaf([key], [bytes(TREE_BLOCK_BYTES_MAX)]))
     yield "another level", with_chunk(signed, index, place, chunk_at(node, level + 1))
-    yield "a long value", with_chunk(signed, index, place, encode_leaf(node.keys, [bytes(2049)] * len(node.keys)))
+    long = [bytes(INLINE_VALUE_BYTES_MAX + 1), *map(bytes, node.values[1:])]
+    yield "a long value", with_chunk(signed, index, place, encode_leaf(node.keys, long))
     if len(node.keys) > 2:
         swapped = Node(level, [node.keys[1], node.keys[0], *node.keys[2:]], node.values, node.counts)
         yield "keys out of order", with_chunk(signed, index, place, chunk_of(swapped))
