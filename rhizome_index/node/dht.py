@@ -9,6 +9,7 @@ unless it turns out to serve what is wanted: the table costs no connections.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -23,6 +24,7 @@ from rhizome_index.limits import (
     KAD_ANNOUNCED_MAX,
     KAD_ANSWER_SECONDS,
     KAD_AT_ONCE,
+    KAD_GREET_SECONDS,
     KAD_LINGER_SECONDS,
     KAD_LOOK_SECONDS,
     KAD_LOOKUP_SECONDS,
@@ -48,7 +50,7 @@ from rhizome_index.wire.kad import (
     read_answer,
     read_request,
 )
-from rhizome_index.wire.kademlia import CLOSEST, Lookup, Table, place_of, place_of_peer
+from rhizome_index.wire.kademlia import CLOSEST, NEIGHBOURS, Lookup, Table, place_of, place_of_peer
 from rhizome_index.wire.provided import Provided
 
 Take = Callable[[Sequence[str]], None]
@@ -80,25 +82,33 @@ class Dht:
         self._brief: dict[str, int] = {}  # peers dialled for a question, and how many questions there are
         self._greeting: set[str] = set()
         self._allowances: dict[str, Allowance] = {}
+        self._greeted_at: dict[str, float] = {}
         self._found_itself = False
         self._stir = trio.Event()
+        self._looked_at = 0.0
+        self._has_met = False
+        self._rest = trio.CancelScope()  # until the next look
 
     def start(self) -> None:
         """Begin to answer."""
         if self._swarm.addresses:
             self._swarm.handle(PROTOCOL, self._answer_all)
-        self._swarm.watch(lambda peer: self._nursery.start_soon(self._greet, peer, IDENTIFY_DELAY_SECONDS))
+        self._swarm.watch(lambda peer: self._greet_soon(peer, IDENTIFY_DELAY_SECONDS))
 
     async def run(self) -> None:
         """Announce what is served here, until cancelled."""
         for peer in self._swarm.connected_peers:
-            self._nursery.start_soon(self._greet, peer, 0.0)
+            self._greet_soon(peer, 0.0)
         while True:
             self._stir = trio.Event()
+            self._looked_at = trio.current_time()
+            is_over = self._has_met = False
             with suppress(StoreError):  # the next look may work
-                await self._announce()
+                is_over = await self._announce()
             self.provided.expire(trio.current_time())
-            with trio.move_on_after(KAD_LOOK_SECONDS):
+            is_over = is_over and not self._has_met
+            later = min(self._due.values(), default=math.inf) if is_over else self._looked_at + KAD_LOOK_SECONDS
+            with trio.move_on_at(later) as self._rest:
                 await trio.sleep(KAD_PAUSE_SECONDS)
                 await self._stir.wait()
 
@@ -125,10 +135,12 @@ class Dht:
 
         await self._look_up(Message(GET_PROVIDERS, key), place_of(key), heard)
 
-    async def _look_up(self, request: Message, place: int, heard: Callable[[Message], None]) -> list[Contact]:
-        """Ask nearer and nearer peers; those nearest that have answered."""
+    async def _look_up(
+        self, request: Message, place: int, heard: Callable[[Message], None] | None = None, enough: int = CLOSEST
+    ) -> list[Contact]:
+        """Ask nearer and nearer peers, until so many of the nearest have answered; those nearest that have."""
         connected = [Contact(peer) for peer in self._swarm.connected_peers[:CLOSEST]]
-        lookup = Lookup(place, [*self.table.closest(place), *connected], self._swarm.peer_id)
+        lookup = Lookup(place, [*self.table.closest(place), *connected], self._swarm.peer_id, enough)
         asking, moved = 0, trio.Event()
 
         async def ask_on() -> None:
@@ -144,7 +156,8 @@ class Dht:
                 try:
                     answer = await self._ask(contact, request)
                     lookup.take(contact.peer_id, answer.closer)
-                    heard(answer)
+                    if heard is not None:
+                        heard(answer)
                 except UnavailableError:
                     lookup.fail(contact.peer_id)
                 finally:
@@ -173,8 +186,17 @@ class Dht:
         except (UnavailableError, UsageError, trio.TooSlowError):
             self.table.drop(peer)
             raise UnavailableError(f"peer {peer} does not answer") from None
-        self.table.note(contact)
+        self._note(contact)
         return answer
+
+    def _note(self, contact: Contact) -> bool:
+        """A peer has answered; whether it is in the table from now on. One that is new there may have to be told."""
+        is_new = contact.peer_id not in self.table
+        is_there = self.table.note(contact)
+        if is_there and is_new:
+            self._has_met = True
+            self._rest.deadline = min(self._rest.deadline, self._looked_at + KAD_LOOK_SECONDS)
+        return is_there
 
     # --- connections ---
 
@@ -222,8 +244,8 @@ class Dht:
 
     # --- announcing ---
 
-    async def _announce(self) -> None:
-        """Tell those who should know of what we serve and have not been told."""
+    async def _announce(self) -> bool:
+        """Tell those who should know of what we serve and have not been told; whether nobody had to be."""
         served = self._serves() if self._swarm.addresses else {}
         self._served = served
         for key in [key for key in self._told if key not in served]:
@@ -232,9 +254,12 @@ class Dht:
         if len(self.table) and not self._found_itself:
             self._found_itself = True
             await self._find_place()
+        is_over = True
         for key in served:
             if await self._announce_one(key):
+                is_over = False
                 await trio.sleep(KAD_PAUSE_SECONDS)
+        return is_over
 
     def _serves(self) -> dict[bytes, Address]:
         """What is published here, and what is held of others."""
@@ -249,14 +274,14 @@ class Dht:
     async def _find_place(self) -> None:
         """Get to know who is near us."""
         request = Message(FIND_NODE, base58.b58decode(self._swarm.peer_id))
-        await self._look_up(request, place_of_peer(self._swarm.peer_id), lambda answer: None)
+        await self._look_up(request, place_of_peer(self._swarm.peer_id), enough=NEIGHBOURS)
 
     async def _announce_one(self, key: bytes) -> bool:
         """Whether there was anybody to tell."""
         place, now = place_of(key), trio.current_time()
         nearest = self.table.closest(place)
         if nearest and self._due.get(key, now) <= now:
-            nearest = await self._look_up(Message(FIND_NODE, key), place, lambda answer: None)
+            nearest = await self._look_up(Message(FIND_NODE, key), place)
             self._due[key], self._told[key] = now + KAD_ANNOUNCE_SECONDS, set()
         told = self._told.setdefault(key, set())
         waiting = [contact for contact in nearest if contact.peer_id not in told]
@@ -284,11 +309,16 @@ class Dht:
 
     # --- others ---
 
-    async def _greet(self, peer: str, delay_seconds: float) -> None:
-        """A peer has connected, or asks: where is it, and does it take part?"""
-        if peer in self._greeting:
+    def _greet_soon(self, peer: str, delay_seconds: float) -> None:
+        """A peer has connected, or asks: where is it, and does it take part? One that we may forget again is let be."""
+        now = trio.current_time()
+        if peer in self.table and self._greeted_at.get(peer, -math.inf) + KAD_GREET_SECONDS > now:
             return
-        self._greeting.add(peer)
+        if peer not in self._greeting and self.table.has_room(peer):
+            self._greeting.add(peer)
+            self._nursery.start_soon(self._greet, peer, delay_seconds)
+
+    async def _greet(self, peer: str, delay_seconds: float) -> None:
         try:
             await trio.sleep(delay_seconds)
             if peer not in self._swarm.connected_peers:
@@ -302,7 +332,12 @@ class Dht:
 
     def _meet(self, contact: Contact) -> None:
         is_new = contact.peer_id not in self.table
-        if not self.table.note(contact) or not is_new:
+        if not self._note(contact):
+            return
+        if len(self._greeted_at) >= PEERS_COUNTED_MAX:
+            del self._greeted_at[next(iter(self._greeted_at))]
+        self._greeted_at[contact.peer_id] = trio.current_time()
+        if not is_new:
             return
         for told in self._told.values():
             told.discard(contact.peer_id)  # it may have started anew, and forgotten
@@ -312,7 +347,7 @@ class Dht:
         """Answer what a peer asks on one stream, no faster than it may ask."""
         peer = stream.peer_id
         if peer not in self.table:
-            self._nursery.start_soon(self._greet, peer, 0.0)
+            self._greet_soon(peer, 0.0)
         frames, allowance = FrameReader(), self._allowance(peer)
         try:
             while data := await stream.receive():

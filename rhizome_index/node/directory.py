@@ -11,6 +11,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import trio
 
@@ -22,11 +23,14 @@ from rhizome_index.limits import (
     DIAL_TIMEOUT_SECONDS,
     DIALS_AT_ONCE_MAX,
     HEADS_DATASETS_MAX,
+    HEADS_PULL_SECONDS,
     KAD_ASKED_MAX,
+    NOTED_SECONDS,
     PEERS_COUNTED_MAX,
     PROVIDERS_MAX,
     PROVIDERS_WANTED,
     REACH_SECONDS,
+    RETRY_SECONDS,
 )
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.events import DEBUG, note
@@ -61,6 +65,8 @@ class Directory:
         self._dials = trio.CapacityLimiter(DIALS_AT_ONCE_MAX)
         self._absent_until: dict[str, float] = {}
         self._heard: dict[tuple[Address, str], str] = {}
+        self._noted_until: dict[tuple[Address, str], float] = {}
+        self._strangers: dict[tuple[Address, str], tuple[float, float]] = {}
         self.search: Search | None = None
         self.keep: Callable[[str], None] = lambda peer: None
 
@@ -112,23 +118,32 @@ class Directory:
         cost.note_received(received)
         if asking.failure is not None:
             raise UnavailableError(f"peer {peer} has no answer ({asking.failure.code}): {asking.failure.text}")
-        with self._register.together():
-            for known in asking.known.values():
-                self._note(peer, known)
+        named = [(known.address, text) for known in asking.known.values() for text in known.providers]
+        if fresh := [pair for pair in named if self._is_fresh(pair)]:
+            with self._register.together():
+                for address, text in fresh:
+                    self._note(peer, address, text)
         return asking.known
 
-    def _note(self, asked: str, known: DatasetHeads) -> None:
-        for text in known.providers:
-            peer_id = text.rpartition("/p2p/")[2]
-            if peer_id != self._swarm.peer_id and 0 < len(peer_id) <= 100:
-                self._note_provider(known.address, peer_id, CONNECTED if peer_id == asked else PEERS)
-                self._register.note_hearsay(text, peer_id)
+    def _is_fresh(self, named: tuple[Address, str]) -> bool:
+        """Whether it is worth noting again that somebody serves a dataset: a disk takes its time for each writing."""
+        now = trio.current_time()
+        if self._noted_until.get(named, now) > now:
+            return False
+        _make_room(self._noted_until)
+        self._noted_until[named] = now + NOTED_SECONDS
+        return True
+
+    def _note(self, asked: str, address: Address, text: str) -> None:
+        peer_id = text.rpartition("/p2p/")[2]
+        if peer_id != self._swarm.peer_id and 0 < len(peer_id) <= 100:
+            self._note_provider(address, peer_id, CONNECTED if peer_id == asked else PEERS)
+            self._register.note_hearsay(text, peer_id)
 
     def _note_provider(self, address: Address, peer_id: str, how: str) -> None:
         key = (address, peer_id)
         if key not in self._heard:
-            if len(self._heard) >= PEERS_COUNTED_MAX:
-                del self._heard[next(iter(self._heard))]
+            _make_room(self._heard)
             self._heard[key] = REMEMBERED if peer_id in self._register.providers(address) else how
         self._register.note_provider(address, peer_id, self._clock())
 
@@ -208,18 +223,30 @@ class Directory:
         connected = set(self._swarm.connected_peers)
         return [peer for peer in self._register.providers(address) if peer in connected]
 
-    async def introduce(self, address: Address) -> None:
-        """Ask connected peers that have not been heard of as providers what they know."""
-        known = set(self._register.providers(address))
-        others = self._links.order(peer for peer in self._swarm.connected_peers if peer not in known)
+    async def introduce(self, address: Address, *, insists: bool = False) -> None:
+        """Ask connected peers that have not been heard of as providers what they know.
+
+        Those that could not help are asked ever more seldom, unless we insist.
+        """
+        known, now = set(self._register.providers(address)), trio.current_time()
+        others = [peer for peer in self._swarm.connected_peers if peer not in known]
+        if not insists:
+            others = [peer for peer in others if self._strangers.get((address, peer), (now, 0.0))[0] <= now]
 
         async def ask(peer: str) -> None:
             with suppress(UnavailableError, IntegrityError):  # it is not one that can help
                 await self.ask(peer, [address], Cost())
 
         async with trio.open_nursery() as nursery:
-            for peer in others[:DIALS_AT_ONCE_MAX]:
+            for peer in self._links.order(others)[:DIALS_AT_ONCE_MAX]:
+                self._note_stranger(address, peer, now)
                 nursery.start_soon(ask, peer)
+
+    def _note_stranger(self, address: Address, peer: str, now: float) -> None:
+        _, pause = self._strangers.get((address, peer), (now, RETRY_SECONDS / 2))
+        pause = min(2 * pause, HEADS_PULL_SECONDS)
+        _make_room(self._strangers)
+        self._strangers[address, peer] = now + pause, pause
 
     async def _reach(self, address: Address, count: int) -> None:
         """Dial providers that are known but not connected, until so many are reached.
@@ -252,8 +279,7 @@ class Directory:
 
     def _note_absent(self, peer: str) -> None:
         """A peer is being dialled: it counts as absent until it is reached, or for a while."""
-        if len(self._absent_until) >= PEERS_COUNTED_MAX:
-            del self._absent_until[next(iter(self._absent_until))]
+        _make_room(self._absent_until)
         self._absent_until[peer] = trio.current_time() + ABSENT_SECONDS
 
     async def _meet_again(self, address: Address) -> None:
@@ -262,7 +288,7 @@ class Directory:
         known = {peer: text for text, peer in reversed(self._register.peers()) if peer not in passed}
         chosen = sorted(self._links.order(known), key=lambda peer: peer != address.publisher)
         await self.connect([known[peer] for peer in chosen[:DIALS_AT_ONCE_MAX]], is_hearsay=True)
-        await self.introduce(address)
+        await self.introduce(address, insists=True)
 
     async def widen(self, address: Address) -> bool:
         """Unless its publisher is connected, reach that, or else one more provider; whether somebody new was reached.
@@ -285,8 +311,15 @@ class Directory:
         """Tell ourselves to new peers, so to speak: learn what they serve, and what they know of our follows."""
         for peer in peers:
             try:
-                await self.ask(peer, (), Cost())
-                for start in range(0, len(follows), HEADS_DATASETS_MAX):
-                    await self.ask(peer, follows[start : start + HEADS_DATASETS_MAX], Cost())
+                told = await self.ask(peer, (), Cost())
+                others = [address for address in follows if address not in told]
+                for start in range(0, len(others), HEADS_DATASETS_MAX):
+                    await self.ask(peer, others[start : start + HEADS_DATASETS_MAX], Cost())
             except (UnavailableError, IntegrityError):
                 continue
+
+
+def _make_room(noted: dict[Any, Any]) -> None:
+    """For one more peer: the one noted first is forgotten."""
+    if len(noted) >= PEERS_COUNTED_MAX:
+        del noted[next(iter(noted))]

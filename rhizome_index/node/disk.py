@@ -42,6 +42,7 @@ class DiskStore:
     read_only    the folder cannot be written
     vfs          SQLite's name of the file system that it is on, if not the machine's own
     log_pages    of SQLite's log, before it is written back into the file; by default LOG_PAGES_MAX
+    is_shared    whether other processes may write to it
     decode       makes a chunk's node; several stores may share what they make
     problem      why the disk failed us last; empty once a write has worked again
     on_heads     told of datasets whose heads have been put and are durable now
@@ -56,10 +57,12 @@ class DiskStore:
         read_only: bool = False,
         vfs: str | None = None,
         log_pages: int | None = None,
+        is_shared: bool = True,
         decode: Callable[[bytes], Node] = decode_node,
     ) -> None:
         self._path = path
         self._decode = decode
+        self.is_shared = is_shared
         self._log_pages = log_pages or LOG_PAGES_MAX
         self._chunks: OrderedDict[Cid, tuple[bytes, Node]] = OrderedDict()
         self._chunk_bytes = 0
@@ -222,15 +225,19 @@ class DiskStore:
 
     # --- heads ---
 
-    def put_head(self, head: Head) -> None:
-        """Keep a verified head for good: of those that are disowned one for each dataset, as evidence."""
+    def put_head(self, head: Head, *, is_heard: bool = False) -> None:
+        """Keep a verified head for good: of those that are disowned one for each dataset, as evidence.
+
+        is_heard  it was merely told; otherwise something of its dataset is here, or was answered from it
+        """
         with self.transaction():
             disowned = self.successions.disowns(head)
             if disowned and self.execute("select 1 from heads where dataset = ? and disowned", (str(head.address),)):
                 return
             self.execute(
-                "insert or ignore into heads (dataset, sequence, manifest, envelope, disowned) values (?, ?, ?, ?, ?)",
-                (str(head.address), head.sequence, head.manifest, head.envelope, disowned),
+                "insert into heads (dataset, sequence, manifest, envelope, disowned, heard) values (?, ?, ?, ?, ?, ?) "
+                "on conflict do update set heard = min(heard, excluded.heard) where heard > excluded.heard",
+                (str(head.address), head.sequence, head.manifest, head.envelope, disowned, is_heard),
             )
             for delegation in () if disowned else head.delegations:
                 self.successions.learn(delegation)
@@ -238,9 +245,9 @@ class DiskStore:
                 self._with_new_heads.add(head.address)
 
     def put_heard(self, head: Head) -> None:
-        """Keep a verified head that others know too, as fetched blocks are kept."""
+        """Keep a verified head that others have told of, as fetched blocks are kept: they know it too."""
         with self._unhurried():
-            self.put_head(head)
+            self.put_head(head, is_heard=True)
 
     def newest_head(self, address: Address) -> Head | None:
         """The head with the highest sequence, verified again. Raises IntegrityError if it is damaged."""
@@ -266,20 +273,30 @@ class DiskStore:
         )
 
     def believed_head(self, address: Address) -> Head | None:
-        """The newest head that is not convicted of fraud."""
-        condition = (
-            "where dataset = ? and not disowned and manifest not in (select manifest from frauds) "
-            "order by sequence desc, envelope"
-        )
-        rows = self._heads(f"{condition} limit 1", (str(address),))
-        return rows[0] if rows else None
+        """The newest head that is not convicted of fraud, though it may only have been heard of."""
+        return self._newest_good(address, "")
 
     def current_head(self, address: Address) -> Head | None:
-        """The head to answer from: of a dataset that is followed the one that is all here, else the newest believed."""
+        """The head to answer from: the newest of which all is here or was answered from, and not convicted.
+
+        It never goes back, as long as none is convicted. One that was merely heard of may be brought or not.
+        """
+        return self._newest_good(address, "and not heard")
+
+    def served_head(self, address: Address) -> Head | None:
+        """The head to answer others from: of a dataset that is followed the one that is all here, else the current."""
         held = self.held_head(address)
         if held is None or self.execute("select 1 from frauds where manifest = ?", (held.manifest,)):
-            return self.believed_head(address)
+            return self.current_head(address)
         return held
+
+    def _newest_good(self, address: Address, condition: str) -> Head | None:
+        rows = self._heads(
+            f"where dataset = ? and not disowned {condition} and manifest not in (select manifest from frauds) "
+            "order by sequence desc, envelope limit 1",
+            (str(address),),
+        )
+        return rows[0] if rows else None
 
     def current_heads(self) -> list[Head]:
         """The head to answer from of every dataset, by address; without those that are damaged."""

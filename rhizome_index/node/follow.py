@@ -37,6 +37,7 @@ class FollowState:
     """How one follow is doing.
 
     newest    sequence of the newest head heard of, or None
+    pull_at   when peers are asked again what they know, even where a newer head was heard of: virtual or real seconds
     begun     attempts to bring it up to date so far, the one under way included
     ended     attempts that are over; `settled` is set when one is
     error     why the last attempt failed, or None
@@ -47,6 +48,7 @@ class FollowState:
     follow: Follow
     newest: int | None = None
     checked_at: float | None = None
+    pull_at: float = 0.0
     begun: int = 0
     ended: int = 0
     error: RhizomeError | None = None
@@ -215,8 +217,8 @@ class Follower:
         providers = await self._directory.providers(address)
         if not providers:
             raise UnavailableError(f"nobody is known who serves {address}")
-        newest = await self._newest(address, providers, state)
         held = self._store.held_head(address)
+        newest = self._heard_since(held, state) or await self._newest(address, providers, state)
         if newest is None or (held is not None and held.sequence >= newest.sequence):
             if held is None:
                 self._check_newest(address)
@@ -254,7 +256,8 @@ class Follower:
             finally:
                 state.is_syncing = False
                 self._tally.syncs[how] += 1
-        self.on_head(head)
+        if self._store.current_head(address) == head:  # else a query was answered from a newer one meanwhile
+            self.on_head(head)
         return head
 
     def _check_newest(self, address: Address) -> None:
@@ -288,11 +291,22 @@ class Follower:
         else:
             await self._keeper.keep(held, follow.policy, peers, state.cost, Progress())
 
+    def _heard_since(self, held: Head | None, state: FollowState) -> Head | None:
+        """A head that we have been told of since: nobody has to be asked whether there is one, unless that failed."""
+        if held is None or state.error is not None or trio.current_time() >= state.pull_at:
+            return None
+        heard = self._store.believed_head(held.address)
+        if heard is None or heard.sequence <= held.sequence:
+            return None
+        state.newest = heard.sequence
+        return heard
+
     async def _newest(self, address: Address, providers: list[str], state: FollowState) -> Head | None:
         """The newest head that a few providers, its publisher if there, or we know.
 
         All that is heard is kept: two may contradict.
         """
+        state.pull_at = trio.current_time() + HEADS_PULL_SECONDS
         asked = providers[:HEADS_ASKED]
         asked += [peer for peer in providers[HEADS_ASKED:] if peer == address.publisher]
         for peer in asked:
@@ -301,7 +315,7 @@ class Follower:
             except (UnavailableError, IntegrityError):
                 continue
             for head in told.heads if told else ():
-                self._store.put_head(head)
+                self._store.put_heard(head)
         newest = self._store.believed_head(address)
         state.newest = newest.sequence if newest else None
         return newest

@@ -27,7 +27,7 @@ class Frauds:
         """Keep a proof for good; the first one of a manifest is enough."""
         with self._store.transaction():
             for head in fraud.heads:
-                self._store.put_head(head)
+                self._store.put_head(head, is_heard=True)
             if fraud.claim is not None:
                 (head,) = fraud.heads
                 self._store.execute(

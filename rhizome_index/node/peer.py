@@ -5,6 +5,7 @@ It knows neither libp2p nor the simulator: network, clock and chance are given.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
@@ -185,7 +186,7 @@ class Peer:
         """Another process of this home may publish, or follow something."""
         seen = -1
         while True:
-            with trio.move_on_after(STORE_WATCH_SECONDS):
+            with trio.move_on_after(STORE_WATCH_SECONDS if self.store.is_shared else math.inf):
                 await self._looking.wait()
             self._looking = trio.Event()
             with suppress(StoreError):  # the next look may work

@@ -71,13 +71,17 @@ class LocalAnswerer(LocalSource):
         self._plans = plans
 
     def snapshot(self, address: Address, manifest: Cid | None) -> tuple[Head, bytes, Manifest]:
-        head = self.store.current_head(address) if manifest is None else self.store.head_of(address, manifest)
+        head = self.newest(address) if manifest is None else self.store.head_of(address, manifest)
         if head is None:
             raise UnavailableError(f"no such head of {address} here")
         data = self.store.get(head.manifest)
         if data is None:
             raise UnavailableError(describe_missing(head.manifest))
         return head, data, decode_manifest(data)
+
+    def newest(self, address: Address) -> Head | None:
+        """The head that is answered from unless another is asked for."""
+        return self.store.current_head(address)
 
     def choose(self, query: Query, manifest: Manifest, *, allow_scan: bool) -> Choice:
         asked = (query, manifest.collection(query.collection), allow_scan)
@@ -88,6 +92,13 @@ class LocalAnswerer(LocalSource):
                 self._plans.clear()
             self._plans[asked] = chosen
         return chosen
+
+
+class _Serving(LocalAnswerer):
+    """For others, who are served best from what is all here."""
+
+    def newest(self, address: Address) -> Head | None:
+        return self.store.served_head(address)
 
 
 class Server:
@@ -105,7 +116,7 @@ class Server:
         self._register = register
         self._swarm = swarm
         self.tally = swarm.tally
-        self._answerer = LocalAnswerer(store, {})
+        self._answerer = _Serving(store, {})
         self._frauds = Frauds(store)
         self._shares: WeakValueDictionary[str, trio.Semaphore] = WeakValueDictionary()
         self.places = Places(ANSWERS_AT_ONCE_MAX)

@@ -60,6 +60,12 @@ create table attestations (
     unique (given, peer_id, derivation)
 );
 """,
+    """
+create index peers_by_id on peers (peer_id);
+alter table heads add column heard integer not null default 0;
+update heads set heard = 1
+    where dataset in (select dataset from held) and envelope not in (select envelope from held);
+""",
 )
 
 # Every dataset of which there are heads, in order, without looking at all of its heads.

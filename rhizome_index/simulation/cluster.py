@@ -191,7 +191,7 @@ class Cluster:
         generation = member.generation = host.disk.generation
         try:
             path = Path(member.folder) / "store.sqlite"
-            store = DiskStore(path, make=True, vfs=self.vfs, log_pages=_LOG_PAGES, decode=self._decode)
+            store = DiskStore(path, make=True, vfs=self.vfs, log_pages=_LOG_PAGES, is_shared=False, decode=self._decode)
             store.execute(f"pragma cache_size = {_CACHE_PAGES}")
         except StoreError as error:
             self._tell("on_unreadable", member, error)

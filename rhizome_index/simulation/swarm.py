@@ -93,7 +93,8 @@ class SimStream:
 
     async def receive(self) -> bytes:
         """See `node.swarm.Stream`. Raises UnavailableError also after IDLE_TIMEOUT_SECONDS of silence."""
-        await trio.lowlevel.checkpoint()
+        if self._received or self._has_ended or self.problem or self._is_closed:
+            await trio.lowlevel.checkpoint()
         while not self._received:
             if self._has_ended:
                 return b""
@@ -279,19 +280,17 @@ class SimSwarm:
         target = self._network.dialled.get(address)
         reason = f"timed out after {timeout_seconds:g} s"
         with trio.move_on_after(timeout_seconds):
-            for _ in range(self._handshake_round_trips):
-                if target is None or not self._may_reach(target):
-                    await trio.sleep_forever()
-                    raise AssertionError
+            if target is not None and self._may_reach(target):
                 base = self._network.base_seconds(self._host, target)
-                await trio.sleep(self._network.delay_seconds(base) + self._network.delay_seconds(base))
-                if not target.is_running:
-                    reason = "connection refused"
-                    break
-            else:
-                assert target is not None
+                round_trips = self._handshake_round_trips if target.is_running else 1
+                await trio.sleep(sum(self._network.delay_seconds(base) for _ in range(2 * round_trips)))
+            if target is None or not self._may_reach(target):
+                await trio.sleep_forever()
+                raise AssertionError
+            if target.is_running:
                 self._network.connect(self._host, target)
                 return peer_id
+            reason = "connection refused"
         self.world.trace.note("unreachable", self._host.name, f"{address} {reason}")
         raise UnavailableError(f"cannot reach {address}: {reason}")
 

@@ -9,12 +9,15 @@ It does not know networks, peers or datasets.
 
 Rules for what runs here: durations from `trio.current_time`, wall time from
 `World.clock`, chance from `World.chance`, no threads, no order taken from sets of
-texts or from addresses in memory. trio schedules from a seed only when told so
-through private names; `_seed_scheduler` is the one place that knows them.
+texts or from addresses in memory. What is done from the agenda wakes tasks and adds to
+the agenda; it sets no deadline. trio schedules from a seed only when told so through
+private names, which only the functions at the end know.
 
 What is to come is done from trio's clock, which trio asks how long to sleep exactly
 when no task can run: a task of its own, woken for each event, would take a third of
-the time that a run takes.
+the time that a run takes. It goes on from event to event until one wakes a task, and
+then to those of the next millisecond, so that many tasks wake together: a pass through
+trio takes longer than most events do. Events happen at their exact times.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import hashlib
 import heapq
 import random
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sized
 from contextlib import contextmanager
 from importlib.metadata import version
 from math import inf
@@ -37,7 +40,8 @@ from rhizome_index.errors import RhizomeError
 
 EPOCH_SECONDS = 1_767_225_600.0  # 2026-01-01T00:00:00Z: the wall time at which every world begins
 _ASKED_IN_VAIN = 10  # times in a row
-_STEPS_PER_COLLECTION = 2_000
+_TICK_SECONDS = 0.001  # within which tasks that are to wake wait for each other
+_STEPS_PER_COLLECTION = 20_000  # there is little garbage that takes collecting, and looking for it takes long
 _STEPS_PER_FULL_COLLECTION = 200_000  # a thousand peers are millions of objects
 
 T = TypeVar("T")
@@ -69,11 +73,13 @@ class Trace:
 class _Agenda(trio.abc.Clock):
     """Virtual time, and what is to happen in it.
 
-    fail  takes what an action has raised, and that nothing will ever happen any more; None while nobody is there
+    fail      takes what an action has raised, and that nothing will ever happen any more; None while nobody is there
+    runnable  tasks that trio will run next
     """
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.runnable: Sized = ()
         self.fail: Callable[[Exception], None] | None = None
         self._entries: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
@@ -93,26 +99,34 @@ class _Agenda(trio.abc.Clock):
         return self.now
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        """No task can run before `deadline`: go on to that, or to what happens earlier."""
-        self._steps += 1
-        if not self._steps % _STEPS_PER_COLLECTION:
-            gc.collect(2 if not self._steps % _STEPS_PER_FULL_COLLECTION else 1)
-        entries = self._entries
-        due = min(entries[0][0], deadline) if entries else deadline
+        """No task can run before `deadline`: go on to that, or to what happens earlier and wakes one."""
+        entries, runnable, until = self._entries, self.runnable, deadline
         try:
-            if due == inf:
+            while entries and entries[0][0] <= until:
+                when, _, action, args = heapq.heappop(entries)
+                self._step(when)
+                action(*args)
+                if runnable and until == deadline:
+                    until = min(deadline, self.now + _TICK_SECONDS)
+            if runnable:
+                return 0.0
+            if deadline == inf:
                 self._check_stuck()
                 return 0.0
-            self._asked_in_vain = 0
-            self.now = max(self.now, due)
-            while entries and entries[0][0] <= self.now:
-                _, _, action, args = heapq.heappop(entries)
-                action(*args)
+            self._step(deadline)
         except Exception as error:
             if self.fail is None:
                 raise
             self.fail(error)
         return 0.0
+
+    def _step(self, when: float) -> None:
+        """Time goes on."""
+        self._steps += 1
+        if not self._steps % _STEPS_PER_COLLECTION:
+            gc.collect(2 if not self._steps % _STEPS_PER_FULL_COLLECTION else 1)
+        self._asked_in_vain = 0
+        self.now = max(self.now, when)
 
     def _check_stuck(self) -> None:
         """trio wakes itself through a socket now and then; otherwise nothing comes from outside."""
@@ -136,6 +150,7 @@ class World:
         failures: list[Exception] = []
 
         async def live() -> None:
+            self._agenda.runnable = _runnable()
             with trio.CancelScope() as scope:
 
                 def fail(error: Exception) -> None:
@@ -202,9 +217,23 @@ def _seed_scheduler(seed: int) -> None:
     run = sys.modules["trio._core._run"]
     chance = getattr(run, "_r", None)
     if not hasattr(run, "_ALLOW_DETERMINISTIC_SCHEDULING") or not isinstance(chance, random.Random):
-        raise RhizomeError(
-            f"trio {version('trio')} cannot be scheduled from a seed in the way known here",
-            hint="use the version of trio in setup.cfg",
-        )
+        raise _unknown_trio()
     run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
     chance.seed(seed)
+
+
+def _runnable() -> Sized:
+    """The tasks that the trio around us will run next: a view. Raises RhizomeError where trio has no such thing."""
+    try:
+        found = sys.modules["trio._core._run"].GLOBAL_RUN_CONTEXT.runner.runq
+    except AttributeError:
+        raise _unknown_trio() from None
+    assert isinstance(found, Sized)
+    return found
+
+
+def _unknown_trio() -> RhizomeError:
+    return RhizomeError(
+        f"trio {version('trio')} cannot be scheduled from a seed in the way known here",
+        hint="use the version of trio in setup.cfg",
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
 import base58
@@ -31,6 +32,8 @@ PROTOCOL = "/rhizome/kad/1.0.0"
 ADD_PROVIDER, GET_PROVIDERS, FIND_NODE = 2, 3, 4
 
 _SHA256 = b"\x12\x20"  # multihash: sha2-256, 32 bytes
+_CONTACTS_KEPT = 4096  # read and written: the same few hundred peers are named in message after message
+_CONTACT_BYTES_KEPT = 512  # of one that is kept; who names larger ones has them read each time
 
 
 def key_of(address: Address) -> bytes:
@@ -52,28 +55,40 @@ class Contact:
         return cls(peer_id, tuple(known)[:KAD_ADDRESSES_MAX])
 
     def encode(self) -> bytes:
-        tail, parts = f"/p2p/{self.peer_id}", [protobuf.field(1, base58.b58decode(self.peer_id))]
-        for text in self.addresses[:KAD_ADDRESSES_MAX]:
-            with suppress(IntegrityError):  # of a kind that others need not know
-                parts.append(protobuf.field(2, encode_multiaddr(text.removesuffix(tail))))
-        return b"".join(parts)
+        return _encode_contact(self)
 
     @classmethod
     def read(cls, data: bytes) -> Contact:
         """Raises IntegrityError for what is none. Addresses of unknown kinds are passed over, and too many."""
-        name, addresses = b"", list[str]()
-        for number, value in protobuf.fields(data):
-            if number == 1:
-                name = protobuf.bytes_of(value)
-            elif number == 2 and len(addresses) < KAD_ADDRESSES_MAX:
-                raw = protobuf.bytes_of(value)
-                with suppress(IntegrityError):
-                    addresses.append(decode_multiaddr(raw) if len(raw) <= ADDRESS_BYTES_MAX else "")
-        if not 0 < len(name) <= KAD_PEER_ID_BYTES_MAX:
-            raise IntegrityError("a peer without a name")
-        peer_id = base58.b58encode(name).decode()
-        tail = f"/p2p/{peer_id}"
-        return cls(peer_id, tuple(text.removesuffix(tail) + tail for text in addresses if text))
+        return _read_again(data) if len(data) <= _CONTACT_BYTES_KEPT else _read_contact(data)
+
+
+@lru_cache(_CONTACTS_KEPT)
+def _encode_contact(contact: Contact) -> bytes:
+    tail, parts = f"/p2p/{contact.peer_id}", [protobuf.field(1, base58.b58decode(contact.peer_id))]
+    for text in contact.addresses[:KAD_ADDRESSES_MAX]:
+        with suppress(IntegrityError):  # of a kind that others need not know
+            parts.append(protobuf.field(2, encode_multiaddr(text.removesuffix(tail))))
+    return b"".join(parts)
+
+
+def _read_contact(data: bytes) -> Contact:
+    name, addresses = b"", list[str]()
+    for number, value in protobuf.fields(data):
+        if number == 1:
+            name = protobuf.bytes_of(value)
+        elif number == 2 and len(addresses) < KAD_ADDRESSES_MAX:
+            raw = protobuf.bytes_of(value)
+            with suppress(IntegrityError):
+                addresses.append(decode_multiaddr(raw) if len(raw) <= ADDRESS_BYTES_MAX else "")
+    if not 0 < len(name) <= KAD_PEER_ID_BYTES_MAX:
+        raise IntegrityError("a peer without a name")
+    peer_id = base58.b58encode(name).decode()
+    tail = f"/p2p/{peer_id}"
+    return Contact(peer_id, tuple(text.removesuffix(tail) + tail for text in addresses if text))
+
+
+_read_again = lru_cache(_CONTACTS_KEPT)(_read_contact)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,12 @@ https://github.com/libp2p/specs/tree/master/kad-dht has it.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
+from itertools import islice
 
 import base58
 
@@ -24,6 +26,7 @@ from rhizome_index.limits import KAD_ASKED_MAX, KAD_BUCKET_MAX, KAD_HEARD_MAX
 from rhizome_index.wire.kad import Contact
 
 CLOSEST = KAD_BUCKET_MAX  # peers that are told of a provider, and that a lookup wants to hear
+NEIGHBOURS = 8  # peers that know whoever has just come: others hear of it from them
 _BLAMED = 3  # names that led nowhere, after which who gave them is believed last
 
 
@@ -53,6 +56,10 @@ class Table:
     def __contains__(self, peer_id: str) -> bool:
         return peer_id in self._bucket(peer_id)
 
+    def has_room(self, peer_id: str) -> bool:
+        """Whether a peer is in the table, or would be if it answered."""
+        return peer_id in self or len(self._bucket(peer_id)) < KAD_BUCKET_MAX
+
     def note(self, contact: Contact) -> bool:
         """A peer has answered; whether it is in the table from now on. Who has long been there stays."""
         bucket = self._bucket(contact.peer_id)
@@ -81,12 +88,17 @@ class Table:
 
 
 class Lookup:
-    """A search for the peers nearest to a place, from those known at first. `own_id` is not asked."""
+    """A search for the peers nearest to a place, from those known at first. `own_id` is not asked.
 
-    def __init__(self, place: int, known: Iterable[Contact], own_id: str) -> None:
+    enough  how many of the nearest have to answer
+    """
+
+    def __init__(self, place: int, known: Iterable[Contact], own_id: str, enough: int = CLOSEST) -> None:
         self._place = place
         self._own_id = own_id
+        self._enough = enough
         self._heard: dict[str, Contact] = {}
+        self._nearest: list[tuple[int, str]] = []  # all that were heard of, with their distances
         self._namer: dict[str, str] = {}
         self._blame: Counter[str] = Counter()
         self._asked: set[str] = set()
@@ -99,8 +111,8 @@ class Lookup:
         """Whom to ask next, if anybody: until the nearest have answered."""
         if len(self._asked) >= KAD_ASKED_MAX:
             return None
-        near = [peer for peer in self._ranked() if peer not in self._failed][:CLOSEST]
-        for peer in near:
+        near = (peer for peer in self._ranked() if peer not in self._failed)
+        for peer in islice(near, self._enough):
             if peer not in self._asked:
                 self._asked.add(peer)
                 return self._heard[peer]
@@ -128,11 +140,13 @@ class Lookup:
         if peer != self._own_id and peer not in self._heard and len(self._heard) < KAD_HEARD_MAX:
             self._heard[peer] = contact
             self._namer[peer] = namer
+            insort(self._nearest, (place_of_peer(peer) ^ self._place, peer))
 
-    def _ranked(self) -> list[str]:
-        def rank(peer: str) -> tuple[int, int]:
-            namer = self._namer[peer]
-            blame = self._blame[namer] // _BLAMED if namer and peer not in self._answered else 0
-            return blame, place_of_peer(peer) ^ self._place
+    def _ranked(self) -> Iterable[str]:
+        """All that were heard of, the nearest first; last whom somebody has named whose names led nowhere."""
+        order = [peer for _, peer in self._nearest]
+        return sorted(order, key=self._blame_of) if self._blame else order
 
-        return sorted(self._heard, key=rank)
+    def _blame_of(self, peer: str) -> int:
+        namer = self._namer[peer]
+        return self._blame[namer] // _BLAMED if namer and peer not in self._answered else 0

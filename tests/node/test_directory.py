@@ -14,7 +14,14 @@ from trio.testing import MockClock
 from rhizome_index.errors import UnavailableError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Identity
-from rhizome_index.limits import ABSENT_SECONDS, DIAL_TIMEOUT_SECONDS, DIALS_AT_ONCE_MAX, REACH_SECONDS
+from rhizome_index.limits import (
+    ABSENT_SECONDS,
+    DIAL_TIMEOUT_SECONDS,
+    DIALS_AT_ONCE_MAX,
+    NOTED_SECONDS,
+    REACH_SECONDS,
+    RETRY_SECONDS,
+)
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import CONNECTED, DHT, PEERS, REMEMBERED, Directory
 from rhizome_index.node.disk import DiskStore
@@ -153,3 +160,54 @@ async def test_how_a_provider_was_heard_of_is_what_was_heard_first(
     again = directory_of(store, Places({}), [])
     await again.ask("asked", [DATASET], Cost())
     assert {again.how_heard(DATASET, peer) for peer in heard} == {REMEMBERED}
+
+
+async def test_who_could_not_help_is_asked_ever_more_seldom_unless_we_insist(
+    store: DiskStore, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    async def converse(links: Links, peer: str, protocol: str, fields: Any, asking: Any, **_: Any) -> int:
+        asked.append(trio.current_time() - started)
+        return 0
+
+    monkeypatch.setattr(Links, "converse", converse)
+    swarm = Places({})
+    swarm.connected_peers = ("stranger",)
+    directory = directory_of(store, swarm, [])
+    started = trio.current_time()
+    for _ in range(100):
+        await directory.introduce(DATASET)
+        await trio.sleep(RETRY_SECONDS)
+    seconds = [0, 1, 3, 7, 15, 31]
+    assert asked == pytest.approx([second * RETRY_SECONDS for second in seconds] + [61.0, 91.0])
+    await directory.introduce(DATASET)
+    assert len(asked) == 8
+    await directory.introduce(DATASET, insists=True)
+    assert len(asked) == 9
+
+
+async def test_what_was_noted_is_not_written_again_for_a_while(
+    store: DiskStore, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = ["/ip4/10.0.0.1/tcp/1/p2p/one"]
+
+    async def converse(links: Links, peer: str, protocol: str, fields: Any, asking: Any, **_: Any) -> int:
+        asking.known[DATASET] = DatasetHeads(DATASET, (), tuple(named))
+        return 0
+
+    monkeypatch.setattr(Links, "converse", converse)
+    directory = directory_of(store, Places({}), [])
+
+    async def writes() -> bool:
+        before = store.version()
+        await directory.ask("peer", [DATASET], Cost())
+        return store.version() != before
+
+    assert await writes() and not await writes()
+    await trio.sleep(NOTED_SECONDS - 1)
+    assert not await writes()
+    named.append("/ip4/10.0.0.2/tcp/1/p2p/two")
+    assert await writes() and Register(store).providers(DATASET) == ["one", "two"]
+    await trio.sleep(1)
+    assert await writes() and not await writes()

@@ -23,6 +23,7 @@ from rhizome_index.node.home import Home
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.spill import SpillingSorter
+from rhizome_index.node.tables import SCHEMAS
 from rhizome_index.query.parse import parse_index
 from rhizome_index.tree.node import EMPTY_CHUNK, encode_leaf
 
@@ -230,6 +231,41 @@ def test_two_heads_with_one_sequence_are_remembered(tmp_path: Path) -> None:
             store.put_head(head)
         found = store.equivocation(heads[0].address)
         assert found is not None and set(found) == set(heads)
+
+
+def test_a_head_that_was_merely_heard_of_is_not_answered_from(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    with home.open_store() as store:
+        first, second, third = (sign_head(home.identity, "main", n, cid_of(bytes([n])), 0) for n in (1, 2, 3))
+        address = first.address
+        store.put_heard(first)
+        assert store.current_head(address) is None and store.believed_head(address) == first
+        store.set_held(first)
+        store.put_heard(second)
+        assert store.current_head(address) == store.served_head(address) == first
+        assert store.current_heads() == [first] and store.believed_head(address) == second
+        store.put_head(second)  # a query was answered from it
+        store.put_heard(second)
+        assert store.current_head(address) == second and store.served_head(address) == first
+        store.put_heard(third)
+        assert store.newest_head(address) == third and store.current_head(address) == second
+
+
+def test_what_was_heard_before_there_was_a_difference_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = next(number for number, schema in enumerate(SCHEMAS) if "heard" in schema)
+    monkeypatch.setattr(disk, "SCHEMAS", SCHEMAS[:place])
+    home = a_home(tmp_path / "home")
+    heads = [sign_head(home.identity, name, n, cid_of(bytes([n])), 0) for name in ("followed", "other") for n in (1, 2)]
+    with home.open_store(make=True) as store:
+        for head in heads:
+            values = (str(head.address), head.sequence, head.manifest, head.envelope)
+            store.execute("insert into heads (dataset, sequence, manifest, envelope) values (?, ?, ?, ?)", values)
+        store.execute("insert into held values (?, ?)", (str(heads[0].address), heads[0].envelope))
+    monkeypatch.undo()
+    with home.open_store() as store:
+        assert store.current_heads() == [heads[0], heads[3]]
 
 
 def test_whoever_waits_for_heads_is_told_once_they_are_durable(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from rhizome_index.node.cost import Cost
 from rhizome_index.node.register import Register
 from rhizome_index.simulation.byzantine import Slow, Spoiler, Stale, Sybil, Withholder
 from rhizome_index.simulation.cluster import Member
-from rhizome_index.simulation.scenario import Simulation
+from rhizome_index.simulation.scenario import Simulation, load, run
 from rhizome_index.wire import gossip, sync
 from tests.simulation.play import broken, play
 
@@ -72,6 +73,41 @@ def test_peers_that_are_behind_do_not_keep_a_follower_behind(seed: int) -> None:
         await sim.settle()
 
     assert broken(play(main, seed)) == []
+
+
+def test_a_first_sync_that_brings_an_older_head_than_an_answer_does_not_go_back() -> None:
+    """What is older is kept, for others; whoever asks here waits for what is not older than what he has seen."""
+
+    async def main(sim: Simulation) -> None:
+        publisher = await sim.publish(20)
+        behind = await sim.peer("behind", met=[publisher], follows=[publisher])
+        await sim.sleep(5)
+        cuts = [sim.network.cut([behind.host], [publisher.host])]
+        sim.publish_more(publisher, 5)
+        reader = await sim.peer("reader", named=[publisher, behind])
+        store = reader.running.peer.store
+        while (seen := store.current_head(publisher.dataset)) is None or seen.sequence < 2:
+            await sim.ask(reader, publisher)
+        cuts.append(sim.network.cut([reader.host], [publisher.host]))
+        sim.cluster.follow(reader, publisher.dataset)
+        await sim.sleep(30)
+        held = store.held_head(publisher.dataset)
+        assert held is not None and held.sequence == 1
+        await sim.ask(reader, publisher)
+        for cut in cuts:
+            sim.network.heal(cut)
+        await sim.settle()
+
+    assert broken(play(main)) == []
+
+
+@pytest.mark.slow
+def test_thirty_peers_in_heavy_churn_never_go_back() -> None:
+    """The seed that has shown it, as far as it takes."""
+    chosen = replace(
+        load("heavy_churn"), peers=30, minutes=0.2, values={**load("heavy_churn").values, "every_seconds": 4}
+    )
+    assert broken(run(chosen, 1)) == []
 
 
 @pytest.mark.slow

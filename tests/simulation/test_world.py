@@ -13,6 +13,8 @@ from rhizome_index.errors import RhizomeError
 from rhizome_index.simulation import world as world_module
 from rhizome_index.simulation.world import EPOCH_SECONDS, World
 
+TICK = world_module._TICK_SECONDS
+
 
 def test_things_happen_when_they_are_due_and_in_their_order() -> None:
     happened: list[tuple[str, float]] = []
@@ -35,6 +37,45 @@ def test_things_happen_when_they_are_due_and_in_their_order() -> None:
     world.run(main)
     assert happened == [("first", 2.0), ("second", 2.0), ("late", 3.0), ("between", 4.0), ("third", 5.0)]
     assert world.trace.events == 5
+
+
+def test_tasks_that_wake_within_a_tick_wake_together_and_events_keep_their_times() -> None:
+    happened: list[float] = []
+    woke: list[tuple[str, float]] = []
+    world = World(1)
+
+    async def wait(name: str, when: float) -> None:
+        event = trio.Event()
+        world.at(when, lambda: (happened.append(world.now), event.set()))
+        await event.wait()
+        woke.append((name, world.now))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for number, when in enumerate((1.0, 1.0 + TICK / 2, 1.0 + TICK, 1.0 + 2 * TICK)):
+                nursery.start_soon(wait, f"{number}", when)
+
+    world.run(main)
+    assert happened == [1.0, 1.0 + TICK / 2, 1.0 + TICK, 1.0 + 2 * TICK]
+    assert sorted(woke) == [(name, 1.0 + TICK) for name in "012"] + [("3", 1.0 + 2 * TICK)]
+
+
+def test_events_before_anybody_wakes_take_no_pass_through_trio() -> None:
+    world = World(1)
+    passes: list[float] = []
+
+    class Instrument(trio.abc.Instrument):
+        def before_io_wait(self, timeout: float) -> None:
+            passes.append(world.now)
+
+    async def main() -> None:
+        trio.lowlevel.add_instrument(Instrument())
+        for number in range(1000):
+            world.at(number / 100, lambda: None)
+        await trio.sleep(20)
+
+    world.run(main)
+    assert len(passes) < 10
 
 
 def tasks_of(seed: int) -> str:

@@ -22,7 +22,7 @@ from rhizome_index.limits import (
     KAD_PEER_ID_BYTES_MAX,
     KAD_PEERS_MAX,
 )
-from rhizome_index.wire import protobuf
+from rhizome_index.wire import kad, protobuf
 from rhizome_index.wire.kad import (
     ADD_PROVIDER,
     FIND_NODE,
@@ -130,6 +130,21 @@ def test_addresses_past_the_limit_and_of_unknown_kinds_are_passed_over() -> None
     assert len(longest) == ADDRESS_BYTES_MAX and Contact.read(start + protobuf.field(2, longest)).addresses
     for unknown in (b"\xcc\x03", b"", longest[:1] + b"\xfe\x03" + longest[3:] + b"x"):
         assert Contact.read(start + protobuf.field(2, unknown)).addresses == ()
+
+
+def test_contacts_that_are_kept_at_the_limit_and_one_past_it() -> None:
+    """What is read twice is the same, whether it was kept or not; large ones are not."""
+    peer = Identity(b"p" * 32).peer_id
+    start = Contact(peer).encode() + protobuf.field(2, encode_multiaddr("/ip4/10.0.0.1/tcp/1"))
+    for size, more in ((kad._CONTACT_BYTES_KEPT, 1), (kad._CONTACT_BYTES_KEPT + 1, 0)):
+        body = start + protobuf.field(9, bytes(size - len(start) - 3))
+        assert len(body) == size
+        kept = kad._read_again.cache_info().currsize
+        assert Contact.read(body) == Contact.read(bytes(body)) == Contact(peer, (f"/ip4/10.0.0.1/tcp/1/p2p/{peer}",))
+        assert kad._read_again.cache_info().currsize == kept + more
+    for _ in range(2):
+        with pytest.raises(IntegrityError, match="without a name"):
+            Contact.read(b"")
 
 
 def test_the_greatest_message_fits_a_frame() -> None:

@@ -73,6 +73,32 @@ def test_a_table_keeps_who_was_there_first_and_no_more_than_its_buckets() -> Non
     assert far[0].peer_id not in table and table.note(far[KAD_BUCKET_MAX])
 
 
+def test_a_table_has_room_for_who_is_in_it_and_where_a_bucket_is_not_full() -> None:
+    table = Table(PEERS[0].peer_id)
+    far = [other for other in PEERS[1:] if (place_of_peer(other.peer_id) ^ place_of_peer(PEERS[0].peer_id)) >> 255]
+    for contact in far[: KAD_BUCKET_MAX - 1]:
+        table.note(contact)
+    assert table.has_room(far[KAD_BUCKET_MAX].peer_id)
+    table.note(far[KAD_BUCKET_MAX - 1])
+    assert not table.has_room(far[KAD_BUCKET_MAX].peer_id) and table.has_room(far[0].peer_id)
+
+
+def test_a_lookup_ends_as_soon_as_enough_of_the_nearest_have_answered() -> None:
+    place = place_of(b"target")
+    ranked = sorted(PEERS, key=lambda contact: place_of_peer(contact.peer_id) ^ place)
+    lookup = Lookup(place, ranked[2:30], "nobody", enough=3)
+    asked = []
+    while contact := lookup.next():
+        asked.append(contact)
+        if contact == ranked[3]:
+            lookup.fail(contact.peer_id)
+        else:
+            lookup.take(contact.peer_id, ranked[:1])
+    assert asked == [ranked[2], ranked[0], ranked[3], ranked[4]] and lookup.nearest() == [
+        ranked[0], ranked[2], ranked[4]
+    ]  # fmt: skip
+
+
 def test_whoever_names_peers_that_are_not_there_is_believed_last() -> None:
     place = place_of(b"target")
     ranked = sorted(PEERS, key=lambda contact: place_of_peer(contact.peer_id) ^ place)
