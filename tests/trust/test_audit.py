@@ -194,26 +194,51 @@ def spoilt(signed: Signed, index: str, how: str, fraction: float, random_: rando
     return lying.with_edit(signed, index, sorted(edits))
 
 
+def with_records_left_out(signed: Signed, index: str, fraction: float, random_: random.Random) -> Signed:
+    """An index that lacks an entry of that share of the records."""
+    collection = signed.collection
+    by_owner: dict[bytes, bytes] = {}
+    for key, _ in lying.entries_of(signed, index):
+        owner = owner_of(collection.indexes[index], key)
+        assert owner is not None
+        by_owner[owner] = key
+    chosen = random_.sample(sorted(by_owner), wrong_at_least(collection.primary.count, fraction))
+    return lying.with_edit(signed, index, sorted((by_owner[owner], None) for owner in chosen))
+
+
 CELLS = [
     (how, fraction, samples)
-    for how in ("changed", "replaced")
+    for how in ("changed", "replaced", "left out")
     for fraction in (0.005, 0.02, 0.08)
     for samples in (10, 30, 60, 120)
 ]
 
 
 def check_escapes(how: str, fraction: float, samples: int, trials: int) -> None:
-    """As many audits of the entries miss what is wrong as the formula says, within four deviations."""
+    """As many audits miss what is wrong as the formula says: of the entries, or of the records."""
     random_ = random.Random(f"{how} {fraction} {samples}")
     signed = honest(1, 300)
     index = max(signed.collection.indexes, key=lambda name: signed.tree(name).count)
-    lie = spoilt(signed, index, how, fraction, random_)
-    total, wrong = lie.tree(index).count, wrong_at_least(signed.tree(index).count, fraction)
-    drawn = [Draw((), tuple(sorted(random_.sample(range(total), samples)))) for _ in range(trials)]
-    missed = sum(audited(lie, index, one) is None for one in drawn)
+    if how == "left out":
+        lie, tree = with_records_left_out(signed, index, fraction, random_), ""
+    else:
+        lie, tree = spoilt(signed, index, how, fraction, random_), index
+    check_missed(lie, index, tree, wrong_at_least(signed.tree(tree).count, fraction), samples, trials, random_)
+
+
+def check_missed(
+    lie: Signed, index: str, tree: str, wrong: int, samples: int, trials: int, random_: random.Random
+) -> None:
+    """Draw so many positions of a tree again and again: all right ones are drawn as often as is said, within four
+    deviations."""
+    total, missed = lie.tree(tree).count, 0
+    for _ in range(trials):
+        positions = tuple(sorted(random_.sample(range(total), samples)))
+        missed += audited(lie, index, Draw((), positions) if tree else Draw(positions, ())) is None
     chance = escape_chance(total, wrong, samples)
     deviation = (trials * chance * (1 - chance)) ** 0.5
-    print(f"{how}, {fraction:.1%} of {total}, {samples} samples: {missed / trials:.3f} missed, {chance:.3f} said")
+    what = f"{wrong} of {total} {'entries' if tree else 'records'} wrong, {samples} samples"
+    print(f"{what}: {missed / trials:.3f} missed, {chance:.3f} said, {trials:,} trials")
     assert abs(missed - trials * chance) <= 4 * deviation + 1
 
 
@@ -233,20 +258,15 @@ def test_who_lies_about_counts_is_missed_no_more_often(trials: int) -> None:
     """A leaf that claims to be one entry, or many: it is wrong at each position that it claims."""
     signed = honest(1, 300)
     index = max(signed.collection.indexes, key=lambda name: signed.tree(name).count)
-    key = lying.entries_of(signed, index)[5][0]
-    place = lying.place_of(signed, index, 0, key)
-    data = lying.chunk_of(place.node)
-    for claimed in (1, 10 * place.node.count):
-        items = [(place.node.keys[0], lying.cid_of(data), claimed)]
-        lie = lying.with_node(signed, index, place, items)
-        total = lie.tree(index).count
-        random_ = random.Random(claimed)
-        for samples in (5, 40):
-            draws = [Draw((), tuple(sorted(random_.sample(range(total), samples)))) for _ in range(trials)]
-            missed = sum(audited(lie, index, one) is None for one in draws)
-            chance = escape_chance(total, claimed, samples)
-            assert abs(missed - trials * chance) <= 4 * (trials * chance * (1 - chance)) ** 0.5 + 1
-        assert lie.source.run(gather_until_wrong(lie, index)), "what such a leaf hides cannot be read either"
+    for tree in (index, ""):
+        key = lying.entries_of(signed, tree)[5][0]
+        place = lying.place_of(signed, tree, 0, key)
+        data = lying.chunk_of(place.node)
+        for claimed in (1, 10 * place.node.count):
+            lie = lying.with_node(signed, tree, place, [(place.node.keys[0], lying.cid_of(data), claimed)])
+            for samples in (5, 40):
+                check_missed(lie, index, tree, claimed, samples, trials, random.Random(claimed))
+            assert lie.source.run(gather_until_wrong(lie, tree)), "what such a leaf hides cannot be read either"
 
 
 def gather_until_wrong(signed: Signed, index: str) -> Any:
