@@ -37,12 +37,13 @@ from rhizome_index.index.freshness import ANY_AGE, Freshness
 from rhizome_index.index.head import Head
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import Definition, SortPath
-from rhizome_index.limits import HEADS_ASKED
+from rhizome_index.limits import HEADS_ASKED, ROWS_HINTED_BY
 from rhizome_index.node.attested import Attestations, Attested
 from rhizome_index.node.audit import Audited, Auditor
 from rhizome_index.node.carry import Carried
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.feed import FeedResolver
+from rhizome_index.node.hinting import hints_for
 from rhizome_index.node.home import Home
 from rhizome_index.node.lender import Lender
 from rhizome_index.node.lent_swarm import borrow_swarm
@@ -533,6 +534,7 @@ class Page:
     standing  the same, with what it means in words
     cursor    to go on behind the last row, or None
     head      the head it is an answer for
+    hints     what may have been meant, where it has nothing
     """
 
     rows: list[Record]
@@ -542,6 +544,7 @@ class Page:
     cursor: str | None
     head: Head
     cost: Cost
+    hints: tuple[str, ...] = ()
 
 
 class Results:
@@ -565,6 +568,7 @@ class Results:
             query, Cost(), proof=[] if proof else None, after=after, freshness=fresh, required=required
         )
         self._scan = scan
+        self._first: list[Record] = []
 
     async def __aiter__(self) -> AsyncIterator[Record]:
         started = trio.current_time()
@@ -575,6 +579,7 @@ class Results:
         batches = resolver.resolve(self.address, self.resolution, find_peers, local=local, allow_scan=self._scan)
         async for rows in batches:
             cost.seconds = trio.current_time() - started
+            self._first += [row.record for row in rows[: ROWS_HINTED_BY - len(self._first)]]
             for row in rows:
                 yield row.record
         cost.seconds = trio.current_time() - started
@@ -582,6 +587,19 @@ class Results:
     def standing(self) -> Standing:
         """What is proven of the answer, so far."""
         return self.node.peer.resolver.standing(self.resolution)
+
+    async def hints(self, *, ask: bool = False) -> list[str]:
+        """What may have been meant, where an answer has nothing, or nothing at a path that the query names.
+
+        ask  peers too, for the few blocks that it takes; otherwise only what is here is looked at
+        """
+        resolution = self.resolution
+        answer = resolution.answer
+        if resolution.after is not None or (answer is not None and answer.query.kind == COUNT and answer.count):
+            return []
+        find_peers, _ = self.node.ways_to(self.address)
+        resolver = self.node.peer.resolver
+        return await hints_for(resolver, self.address, resolution, self._first, find_peers if ask else None)
 
     async def page(self) -> Page:
         """The whole answer at once."""
@@ -597,6 +615,7 @@ class Results:
             None if cursor is None else str(cursor),
             opening.head,
             self.resolution.cost,
+            tuple(await self.hints()),
         )
 
 

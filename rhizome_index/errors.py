@@ -26,6 +26,10 @@ class UsageError(RhizomeError):
     exit_code = 2
 
 
+class UnknownCollectionError(UsageError):
+    """A dataset has no collection of that name."""
+
+
 class RecordError(UsageError):
     """A record that an index refuses. `key` is its encoded primary key."""
 

@@ -47,6 +47,11 @@ CANDIDATES_MAX = 512  # ways to answer one query that are weighed: more say noth
 SCAN_FREE_ENTRIES = 2000  # a full scan this small costs less than asking for permission
 ROWS_BATCH = 64  # records needed at once while walking: large enough to batch, small enough not to overshoot
 WEIGHED_BLOCKS_MAX = 512  # of each level looked for before an answer; what is beyond is taken to be like those
+PATHS_SEEN_MAX = 256  # paths that are noted of the records looked at: more than anybody types
+VALUES_SEEN_MAX = 64  # values of a path that are offered, or compared with a slip: two screens
+VALUES_LEAVES_MAX = 16  # leaves read for them: some 60 kB
+ROWS_HINTED_BY = 16  # first rows that are looked at for what is nowhere: enough to see it somewhere
+HINTS_MAX = 3  # said of one answer: who reads more finds the slip without
 LIVE_ROWS_MAX = 100_000  # a query that is watched holds its rows, each up to a whole record
 
 # --- trust ---

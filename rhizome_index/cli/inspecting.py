@@ -15,7 +15,7 @@ from rhizome_index.index.address import Address, peer_id_of
 from rhizome_index.index.keys import decode_key
 from rhizome_index.index.manifest import decode_manifest
 from rhizome_index.node.disk import DiskStore, describe_missing
-from rhizome_index.query.explain import describe_index
+from rhizome_index.query.wording import describe_index
 from rhizome_index.tree.node import decode_node
 
 

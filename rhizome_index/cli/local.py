@@ -17,7 +17,7 @@ from rhizome_index.cli.json_text import TOO_LONG, Flaw, parse_object
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.reading import Reading
 from rhizome_index.cli.records import open_records
-from rhizome_index.cli.show import print_rows, say_expiry, size, to_json
+from rhizome_index.cli.show import print_hints, print_rows, say_expiry, size, to_json
 from rhizome_index.errors import RecordError, UsageError
 from rhizome_index.index.freshness import expires_in
 from rhizome_index.index.head import Head
@@ -30,8 +30,8 @@ from rhizome_index.node.ladder import Ladder
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.register import Policy, Register
-from rhizome_index.query.explain import describe_index
 from rhizome_index.query.parse import parse_index
+from rhizome_index.query.wording import describe_index
 
 INDEX = "NAME=PATH,... [where CONDITION] [include PATH,...] [unique]"
 DATASET = click.option("--dataset", default="main", show_default=True, help="Which dataset of yours.")
@@ -213,6 +213,7 @@ def import_command(
                 )
             except UsageError as error:
                 raise reading.placed(error) from None
+        hints = publisher.hints(dataset, collection)
     seconds = time.perf_counter() - started
     found = {
         "address": str(head.address),
@@ -221,10 +222,13 @@ def import_command(
         "seconds": round(seconds, 3),
         "indexes": sorted(declaration.indexes),
         "records_in_collection": count,
+        "hints": hints,
     }
     rate = reading.count / seconds if seconds else 0
     text = f"{head.address} head {head.sequence}: {reading.count:,} records in {seconds:.1f} s ({rate:,.0f}/s)"
     say(settings, found, text)
+    if not settings.as_json:
+        print_hints(hints)
 
 
 @contextmanager
@@ -359,8 +363,12 @@ def index_add(settings: Settings, collection: str, definition: str, dataset: str
         except RecordError as error:
             (key,) = decode_key(error.key)
             raise UsageError(f"the record {to_json(key)}: {error}", hint=error.hint) from None
+        hints = publisher.hints(dataset, collection, name)
     found = {"address": str(head.address), "sequence": head.sequence, "index": name, "entries": index.tree.count}
-    say(settings, found, f"{head.address} head {head.sequence}: {name} has {index.tree.count:,} entries")
+    text = f"{head.address} head {head.sequence}: {name} has {index.tree.count:,} entries"
+    say(settings, found | {"hints": hints}, text)
+    if not settings.as_json:
+        print_hints(hints)
 
 
 @index_command.command("list", epilog="\b\nExample:\n  rhizome index list posts")

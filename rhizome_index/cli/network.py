@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,32 +13,21 @@ import click
 import trio
 
 from rhizome_index import __version__
-from rhizome_index.api import DEFAULT_DATASET, Node, Results, open_node
-from rhizome_index.cli.archives import open_for_writing
+from rhizome_index.api import Node, open_node
+from rhizome_index.cli.asking import ask_question, explain_question, read_question
 from rhizome_index.cli.durations import FRESH
-from rhizome_index.cli.feeding import ask_feed, is_feed
-from rhizome_index.cli.live import watch_query
 from rhizome_index.cli.logs import LOG, LOG_LEVEL, logging_to, tell_listeners, tell_problems
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.passphrase import given
-from rhizome_index.cli.show import print_rows, summary, summary_line, to_json
-from rhizome_index.errors import RhizomeError, UnavailableError, UsageError, first_of
-from rhizome_index.index.address import Address
+from rhizome_index.cli.show import to_json
+from rhizome_index.errors import UnavailableError, UsageError, first_of
 from rhizome_index.index.freshness import Freshness
-from rhizome_index.node.cost import Cost
 from rhizome_index.node.events import INFO, note
 from rhizome_index.node.home import no_passphrase
-from rhizome_index.node.saved import write_answer
-from rhizome_index.node.weigh import Location
-from rhizome_index.query.answer import Cursor
-from rhizome_index.query.explain import Explained
-from rhizome_index.query.expr import COUNT
-from rhizome_index.query.parse import parse
 from rhizome_index.trust.ladder import ANYTHING, Requirement
 
 if TYPE_CHECKING:
     from rhizome_index.node.exposition import Scrapes
-from rhizome_index.query.phrases import is_extreme
 
 PEERS = click.option("--peer", "peers", multiple=True, metavar="MULTIADDR", help="A peer to connect to.")
 
@@ -94,51 +81,15 @@ def query_command(
 ) -> None:
     """Ask a query. Rows go to stdout; what was proven, and at what cost, to stderr."""
     required = Requirement.parse(level) if level is not None else ANYTHING
-    query, after = parse(text, int(time.time() * 1000))
-    cursor = Cursor.parse(after, query) if after else None
-    address = Address.parse(sources[0]) if sources and not is_feed(sources) else None
     fresh = Freshness(age_seconds, unexpired)
-    if is_feed(sources) and (cursor is not None or proof is not None):
-        raise UsageError("a feed has no cursor, and no proof to save", hint="ask one dataset: --from ADDRESS")
-    if watch and (cursor is not None or proof is not None or is_feed(sources)):
-        raise UsageError("--watch is for one dataset, without a cursor and without --proof")
+    question = read_question(text, sources, scan=scan, fresh=fresh, required=required, proof=proof, watch=watch)
     if offline and peers:
         raise UsageError("--offline and --peer contradict each other")
 
     async def ask() -> None:
         async with open_node(settings.home, peers=peers, join=not offline and settings.home.is_running) as node:
             check_reached(node)
-            if is_feed(sources):
-                await ask_feed(settings, node, query, sources, scan=scan, fresh=fresh, required=required)
-                return
-            place = address or await _only_dataset(node, query.collection)
-            if watch:
-                await watch_query(settings, node, place, query, scan=scan, fresh=fresh, required=required)
-                return
-            results = Results(
-                node, place, query, cursor, scan=scan, proof=proof is not None, fresh=fresh, required=required
-            )
-            rows = 0
-            try:
-                batch = []
-                async for record in results:
-                    batch.append(record)
-                    rows += 1
-                    if len(batch) >= 1000:
-                        print_rows(batch, as_json=settings.as_json)
-                        batch = []
-                if query.kind == COUNT and results.resolution.answer is not None:
-                    print(to_json({"count": results.resolution.answer.count}))
-                else:
-                    print_rows(batch, as_json=settings.as_json)
-            except RhizomeError:
-                print_rows(batch, as_json=settings.as_json)
-                if rows:
-                    _say_summary(settings, results, rows)
-                raise
-            if proof is not None:
-                _save(results, proof)
-            _say_summary(settings, results, rows)
+            await ask_question(settings, node, question)
 
     run(ask)
 
@@ -161,70 +112,14 @@ def explain_command(
     settings: Settings, text: str, source: str | None, peers: tuple[str, ...], scan: bool, execute: bool
 ) -> None:
     """Show every way to answer a query, what each would read, and why it lost."""
-    query, _ = parse(text, int(time.time() * 1000))
-    address = Address.parse(source) if source else None
+    question = read_question(text, (source,) if source else (), scan=scan)
 
     async def explain() -> None:
         async with open_node(settings.home, peers=peers, join=settings.home.is_running) as node:
             check_reached(node)
-            place = address or await _only_dataset(node, query.collection)
-            found, places = await node.explain(query, place, scan=scan)
-            print_rows(list(map(asdict, found)), as_json=settings.as_json)
-            if places:
-                rows = [{**asdict(item), "seconds": round(item.seconds, 6)} for item in places]
-                print_rows(rows, as_json=settings.as_json)
-            if execute:
-                results = Results(node, place, query, None, scan=scan)
-                count = len([record async for record in results])
-                if places:
-                    print_rows(beside_actuals(found[0], places[0], results), as_json=settings.as_json)
-                _say_summary(settings, results, count)
+            await explain_question(settings, node, question, execute=execute)
 
     run(explain)
-
-
-def beside_actuals(plan: Explained, place: Location, results: Results) -> list[dict[str, object]]:
-    """What each step was expected to take, beside what it took."""
-    cost = results.resolution.cost
-    return [
-        {"step": "entries read", "expected": plan.entries, "actual": cost.entries_scanned},
-        {"step": "blocks from peers", "expected": place.blocks, "actual": cost.blocks_remote},
-        {"step": "bytes from peers", "expected": place.bytes, "actual": cost.bytes_received},
-        {"step": "round trips", "expected": place.round_trips, "actual": cost.round_trips},
-        {"step": "milliseconds", "expected": round(place.seconds * 1e3, 3), "actual": round(cost.seconds * 1e3, 3)},
-    ]
-
-
-def _say_summary(settings: Settings, results: Results, rows: int) -> None:
-    found = summary(results, rows, time.time())
-    if settings.as_json:
-        print(to_json(found), file=sys.stderr)
-        return
-    print(summary_line(found), file=sys.stderr)
-    if found["cursor"] and not is_extreme(results.resolution.query):
-        print(f"more: after {found['cursor']}", file=sys.stderr)
-
-
-def _save(results: Results, path: Path) -> None:
-    resolution = results.resolution
-    assert resolution.opening is not None and resolution.answer is not None and resolution.proof is not None
-    with open_for_writing(path) as file:
-        write_answer(file, resolution.opening, resolution.answer, resolution.after, resolution.proof)
-
-
-async def _only_dataset(node: Node, collection: str) -> Address:
-    """The dataset that a query without --from means. Raises UsageError unless there is exactly one."""
-    if node.peers:
-        known = await node.peer.datasets_of(node.peers, Cost())
-    else:
-        known = sorted(node.catalog)
-        own = node.peer.publisher.address(DEFAULT_DATASET)
-        if own in known or not known:
-            return own
-    if len(known) == 1:
-        return known[0]
-    listed = "; ".join(map(str, known[:5])) or "none"
-    raise UsageError(f"say which dataset to ask for {collection!r}: --from ADDRESS", hint=f"known here: {listed}")
 
 
 @click.command(

@@ -174,8 +174,14 @@ def print_error(error: RhizomeError, *, as_json: bool) -> None:
     print(f"rhizome: {printable(str(error))}", file=sys.stderr)
     if isinstance(error, QueryError) and error.pointer():
         print("\n".join("  " + line for line in error.pointer().splitlines()), file=sys.stderr)
-    if error.hint:
-        print(f"  {printable(error.hint)}", file=sys.stderr)
+    for line in error.hint.splitlines():
+        print(f"  {printable(line)}", file=sys.stderr)
+
+
+def print_hints(hints: Sequence[str]) -> None:
+    """What may have been meant, for people, on stderr."""
+    for hint in hints:
+        print(f"rhizome: {printable(hint)}", file=sys.stderr)
 
 
 def print_warning(text: str, hint: str, *, as_json: bool) -> None:

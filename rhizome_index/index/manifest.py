@@ -20,11 +20,12 @@ from pyrsistent import PMap, pmap
 
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import Cid, cid_of
-from rhizome_index.errors import IntegrityError, UsageError
+from rhizome_index.errors import IntegrityError, UnknownCollectionError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.condition import EVERYTHING, decode_expr, encode_expr
 from rhizome_index.index.record import parse_path
 from rhizome_index.index.schema import Collection, Definition, Index, SortPath, check_name, check_order
+from rhizome_index.index.slips import did_you_mean
 from rhizome_index.limits import COLLECTIONS_MAX, INDEXES_MAX, MANIFEST_BYTES_MAX
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import Tree
@@ -38,11 +39,12 @@ class Manifest:
     collections: PMap[str, Collection]
 
     def collection(self, name: str) -> Collection:
-        """A collection by name. Raises UsageError, and says which ones there are."""
+        """A collection by name. Raises UnknownCollectionError, and says which ones there are."""
         found = self.collections.get(name)
         if found is None:
             known = ", ".join(sorted(self.collections)) or "none yet"
-            raise UsageError(f"no collection called {name!r}", hint=f"the dataset has: {known}")
+            hint = did_you_mean(name, self.collections, f"the dataset has: {known}")
+            raise UnknownCollectionError(f"no collection called {name!r}", hint=hint)
         return found
 
     def with_collection(self, collection: Collection) -> Manifest:

@@ -13,6 +13,7 @@ from rhizome_index.errors import UsageError
 from rhizome_index.index.condition import EVERYTHING, Expr, check_expr, paths_of
 from rhizome_index.index.keys import encode_component
 from rhizome_index.index.record import TIME, WORDS, Path, Record, parse_path, values_at
+from rhizome_index.index.slips import did_you_mean
 from rhizome_index.limits import INDEX_PATHS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX
 from rhizome_index.tree.node import EMPTY_TREE, Tree
 
@@ -123,6 +124,25 @@ class Collection:
     order: tuple[SortPath, ...]
     primary: Tree
     indexes: PMap[str, Index]
+
+    def index(self, name: str) -> Index:
+        """An index by name. Raises UsageError, and says which ones there are."""
+        found = self.indexes.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.indexes)) or "none"
+            hint = did_you_mean(name, self.indexes, f"there are: {known}")
+            raise UsageError(f"no index called {name!r} in {self.name!r}", hint=hint)
+        return found
+
+    def declared_paths(self, only: str | None = None) -> tuple[str, ...]:
+        """The paths that an index speaks of; or, without a name, its key, its time, its order and all its indexes."""
+        paths: list[str] = []
+        if only is None:
+            paths += [self.key, *filter(None, [self.time]), *(path.path for path in self.order)]
+        for index in map(self.index, sorted(self.indexes) if only is None else [only]):
+            paths += [path.path for path in index.paths]
+            paths += [*sorted(paths_of(index.definition.where)), *index.definition.include]
+        return tuple(dict.fromkeys(paths))
 
 
 def check_order(paths: Sequence[SortPath]) -> tuple[SortPath, ...]:

@@ -80,11 +80,7 @@ def standing_of(store: DiskStore, head: Head, policy: Policy) -> Standing:
 def find_index(manifest: Manifest, name: str, index_name: str) -> tuple[Collection, Index]:
     """An index of a dataset. Raises UsageError if there is none of that name."""
     collection = manifest.collection(name)
-    index = collection.indexes.get(index_name)
-    if index is None:
-        known = ", ".join(sorted(collection.indexes)) or "none"
-        raise UsageError(f"no index called {index_name!r} in {name!r}", hint=f"there are: {known}")
-    return collection, index
+    return collection, collection.index(index_name)
 
 
 def read_part(manifest: Manifest, policy: Policy, progress: Progress) -> RecordWalk[None]:

@@ -152,15 +152,18 @@ class Publisher:
             )
         return head, after.indexes[name]
 
+    def hints(self, dataset: str, collection: str, index: str | None = None) -> list[str]:
+        """What may be wrong with an index, or with all that was declared: paths at which no record has anything."""
+        from rhizome_index.query.hints import declared_hints
+
+        return self._source.run(declared_hints(self.manifest(dataset).collection(collection), index))
+
     def drop_index(self, dataset: str, collection: str, name: str) -> Head:
         """Take an index away."""
         with self._store.transaction():
             manifest = self.manifest(dataset)
             before = manifest.collection(collection)
-            if name not in before.indexes:
-                known = ", ".join(sorted(before.indexes)) or "none"
-                raise UsageError(f"no index called {name!r}", hint=f"{collection!r} has: {known}")
-            after = replace(before, indexes=before.indexes.remove(name))
+            after = replace(before, indexes=before.indexes.remove(before.index(name).name))
             return self._publish(dataset, manifest.with_collection(after))
 
     def renew(self, dataset: str) -> Head:

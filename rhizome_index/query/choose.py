@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rhizome_index.errors import UsageError
-from rhizome_index.index.condition import RANGES, Compare, Expr
+from rhizome_index.index.condition import Expr
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import SCAN_FREE_ENTRIES
+from rhizome_index.query.advice import advice
 from rhizome_index.query.combine import Choice, Combination, all_candidates
 from rhizome_index.query.expr import COUNT, ROWS, Query
-from rhizome_index.query.plan import ALL, PRIMARY, Candidate, is_equality, order_of, settled
+from rhizome_index.query.plan import ALL, PRIMARY, Candidate, settled
 from rhizome_index.tree.cursor import count
 from rhizome_index.tree.walk import Walk
 
@@ -109,7 +110,7 @@ def choose(query: Query, collection: Collection, *, allow_scan: bool) -> Walk[Es
     if not allowed:
         raise UsageError(
             f"no index answers this; a scan would read all {estimates[-1].in_range:,} records of {collection.name!r}",
-            hint=_advice(query, collection) + ", or allow the scan with --scan",
+            hint=advice(query, collection),
         )
     return min(allowed, key=lambda item: (item.cost, item.candidate.parts[0].access.index == PRIMARY))
 
@@ -124,18 +125,3 @@ def _is_scan(query: Query, item: Estimate) -> bool:
     if candidate.ordered and candidate.parts[0].access.index != PRIMARY and query.limit is not None:
         return False
     return bool(candidate.residual) or (not candidate.ordered and query.limit is not None)
-
-
-def _advice(query: Query, collection: Collection) -> str:
-    """An index that would help, as a command."""
-    equal = [term for term in query.conjuncts() if isinstance(term, Compare) and is_equality(term)]
-    paths = list(dict.fromkeys(term.path for term in equal))[:1]
-    if query.kind == ROWS:
-        paths += [str(path) for path in order_of(query, collection) if path.path not in paths]
-    if not paths:
-        ranged = [term.path for term in query.conjuncts() if isinstance(term, Compare) and term.operator in RANGES]
-        paths = ranged[:1]
-    if not paths:
-        return "narrow the query"
-    name = "by_" + "_".join(path.lstrip("-").replace(".", "_") for path in paths)
-    return f"add an index: rhizome index add {collection.name} {name.lower()}={','.join(paths)}"

@@ -5,23 +5,20 @@ Costs are those of `choose`, in entries read.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rhizome_index.errors import UsageError
-from rhizome_index.index.condition import EVERYTHING, And, Compare, Expr, Not
-from rhizome_index.index.schema import Collection, Definition
+from rhizome_index.index.condition import Expr
+from rhizome_index.index.schema import Collection
 from rhizome_index.query.choose import Estimate, choose, estimate
 from rhizome_index.query.combine import Choice, Combination, all_candidates
 from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import ALL, PRIMARY, Candidate
+from rhizome_index.query.wording import text_of
 from rhizome_index.tree.walk import Walk
 
 CHOSEN = "chosen"
-
-_PLAIN_PATH = re.compile(r"[^\W\d][\w-]*(\.[\w-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,40 +105,3 @@ def _describe_one(candidate: Candidate) -> str:
 
 def _joined(terms: Sequence[Expr]) -> str:
     return " and ".join(map(text_of, terms))
-
-
-def describe_index(definition: Definition) -> str:
-    """What an index holds, as `parse_index` reads it behind the name."""
-    text = ",".join(("-" if path.descending else "") + _path(path.path) for path in definition.paths)
-    if definition.where != EVERYTHING:
-        text += f" where {text_of(definition.where)}"
-    if definition.include:
-        text += f" include {', '.join(map(_path, definition.include))}"
-    return text + " unique" if definition.unique else text
-
-
-def text_of(expr: Expr) -> str:
-    """Conditions in the text language, as far as it has their values."""
-    if isinstance(expr, Compare):
-        path = _path(expr.path)
-        if expr.operator == "exists":
-            return f"{path} exists" if expr.value else f"not {path} exists"
-        if expr.operator == "in":
-            return f"{path} in ({', '.join(map(_value, expr.value))})"
-        return f"{path} {expr.operator} {_value(expr.value)}"
-    if isinstance(expr, Not):
-        return f"not ({text_of(expr.term)})"
-    word = " and " if isinstance(expr, And) else " or "
-    return "(" + word.join(map(text_of, expr.terms)) + ")"
-
-
-def _path(path: str) -> str:
-    if path.startswith("words("):
-        return f"words({_path(path[len('words(') : -1])})"
-    return path if _PLAIN_PATH.fullmatch(path) else f"`{path}`"
-
-
-def _value(value: object) -> str:
-    return json.dumps(
-        value, ensure_ascii=False, default=lambda item: item.hex() if isinstance(item, bytes) else str(item)
-    )

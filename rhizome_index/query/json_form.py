@@ -17,10 +17,10 @@ from typing import Any
 from rhizome_index.errors import UsageError
 from rhizome_index.index.condition import Expr, all_of
 from rhizome_index.index.schema import SortPath
+from rhizome_index.index.slips import did_you_mean
 from rhizome_index.query.expr import COUNT, COUNT_BY, DECLARED, DISTINCT, NEWEST, OLDEST, Query
 from rhizome_index.query.mongo import from_mongo
 from rhizome_index.query.phrases import extreme, since
-from rhizome_index.query.slips import did_you_mean
 
 _FIELDS = {
     "find": ("where", "order", "limit", "select", "since", "after"),

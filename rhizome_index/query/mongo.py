@@ -10,8 +10,8 @@ from typing import Any
 
 from rhizome_index.errors import UsageError
 from rhizome_index.index.condition import And, Compare, Expr, Not, Or, all_of
+from rhizome_index.index.slips import did_you_mean
 from rhizome_index.query.phrases import matching
-from rhizome_index.query.slips import did_you_mean
 
 _OPERATORS = {"$eq": "=", "$ne": "!=", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 _OTHERS = ("$in", "$nin", "$all", "$exists", "$not", "$startsWith", "$matches")

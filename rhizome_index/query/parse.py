@@ -27,7 +27,7 @@ from functools import lru_cache
 from typing import Any
 
 from lark import Token, Transformer
-from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken, VisitError
+from lark.exceptions import UnexpectedInput, VisitError
 
 from rhizome_index.errors import QueryError, UsageError
 from rhizome_index.index.condition import EVERYTHING, Compare, Expr, Not, Or, all_of
@@ -36,32 +36,10 @@ from rhizome_index.limits import QUERY_TEXT_BYTES_MAX
 from rhizome_index.query.expr import COUNT, COUNT_BY, DECLARED, DISTINCT, NEWEST, OLDEST, Query
 from rhizome_index.query.grammar import tree_of
 from rhizome_index.query.json_form import parse_json
-from rhizome_index.query.phrases import extreme, matching, since
-from rhizome_index.query.slips import did_you_mean
+from rhizome_index.query.phrases import check_extreme, extreme, matching, since
+from rhizome_index.query.slips import explain_error
 
 TAGS_PATH, AUTHOR_PATH = "tags", "author"
-
-_SHOWN = {
-    "COLLECTION": "the name of a collection",
-    "INTEGER": "a whole number",
-    "NUMBER": "a number",
-    "STRING": '"text in quotes"',
-    "TAG": "#tag",
-    "WORD": "a name",
-    "CURSOR": "a cursor",
-    "DURATION": "a time such as 7d, 12h or 30m",
-    "DATE": "a day such as 2024-05-01",
-    "WORDS": "words(...)",
-    "OPERATOR": "= != < <= > >=",
-    "LPAR": "(",
-    "RPAR": ")",
-    "LSQB": "[",
-    "RSQB": "]",
-    "COMMA": ",",
-    "EQUAL": "=",
-    "$END": "the end",
-}
-_HIDDEN = {"QUOTED_PATH", "MINUS"}
 
 
 def parse(text: str, now_ms: int | None = None) -> tuple[Query, str | None]:
@@ -84,6 +62,15 @@ def parse_index(text: str) -> tuple[str, Definition]:
     return result
 
 
+def at_collection(text: str, error: UsageError) -> UsageError:
+    """An error about a query's collection, pointing at its name if the query stands there as text."""
+    if text.lstrip().startswith("{"):
+        return error
+    tokens = tree_of(text, "query").scan_values(lambda token: isinstance(token, Token))
+    name = next(token for token in tokens if isinstance(token, Token) and token.type == "COLLECTION")
+    return QueryError(str(error), text=text, start=name.start_pos or 0, end=name.end_pos or 0, hint=error.hint)
+
+
 @lru_cache(maxsize=256)
 def _parse(text: str, now_ms: int | None) -> tuple[Query, str | None]:
     result: tuple[Query, str | None] = _read(text, "query", now_ms)
@@ -94,7 +81,7 @@ def _read(text: str, start: str, now_ms: int | None = None) -> Any:
     try:
         return _Reader(text, now_ms).transform(tree_of(text, start))
     except UnexpectedInput as error:
-        raise _explain(error, text, f"the {start}") from None
+        raise explain_error(error, text, f"the {start}") from None
     except RecursionError:
         raise QueryError(f"the {start} is nested too deeply", text=text, end=len(text)) from None
     except VisitError as error:
@@ -116,6 +103,13 @@ class _Reader(Transformer[Token, Any]):
     def _fail(self, message: str, token: Token, hint: str = "") -> QueryError:
         start, end = token.start_pos or 0, token.end_pos or 0
         return QueryError(message, text=self._text, start=start, end=end, hint=hint)
+
+    def _fail_between(self, message: str, before: Token, behind: Token, hint: str) -> QueryError:
+        """The same for what stands between two tokens."""
+        begin = before.end_pos or 0
+        part = self._text[begin : behind.start_pos]
+        start = begin + len(part) - len(part.lstrip())
+        return QueryError(message, text=self._text, start=start, end=start + len(part.strip()), hint=hint)
 
     # --- values and names ---
 
@@ -288,6 +282,10 @@ class _Reader(Transformer[Token, Any]):
 
     def extreme(self, children: list[Any]) -> tuple[Query, str | None]:
         path, collection, clauses = self._taken_apart(children)
+        try:
+            check_extreme(path)
+        except UsageError as error:
+            raise self._fail_between(str(error), children[0], children[2], hint=error.hint) from None
         return extreme(collection, self._gather(clauses)["where"], path, greatest=children[0].type == "MAX"), None
 
     def _taken_apart(self, children: list[Any]) -> tuple[str, str, list[Any]]:
@@ -312,87 +310,7 @@ class _Reader(Transformer[Token, Any]):
         return {**found, "where": all_of(*terms)}
 
 
-_OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
-_OTHER_WORDS = {  # of other query languages
-    "contains": "has",
-    "includes": "has",
-    "like": "starts with",
-    "begins": "starts with",
-    "sort": "order by",
-    "sorted": "order by",
-    "fields": "select",
-    "search": "matches",
-    "between": ">=",
-    "is": "=",
-    "<>": "!=",
-    "&&": "and",
-    "||": "or",
-    "!": "not",
-    "none": "null",
-    "nil": "null",
-    "top": "first",
-    "last": "newest",
-    "latest": "newest",
-    "find": "all",
-    "get": "all",
-    "with": "where",
-    "having": "where",
-    "group": "count by",
-    "filter": "where",
-}
 _INSTEAD = {
     "limit": "so many records are asked for with: first N, newest N or oldest N",
     "select": "only records have paths to select",
 }
-
-
-def _explain(error: UnexpectedInput, text: str, what: str) -> QueryError:
-    """The library's error as one that a person can use."""
-    expected: set[str] = set()
-    start = end = len(text)
-    if isinstance(error, UnexpectedToken) and error.token.type != "$END":
-        expected = set(error.accepts or error.expected)
-        start, end = error.token.start_pos or 0, error.token.end_pos or 0
-    elif isinstance(error, UnexpectedToken):
-        expected = set(error.accepts or error.expected)
-    elif isinstance(error, UnexpectedCharacters):
-        expected = set(error.allowed or ())
-        start = error.pos_in_stream or 0
-        rest = text[start:].split(maxsplit=1)
-        end = start + (len(rest[0]) if rest else 1)
-    elif isinstance(error, UnexpectedEOF):
-        expected = set(error.expected)
-    here = text[start:end]
-    keywords = sorted(name.lower() for name in expected if name not in _SHOWN and name not in _HIDDEN)
-    names = [_SHOWN[name] for name in sorted(expected) if name in _SHOWN] + keywords
-    hint = _suggestion(here, keywords, expected)
-    message = f"{here!r} does not belong here" if here else f"{what} ends too early"
-    return QueryError(f"{message}; expected {_either(names)}", text=text, start=start, end=end, hint=hint)
-
-
-def _suggestion(here: str, keywords: list[str], expected: set[str]) -> str:
-    said = _OTHER_WORDS.get(here.lower())
-    if said and (said.split()[0] in keywords or (said in _OPERATORS and "OPERATOR" in expected)):
-        return f'did you mean "{said}"?'
-    if hint := did_you_mean(here.lower(), keywords):
-        return hint
-    if "TAG" in expected and here.replace("_", "").isalnum():
-        return f"did you mean #{here}?"
-    if len(here) > 2 and here[0] == here[-1] == "'" and "STRING" in expected:
-        return f'did you mean "{here[1:-1]}"? text stands in double quotes'
-    if here.startswith("#") and "STRING" in expected:
-        return f'did you mean "{here[1:]}"? only behind tagged stands #'
-    if here == "=" and "STRING" in expected:
-        return 'did you mean "="? it stands once'
-    if here and "STRING" in expected and "WORD" not in expected and here.replace("_", "").isalnum():
-        return f'did you mean "{here}"? text stands in double quotes'
-    if "EQUAL" in expected:
-        return "write NAME=PATH,PATH... as in by_tag=tags,-created"
-    if {"FIRST", "COUNT"} <= expected:
-        return "queries look like: first 32 posts tagged #cats"
-    return ""
-
-
-def _either(names: list[str]) -> str:
-    unique = list(dict.fromkeys(names))
-    return unique[0] if len(unique) == 1 else ", ".join(unique[:-1]) + " or " + unique[-1] if unique else "nothing"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from rhizome_index.errors import UsageError
 from rhizome_index.index.condition import Compare, Expr, all_of
-from rhizome_index.index.record import TIME
+from rhizome_index.index.record import TIME, WORDS, parse_path
 from rhizome_index.index.schema import SortPath
 from rhizome_index.index.words import words_of
 from rhizome_index.query.expr import Query
@@ -49,7 +49,18 @@ def is_extreme(query: Query) -> bool:
     return query.paths == tuple(by.path for by in query.order)
 
 
+def check_extreme(path: str) -> None:
+    """Raise UsageError for a path of which nothing is the least or the greatest."""
+    if parse_path(path)[-1] is WORDS:
+        hint = f"name the path itself, or list the words: distinct {path} of ..."
+        raise UsageError("words have no least and no greatest", hint=hint)
+
+
 def extreme(collection: str, where: Expr, path: str, *, greatest: bool) -> Query:
-    """The least or the greatest that stands at a path: that of the first record by it, of those that have anything."""
+    """The least or the greatest that stands at a path: that of the first record by it, of those that have anything.
+
+    Raises UsageError.
+    """
+    check_extreme(path)
     something = Compare("!=", path, None)
     return Query(collection, all_of(where, something), (SortPath(path, greatest),), 1, paths=(path,))

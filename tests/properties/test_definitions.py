@@ -16,9 +16,9 @@ from rhizome_index.index.condition import And, Compare, Expr, Or, compile_filter
 from rhizome_index.index.record import parse_path, projector, values_at
 from rhizome_index.index.schema import Collection, Definition, Index
 from rhizome_index.index.write import add_index, rebuild
-from rhizome_index.query.explain import describe_index
 from rhizome_index.query.imply import implies
 from rhizome_index.query.parse import parse_index
+from rhizome_index.query.wording import describe_index
 from tests.driving import MemorySource
 from tests.properties import records as made
 from tests.properties.effort import quickly, thoroughly

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
-from rhizome_index.index.condition import Compare, Expr, Not, Or, all_of
+from rhizome_index.index.condition import Compare
 from rhizome_index.index.schema import SortPath
-from rhizome_index.query.explain import describe, explain, text_of
+from rhizome_index.query.explain import describe, explain
 from rhizome_index.query.expr import Query
-from rhizome_index.query.parse import parse
 from tests.query.test_combine import POSTS, SOURCE, tagged
 
 
@@ -33,18 +30,3 @@ def test_what_needs_a_scan_says_so() -> None:
     assert "a scan would read all 6,000 records" in only.verdict
     assert SOURCE.run(explain(query, POSTS, allow_scan=False))[1] is None
     assert SOURCE.run(explain(query, POSTS, allow_scan=True))[0][0].verdict == "chosen"
-
-
-@pytest.mark.parametrize(
-    "expr",
-    [
-        Compare("=", "a.b", "x"),
-        Compare("in", "a", (1, "b", None, True)),
-        Compare("starts with", "a", 'quoted "x"'),
-        Compare("exists", "a", True),
-        Not(Compare("exists", "a", True)),
-        Or((Compare("<", "a", 1.5), all_of(Compare(">=", "b", -2), Not(Compare("!=", "c", "é"))))),
-    ],
-)
-def test_conditions_in_words_can_be_asked_again(expr: Expr) -> None:
-    assert parse(f"all posts where {text_of(expr)}")[0].where == expr
