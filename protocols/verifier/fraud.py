@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from .attestation import disproven, read_attestation
 from .conditions import meets_condition
 from .dag import Cid, Value, as_bytes, as_fields, as_int, as_list, as_text, cid_of, decode, sha256
 from .errors import Refused
@@ -265,29 +266,46 @@ class _Proof(Source):
         return self.left.pop(0)
 
 
-def judge(blocks: Sequence[bytes]) -> list[Head]:
-    """The head that a proof convicts, or the two. Refuses one that convicts nobody."""
+class Convicted(NamedTuple):
+    """The head that a proof convicts, or the two; and the peers who have attested what it disproves."""
+
+    heads: list[Head]
+    attesters: list[str]
+
+
+def judge(blocks: Sequence[bytes]) -> Convicted:
+    """Whom a proof convicts. Refuses one that convicts nobody."""
     if not blocks or sum(map(len, blocks)) > MAX_PROOF:
         raise Refused("a proof of no blocks, or of too many bytes")
-    kind, envelopes, said = as_fields(decode(blocks[0]), "proof", ("kind", "heads", "claim"))
+    names = ("kind", "heads", "claim", "attestations")
+    kind, envelopes, said, words = as_fields(decode(blocks[0]), "proof", names)
     if kind != KIND:
         raise Refused("no proof, or one of another version")
     signed = [as_bytes(one, "head") for one in as_list(envelopes, "heads", 1, 2)]
     heads = [read_head(one) for one in signed]
+    attested = [read_attestation(as_bytes(one, "attestation")) for one in as_list(words, "attestations", 0, 16)]
+    attesters = [one.peer for one in attested]
+    if attesters != sorted(set(attesters)):
+        raise Refused("attestations not in order of peers")
     if len(heads) == 2:
-        if said is not None or len(blocks) != 1 or signed[0] >= signed[1]:
+        if attested or said is not None or len(blocks) != 1 or signed[0] >= signed[1]:
             raise Refused("two heads, and more; or not in order")
         if heads[0].address != heads[1].address or not heads[0].contradicts(heads[1]):
             raise Refused("two heads that do not contradict each other")
-        return heads
+        return Convicted(heads, [])
     if len(blocks) < 2 or cid_of(blocks[1]) != heads[0].manifest:
         raise Refused("no manifest of the head")
     manifest = read_manifest(blocks[1])
     claim = read_claim(said, manifest)
+    if attested:
+        _, collection, index, *_ = as_list(said, "claim")
+        wrong = disproven(blocks[1], as_text(collection, "collection"), as_text(index, "index"))
+        if claim.kind == "record" or any((one.given, one.tree, one.lists) != wrong for one in attested):
+            raise Refused("attestations of what the claim does not disprove")
     proof = _Proof(blocks[2:])
     if not _convicts(proof, claim, manifest.rule) or proof.left:
         raise Refused("a claim that is not so, or blocks that the walk does not need")
-    return heads
+    return Convicted(heads, attesters)
 
 
 def _convicts(proof: _Proof, claim: Claim, rule: Rule) -> bool:
@@ -317,7 +335,8 @@ def _walk(proof: _Proof, claim: Claim, rule: Rule) -> bool:
 
 def _check_proof(_: Vectors, case: Case) -> None:
     blocks = case.hexes("blocks")
-    heads = judge(blocks)
+    heads, attesters = judge(blocks)
+    expect("attesters", attesters, case.texts("attesters"))
     expect("cid", cid_of(blocks[0]), case.cid("cid"))
     expect("address", str(heads[0].address), case.text("address"))
     expect("sequence", heads[0].sequence, case.integer("sequence"))

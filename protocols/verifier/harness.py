@@ -130,6 +130,10 @@ class Case:
         with given(name):
             return read_cid_text(self.text(name))
 
+    def texts(self, name: str) -> list[str]:
+        """A list of texts."""
+        return [item.as_text() for item in self.items(name)]
+
     def hexes(self, name: str) -> list[bytes]:
         """A field that is a list of bytes."""
         return [item.as_hex() for item in self.items(name)]

@@ -3,43 +3,16 @@
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from .dag import Cid, Value, as_bytes, as_fields, as_int, as_link, as_list, as_text, decode, encode, sha256
+from .attestation import ATTESTATION, Attestation, read_attestation
+from .dag import Cid, Value, as_bytes, as_fields, as_link, as_list, as_text, encode, sha256
 from .errors import Refused
 from .fraud import judge
 from .harness import Case, Groups, Vectors, each, expect, given, none
-from .head import Address, Kind, peer_id, read_address, seal, unseal
+from .head import Address, read_address, seal
 from .message import Blocks, End, Event, Failure, Request, read_request, shown_replies, shown_request
 from .records import read_name
 
-ATTESTATION: Final = Kind(b"rhizome-attestation", b"/rhizome/attestation/1")
-MAX_ATTESTATION: Final = 512
 MAX_ATTESTATIONS: Final = 65  # the primary and its indexes
-
-
-class Attestation(NamedTuple):
-    """A peer's word for what is made of something."""
-
-    peer: str
-    given: bytes
-    tree: tuple[Cid, int]
-    lists: tuple[int, ...]
-
-    def payload(self) -> bytes:
-        """What is signed."""
-        return encode({"given": self.given, "tree": list(self.tree), "lists": list(self.lists)})
-
-
-def read_attestation(envelope: bytes) -> Attestation:
-    """The attestation that an envelope holds, its signature verified."""
-    key, payload = unseal(envelope, ATTESTATION, MAX_ATTESTATION)
-    made_of, tree, lists = as_fields(decode(payload), "attestation", ("given", "tree", "lists"))
-    root, count = as_list(tree, "tree", 2, 2)
-    return Attestation(
-        peer_id(key),
-        as_bytes(made_of, "given", 32, 32),
-        (as_link(root, "root"), as_int(count, "count")),
-        tuple(as_int(one, "lists") for one in as_list(lists, "lists", 0, 8)),
-    )
 
 
 class Question(NamedTuple):
@@ -102,7 +75,7 @@ def _attested(peer: str, envelopes: list[Value]) -> tuple[Attestation, ...]:
 def _is_convicted(about: Question, blocks: list[bytes]) -> bool:
     if not blocks:
         return False
-    heads = judge(blocks)
+    heads = judge(blocks).heads
     if [(head.address, head.manifest) for head in heads] != [about[:2]]:
         raise Refused("a proof against another head, or two")
     return True

@@ -108,6 +108,7 @@ def verify_command(settings: Settings, file: Path, publisher: str | None) -> Non
         raise IntegrityError(f"this was published by {head.address.publisher}, not by {publisher}")
     if isinstance(found, Fraud):
         text = f"proven fraud: head {head.sequence} of {head.address}: {found.verdict}"
+        text += "".join(f"\n  attested by {one.peer_id}, who lies too" for one in found.attestations)
         print(to_json(_as_row(found)) if settings.as_json else text)
     else:
         _print_answer(settings, found)
@@ -180,6 +181,7 @@ def _as_row(fraud: Fraud) -> dict[str, Any]:
         "address": str(fraud.heads[0].address),
         "head": fraud.heads[0].sequence,
         "fraud": fraud.verdict,
+        "attested_by": [one.peer_id for one in fraud.attestations],
         "proof": format_cid(fraud.cid),
         "bytes": sum(map(len, fraud.blocks)),
     }

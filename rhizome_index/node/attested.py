@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from rhizome_index.blocks import cbor
+from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError
 from rhizome_index.index.head import Head
 from rhizome_index.limits import ATTESTATIONS_KEPT_MAX, ATTESTERS_MIN
@@ -67,12 +68,18 @@ class Attestations:
             )
 
     def about(self, given: bytes) -> list[Word]:
-        """What peers say is made of the same, by peer."""
+        """What peers say is made of the same, by peer; without those that are convicted."""
         rows = self._store.execute(
-            "select cast(word as blob) from attestations where given = ? order by peer_id, id", (given,)
+            "select cast(word as blob) from attestations where given = ? "
+            "and peer_id not in (select peer_id from liars) order by peer_id, id",
+            (given,),
         )
         found = (_decode(data or b"") for (data,) in rows)
         return [word for word in found if word is not None and word.attestation.derivation.given == given]
+
+    def distrust(self, peer_id: str, manifest: Cid) -> None:
+        """A peer is convicted, by the fraud proof against a manifest: none of its words counts any more."""
+        self._store.execute("insert or ignore into liars values (?, ?)", (peer_id, manifest))
 
     def standing(self, derivation: Derivation) -> Standing:
         """What follows from it for an index: ATTESTED by as many as there are networks, or no more than PROVEN."""

@@ -13,6 +13,7 @@ from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
+from rhizome_index.node.attested import Attestations
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.trust.evidence import Fraud, accuse_of_two, decode_fraud
 
@@ -22,10 +23,16 @@ class Frauds:
 
     def __init__(self, store: DiskStore) -> None:
         self._store = store
+        self._attestations = Attestations(store)
 
     def keep(self, fraud: Fraud) -> None:
-        """Keep a proof for good; the first one of a manifest is enough."""
+        """Keep a proof for good; the first one of a manifest is enough. Who has attested what it disproves lies too."""
+        if (derivation := fraud.derivation) is not None:
+            words = self._attestations.about(derivation.given)
+            fraud = fraud.with_attestations(word.attestation for word in words)
         with self._store.transaction():
+            for one in fraud.attestations:
+                self._attestations.distrust(one.peer_id, fraud.heads[0].manifest)
             for head in fraud.heads:
                 self._store.put_head(head, is_heard=True)
             if fraud.claim is not None:

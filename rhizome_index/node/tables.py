@@ -59,6 +59,7 @@ create table attestations (
     id integer primary key, given blob not null, peer_id text not null, derivation blob not null, word blob not null,
     unique (given, peer_id, derivation)
 );
+create table liars (peer_id text primary key, manifest blob not null) without rowid;
 """,
     """
 create index peers_by_id on peers (peer_id);

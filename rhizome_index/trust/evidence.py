@@ -2,12 +2,14 @@
 
 They travel and are kept as blocks in order, without names, as proofs of answers are:
 
-    1. {"kind": "rhizome-fraud/1", "heads": [envelope], "claim": [kind, collection, index, key, number]}
+    1. {"kind": "rhizome-fraud/1", "heads": [envelope], "claim": [kind, collection, index, key, number],
+        "attestations": [envelope, ...]}
     2. the manifest of that head
     3. the blocks of the walk
 
 or, where two heads contradict each other by themselves, the first block alone, with both
-heads and null for the claim. As a file they are a CAR of the same
+heads and null for the claim. Attestations are of peers who have vouched for the tree that
+is proven wrong: what they signed is not so either. As a file they are a CAR of the same
 blocks, whose root is the first.
 
 Whoever reads one believes nothing: the signature is checked, and the walk is driven over
@@ -28,12 +30,17 @@ from rhizome_index.blocks.car import read_car, write_car
 from rhizome_index.blocks.cid import Cid, check_block, cid_of
 from rhizome_index.errors import IntegrityError
 from rhizome_index.index.head import Head, open_head
-from rhizome_index.index.manifest import decode_manifest
-from rhizome_index.limits import FRAUD_BYTES_MAX
+from rhizome_index.index.manifest import Manifest, decode_manifest
+from rhizome_index.limits import ATTESTERS_ASKED_MAX, FRAUD_BYTES_MAX
 from rhizome_index.query.proof import Replay
-from rhizome_index.trust.fraud import Claim, judge
+from rhizome_index.trust.attest import Attestation, open_attestation
+from rhizome_index.trust.fraud import KINDS, RECORD, Claim, judge
+from rhizome_index.trust.ladder import Derivation, derivation_of
 
 KIND = "rhizome-fraud/1"
+# Claims that show a tree not to be what its records give. A record that one of its indexes cannot hold does not:
+# whoever has made another index of it is right.
+_AGAINST_TREES = frozenset(KINDS) - {RECORD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +49,14 @@ class Fraud:
 
     heads    the head that is convicted, or two that contradict each other
     claim    what is wrong with the former's dataset; None for two heads
+    attestations  of what is proven wrong, by peer: they convict those who have signed them
     verdict  the same in words
     blocks   what proves it, in order
     """
 
     heads: tuple[Head, ...]
     claim: Claim | None
+    attestations: tuple[Attestation, ...]
     verdict: str
     blocks: tuple[bytes, ...]
 
@@ -55,6 +64,23 @@ class Fraud:
     def cid(self) -> Cid:
         """The name of the proof: that of its first block."""
         return cid_of(self.blocks[0])
+
+    @property
+    def derivation(self) -> Derivation | None:
+        """What is proven not to be so, if whoever attests it is convicted too."""
+        if self.claim is None or self.claim.kind not in _AGAINST_TREES:
+            return None
+        manifest = decode_manifest(self.blocks[1])
+        return derivation_of(manifest.rule, manifest.collections[self.claim.collection], self.claim.index)
+
+    def with_attestations(self, found: Iterable[Attestation]) -> Fraud:
+        """The same proof against these peers too, as far as it convicts them and has room."""
+        derivation = self.derivation
+        convicted = {one.peer_id: one for one in (*found, *self.attestations) if one.derivation == derivation}
+        chosen = [convicted[peer] for peer in sorted(convicted)[:ATTESTERS_ASKED_MAX]]
+        if tuple(chosen) == self.attestations:
+            return self
+        return _read([_first(self.heads, self.claim, chosen), *self.blocks[1:]])
 
     def write(self, file: BinaryIO) -> int:
         """Save it as a CAR file. Returns how many blocks the file holds."""
@@ -78,8 +104,13 @@ def accuse_of_two(one: Head, other: Head) -> Fraud:
     return _read([_first(heads, None)])
 
 
-def _first(heads: Sequence[Head], claim: Claim | None) -> bytes:
-    body = {"kind": KIND, "heads": [head.envelope for head in heads], "claim": None if claim is None else claim.body()}
+def _first(heads: Sequence[Head], claim: Claim | None, attestations: Sequence[Attestation] = ()) -> bytes:
+    body = {
+        "kind": KIND,
+        "heads": [head.envelope for head in heads],
+        "claim": None if claim is None else claim.body(),
+        "attestations": [one.envelope for one in attestations],
+    }
     return cbor.encode(body)
 
 
@@ -96,6 +127,7 @@ class Judging:
     def __init__(self) -> None:
         self._heads: tuple[Head, ...] = ()
         self._claim: Claim | None = None
+        self._attestations: tuple[Attestation, ...] = ()
         self._replay: Replay | None = None
         self._blocks: list[bytes] = []
         self._size = 0
@@ -111,25 +143,46 @@ class Judging:
             raise IntegrityError("a fraud proof that goes on behind its end")
         elif self._replay is None:
             check_block(self._heads[0].manifest, block)
-            self._replay = Replay(judge(decode_manifest(block), self._claim))
+            manifest = decode_manifest(block)
+            self._replay = Replay(judge(manifest, self._claim))
+            self._check_attestations(manifest, self._claim)
         else:
             self._replay.feed(block)
         self._blocks.append(block)
 
     def _open(self, block: bytes) -> None:
         body = cbor.decode(block)
-        if not is_fraud(body) or body.keys() != {"kind", "heads", "claim"}:
+        if not is_fraud(body) or body.keys() != {"kind", "heads", "claim", "attestations"}:
             raise IntegrityError("not a fraud proof")
         envelopes = body["heads"]
         if type(envelopes) is not list or not all(type(envelope) is bytes for envelope in envelopes):
             raise IntegrityError("a fraud proof without heads")
         self._heads = tuple(open_head(envelope) for envelope in envelopes)
+        words = body["attestations"]
+        if type(words) is not list or len(words) > ATTESTERS_ASKED_MAX or not all(type(one) is bytes for one in words):
+            raise IntegrityError("a fraud proof with attestations that are none")
+        self._attestations = tuple(map(open_attestation, words))
+        peers = [one.peer_id for one in self._attestations]
+        if peers != sorted(set(peers)):
+            raise IntegrityError("attestations that are not in order")
         if body["claim"] is None:
             _check_two(self._heads)
+            if peers:
+                raise IntegrityError("attestations of what two heads do not disprove")
         else:
             self._claim = Claim.read(body["claim"])
             if len(self._heads) != 1:
                 raise IntegrityError("a claim is about one head")
+
+    def _check_attestations(self, manifest: Manifest, claim: Claim) -> None:
+        if self._attestations:
+            collection = manifest.collections.get(claim.collection)
+            is_there = collection is not None and (not claim.index or claim.index in collection.indexes)
+            if collection is None or not is_there or claim.kind not in _AGAINST_TREES:
+                raise IntegrityError("attestations of what the claim does not disprove")
+            derivation = derivation_of(manifest.rule, collection, claim.index)
+            if any(one.derivation != derivation for one in self._attestations):
+                raise IntegrityError("attestations of what the claim does not disprove")
 
     def close(self) -> Fraud:
         """The proof, if it convicts. Raises IntegrityError otherwise."""
@@ -141,7 +194,7 @@ class Judging:
                 raise IntegrityError("a fraud proof that ends too early")
             self._replay.close()
             verdict = self._replay.result
-        return Fraud(self._heads, self._claim, verdict, tuple(self._blocks))
+        return Fraud(self._heads, self._claim, self._attestations, verdict, tuple(self._blocks))
 
 
 def is_fraud(body: Any) -> bool:

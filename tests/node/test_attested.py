@@ -12,19 +12,23 @@ import pytest
 import trio
 
 from rhizome_index.api import Node, open_node
-from rhizome_index.errors import UnprovenError
+from rhizome_index.errors import IntegrityError, UnprovenError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Identity
 from rhizome_index.limits import ATTESTATIONS_KEPT_MAX
 from rhizome_index.node import attested as attested_module
 from rhizome_index.node import serve
 from rhizome_index.node.attested import Attestations, Word
+from rhizome_index.node.cost import Cost
 from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.frauds import Frauds
 from rhizome_index.node.register import INDEX, Policy
 from rhizome_index.tree.node import EMPTY_TREE
 from rhizome_index.trust.attest import Attestation, attest
+from rhizome_index.trust.evidence import decode_fraud
 from rhizome_index.trust.ladder import ATTESTED, PROVEN, Derivation, Standing
-from tests.node.test_asking import newest_tagged, publish
+from tests.node.test_asking import TCP, newest_tagged, publish
+from tests.node.test_frauds import lying
 
 QUERY = "first 8 posts tagged #cats"
 ROWS = newest_tagged("cats", 8)
@@ -129,6 +133,37 @@ async def test_where_words_differ_none_counts(tmp_path: Path, monkeypatch: pytes
         await reader.audit(address, "posts", "by_tag", bad_fraction=0.05)
         page = await reader.query(QUERY, address, require="L2:16").page()  # what is proven needs nobody's word
         assert page.proof == "L3"
+
+
+async def test_who_attests_what_is_proven_wrong_is_convicted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liar = Identity(b"liar".ljust(32))
+    async with (
+        open_node(tmp_path / "publisher", listen=[TCP]) as publisher,
+        open_node(tmp_path / "reader", listen=[TCP], peers=publisher.addresses) as reader,
+        open_node(tmp_path / "other", peers=reader.addresses) as other,
+    ):
+        with trio.fail_after(60):
+            await publish(publisher)
+            with lying(monkeypatch):
+                await publisher.collection("posts").put({"id": "new", "tags": ["cats"], "created": 2**50})
+            address = publisher.peer.publisher.address("main")
+            found = await reader.attested(address, "posts", "by_tag")
+            words = Attestations(reader.peer.store)
+            words.keep(Word(attest(liar, found.derivation), "10.0.0.0/16"))
+            assert len(words.about(found.derivation.given)) == 1
+            reader.follow(address)
+            with pytest.raises(IntegrityError, match="is refused"):
+                await reader.sync(address)
+            (fraud,) = Frauds(reader.peer.store).known()
+            assert [one.peer_id for one in fraud.attestations] == [liar.peer_id]
+            assert decode_fraud(fraud.encode()) == fraud and not words.about(found.derivation.given)
+            with pytest.raises(IntegrityError, match="is refused"):
+                await other.peer.joined().inquirer.ask(found.head, [reader.peer_id], Cost())
+            told = Attestations(other.peer.store)
+            told.keep(Word(attest(liar, Derivation(bytes(32), EMPTY_TREE, ())), "10.0.0.0/16"))
+            assert not told.about(bytes(32))
 
 
 async def test_what_is_kept_is_bounded_and_damage_brings_nobody(

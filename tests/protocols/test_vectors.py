@@ -220,6 +220,7 @@ def test_frauds_are_proven_as_shown() -> None:
         fraud = judged(case["blocks"])
         assert (format_cid(fraud.cid), fraud.heads[0].sequence) == (case["cid"], case["sequence"])
         assert str(fraud.heads[0].address) == case["address"]
+        assert [one.peer_id for one in fraud.attestations] == case["attesters"]
     for case in vectors("trust")["exchanges"]:
         asking = AskingTrust(About.read(asked(case)), case["peer_id"])
         feed(case, asking)

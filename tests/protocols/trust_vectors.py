@@ -136,8 +136,20 @@ def _miscounted() -> Signed:
 def frauds() -> Iterator[tuple[str, Fraud]]:
     for name, lie, claim in liars():
         yield name, lying.accused(lie, claim)
+    first, *others = [(lying.accused(lie, claim), lie, claim) for _, lie, claim in liars() if claim.kind != RECORD]
+    yield "an entry missing that a peer vouches for", vouched(*first, PEERS[:1])
+    yield "a cut that two peers vouch for", next(vouched(*one, PEERS) for one in others if one[2].kind == CUT)
     other = sign_head(lying.IDENTITY, "lies", 1, cid_of(b"another"), 1_700_000_000_000)
     yield "two heads of one sequence", accuse_of_two(HONEST.head, other)
+
+
+def vouched(fraud: Fraud, lie: Signed, claim: Claim, peers: Sequence[Identity]) -> Fraud:
+    """A proof against those too who attest what it disproves."""
+    derivation = derivation_of(RULE, lie.collection, claim.index)
+    assert derivation == fraud.derivation
+    found = fraud.with_attestations(attest(peer, derivation) for peer in peers)
+    assert len(found.attestations) == len(peers)
+    return found
 
 
 def fraud_vectors() -> Vectors:
@@ -149,6 +161,7 @@ def fraud_vectors() -> Vectors:
                 "cid": format_cid(fraud.cid),
                 "address": str(fraud.heads[0].address),
                 "sequence": fraud.heads[0].sequence,
+                "attesters": [one.peer_id for one in fraud.attestations],
             }
             for name, fraud in frauds()
         ],
@@ -159,7 +172,7 @@ def fraud_vectors() -> Vectors:
 
 
 def first_block(heads: list[bytes], claim: Any, **more: Any) -> bytes:
-    return cbor.encode({"kind": "rhizome-fraud/1", "heads": heads, "claim": claim} | more)
+    return cbor.encode({"kind": "rhizome-fraud/1", "heads": heads, "claim": claim, "attestations": []} | more)
 
 
 def unproven(claim: Claim) -> list[bytes]:
@@ -228,7 +241,58 @@ def not_proofs() -> Vectors:
         "a number beyond 31": [first_block(heads, ["cut", "things", "by_tag", b"", 32]), *rest],
         "a key that is too long": [first_block(heads, ["path", "things", "by_tag", bytes(1025), 0]), *rest],
     }  # fmt: skip
-    return found | wrong
+    return (
+        found
+        | wrong
+        | {name: [block, *rest] for name, block in not_vouched(good, first).items()}
+        | {
+            "a record that an index cannot hold, and who vouches for the primary": vouched_record(),
+            "two heads and an attestation": [
+                first_block(
+                    sorted([HONEST.head.envelope, other]), None, attestations=[said_of(good, PEERS[0]).envelope]
+                )
+            ],
+        }
+    )
+
+
+def said_of(fraud: Fraud, peer: Identity) -> Attestation:
+    assert fraud.derivation is not None
+    return attest(peer, fraud.derivation)
+
+
+def not_vouched(good: Fraud, first: bytes) -> dict[str, bytes]:
+    """First blocks with attestations that do not belong there."""
+    body, derivation = cbor.decode(first), good.derivation
+    assert derivation is not None
+    one, other = sorted((said_of(good, peer) for peer in PEERS), key=lambda said: said.peer_id)
+    right, primary = (derivation_of(RULE, HONEST.collection, index) for index in ("by_tag", ""))
+    many = sorted((said_of(good, Identity(bytes([n]) * 32)) for n in range(17)), key=lambda said: said.peer_id)
+
+    def with_words(*envelopes: Any) -> bytes:
+        return cbor.encode(body | {"attestations": list(envelopes)})
+
+    return {
+        "an attestation of the right tree": with_words(attest(PEERS[0], right).envelope),
+        "an attestation of the primary": with_words(attest(PEERS[0], primary).envelope),
+        "an attestation of other lists": with_words(attest(PEERS[0], replace(derivation, lists=(1, 1))).envelope),
+        "an attestation with a wrong signature": with_words(one.envelope[:-1] + bytes([one.envelope[-1] ^ 1])),
+        "an attestation twice": with_words(one.envelope, one.envelope),
+        "attestations in the wrong order": with_words(other.envelope, one.envelope),
+        "seventeen attestations": with_words(*(said.envelope for said in many)),
+        "an attestation that is text": with_words("said"),
+        "attestations that are null": cbor.encode(body | {"attestations": None}),
+        "no field for attestations": cbor.encode({name: body[name] for name in body if name != "attestations"}),
+    }
+
+
+def vouched_record() -> list[bytes]:
+    """The primary is made right; that an index cannot hold one of its records is not for who made that to answer."""
+    lie = lying.with_record(HONEST, KEY, encode_record(RECORDS[40] | {"n": [1]}), linked=False)
+    fraud = lying.accused(lie, Claim(RECORD, "things", "", KEY))
+    assert fraud.derivation is None
+    said = attest(PEERS[0], derivation_of(RULE, lie.collection, ""))
+    return [cbor.encode(cbor.decode(fraud.blocks[0]) | {"attestations": [said.envelope]}), *fraud.blocks[1:]]
 
 
 def _unlisted() -> bytes:

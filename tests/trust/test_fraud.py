@@ -298,7 +298,8 @@ def test_a_manifest_that_cannot_be_read_convicts_nobody() -> None:
     signed, key, _ = small()
     manifest = cbor.encode({"version": 2})
     head = sign_head(lying.IDENTITY, "lies", 1, cid_of(manifest), 1)
-    first = {"kind": "rhizome-fraud/1", "heads": [head.envelope], "claim": [RECORD, "things", "", key, 0]}
+    claim = Claim(RECORD, "things", "", key)
+    first = {"kind": "rhizome-fraud/1", "heads": [head.envelope], "claim": claim.body(), "attestations": []}
     with pytest.raises(IntegrityError, match="manifest"):
         judged([cbor.encode(first), manifest])
     assert signed
