@@ -35,6 +35,7 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.condition import Expr
 from rhizome_index.index.freshness import ANY_AGE, Freshness
 from rhizome_index.index.head import Head
+from rhizome_index.index.manifest import Manifest
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import Definition, SortPath
 from rhizome_index.limits import HEADS_ASKED, ROWS_HINTED_BY
@@ -297,6 +298,20 @@ class Node:
         place = address or self.peer.publisher.address(DEFAULT_DATASET)
         find_peers, _ = self.ways_to(place)
         return await self.peer.resolver.explain(place, query, find_peers, allow_scan=scan)
+
+    async def manifest(self, address: Address | str) -> Manifest:
+        """What a dataset has: that of the head that is answered from, or the newest that peers know.
+
+        Raises UnavailableError.
+        """
+        place, cost = _address(address), Cost()
+        resolver, store = self.peer.resolver, self.peer.store
+        find_peers, _ = self.ways_to(place)
+        peers = list(await find_peers(place)) if find_peers is not None else []
+        head = store.current_head(place) or await resolver.newest_head(place, peers[:HEADS_ASKED], cost)
+        _, manifest = await resolver.gatherer(peers, cost).manifest(head.manifest)
+        resolver.keep_head(head)
+        return manifest
 
     async def audit(
         self,

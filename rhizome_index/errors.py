@@ -48,10 +48,11 @@ class QueryError(UsageError):
         self.end = max(end, start)
 
     def pointer(self) -> str:
-        """The query with carets below the place meant, or an empty text."""
+        """The query, in one line, with carets below the place meant; or an empty text."""
         if not self.text:
             return ""
-        return f"{self.text}\n{' ' * self.start}{'^' * max(1, self.end - self.start)}"
+        text = "".join(char if char.isprintable() else " " for char in self.text)
+        return f"{text}\n{' ' * self.start}{'^' * max(1, self.end - self.start)}"
 
 
 class UnavailableError(RhizomeError):

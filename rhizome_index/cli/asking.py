@@ -71,8 +71,11 @@ def read_question(
     return Question(text, query, cursor, sources, scan, fresh, required, proof, watch)
 
 
-async def ask_question(settings: Settings, node: Node, question: Question) -> Results | None:
-    """Ask it, and print the answer: rows to stdout, the rest to stderr. None where it was not asked of one dataset."""
+async def ask_question(settings: Settings, node: Node, question: Question, *, more: str = "") -> Results | None:
+    """Ask it, and print the answer: rows to stdout, the rest to stderr. None where it was not asked of one dataset.
+
+    more  how to go on behind the last row, if not with the cursor
+    """
     query, scan, fresh, required = question.query, question.scan, question.fresh, question.required
     try:
         if is_feed(question.sources):
@@ -90,7 +93,7 @@ async def ask_question(settings: Settings, node: Node, question: Question) -> Re
     if question.proof is not None:
         _save(results, question.proof)
     hints = await results.hints(ask=not settings.as_json)
-    _say_summary(settings, results, rows, hints)
+    _say_summary(settings, results, rows, hints, more)
     return results
 
 
@@ -154,14 +157,14 @@ def beside_actuals(plan: Explained, place: Location, results: Results) -> list[d
     ]
 
 
-def _say_summary(settings: Settings, results: Results, rows: int, hints: Sequence[str] = ()) -> None:
+def _say_summary(settings: Settings, results: Results, rows: int, hints: Sequence[str] = (), more: str = "") -> None:
     found = summary(results, rows, time.time()) | {"hints": list(hints)}
     if settings.as_json:
         print(to_json(found), file=sys.stderr)
         return
     print(summary_line(found), file=sys.stderr)
     if found["cursor"] and not is_extreme(results.resolution.query):
-        print(f"more: after {found['cursor']}", file=sys.stderr)
+        print(f"more: {more or 'after ' + found['cursor']}", file=sys.stderr)
     print_hints(hints)
 
 
@@ -172,22 +175,29 @@ def _save(results: Results, path: Path) -> None:
         write_answer(file, resolution.opening, resolution.answer, resolution.after, resolution.proof)
 
 
+async def known_datasets(node: Node) -> list[Address]:
+    """The datasets that a query may mean that names none: those of the peers that were named, or those known here."""
+    if node.peers:
+        return list(await node.peer.datasets_of(node.peers, Cost()))
+    return sorted(node.catalog)
+
+
+async def only_dataset(node: Node) -> Address | None:
+    """The dataset that is meant where none is named, if there is exactly one; our own rather than another."""
+    known = await known_datasets(node)
+    own = node.peer.publisher.address(DEFAULT_DATASET)
+    if not node.peers and (own in known or not known):
+        return own
+    return known[0] if len(known) == 1 else None
+
+
 async def _place(node: Node, question: Question) -> Address:
+    """The dataset to ask. Raises UsageError unless it is named, or there is exactly one."""
     if question.sources:
         return Address.parse(question.sources[0])
-    return await _only_dataset(node, question.query.collection)
-
-
-async def _only_dataset(node: Node, collection: str) -> Address:
-    """The dataset that a query without --from means. Raises UsageError unless there is exactly one."""
-    if node.peers:
-        known = await node.peer.datasets_of(node.peers, Cost())
-    else:
-        known = sorted(node.catalog)
-        own = node.peer.publisher.address(DEFAULT_DATASET)
-        if own in known or not known:
-            return own
-    if len(known) == 1:
-        return known[0]
-    listed = "; ".join(map(str, known[:5])) or "none"
-    raise UsageError(f"say which dataset to ask for {collection!r}: --from ADDRESS", hint=f"known here: {listed}")
+    if (only := await only_dataset(node)) is not None:
+        return only
+    listed = "; ".join(map(str, (await known_datasets(node))[:5])) or "none"
+    raise UsageError(
+        f"say which dataset to ask for {question.query.collection!r}: --from ADDRESS", hint=f"known here: {listed}"
+    )

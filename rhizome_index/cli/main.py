@@ -73,6 +73,7 @@ class Commands(click.Group):
         "sample": "local",
         "query": "network",
         "explain": "network",
+        "shell": "shell",
         "node": "network",
         "follow": "following",
         "unfollow": "following",

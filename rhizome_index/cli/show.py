@@ -165,16 +165,21 @@ def shortened(name: str) -> str:
     return re.sub(r"\b(\w{8})\w{30,}(\w{4})\b", r"\1…\2", name)
 
 
-def print_error(error: RhizomeError, *, as_json: bool) -> None:
-    """An error on stderr: what is wrong, where, and what to do next."""
+def print_error(error: RhizomeError, *, as_json: bool, at: str = "", hint: str | None = None) -> None:
+    """An error on stderr: what is wrong, where, and what to do next.
+
+    at    where it was met, before what it says
+    hint  what to do next, if not what it says itself
+    """
+    hint = error.hint if hint is None else hint
     if as_json:
-        found = {"error": str(error), "hint": error.hint or None, "exit_code": error.exit_code}
+        found = {"error": at + str(error), "hint": hint or None, "exit_code": error.exit_code}
         print(to_json(found), file=sys.stderr)
         return
-    print(f"rhizome: {printable(str(error))}", file=sys.stderr)
+    print(f"rhizome: {at}{printable(str(error))}", file=sys.stderr)
     if isinstance(error, QueryError) and error.pointer():
         print("\n".join("  " + line for line in error.pointer().splitlines()), file=sys.stderr)
-    for line in error.hint.splitlines():
+    for line in hint.splitlines():
         print(f"  {printable(line)}", file=sys.stderr)
 
 

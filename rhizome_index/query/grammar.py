@@ -1,12 +1,13 @@
-"""From the text of a query, or of an index, to its parse tree. What the tree means: `parse`."""
+"""From the text of a query, or of an index, to its parse tree, or to what may follow it. What it means: `parse`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
 from lark import Lark, Token, Tree
-from lark.exceptions import UnexpectedToken
+from lark.exceptions import UnexpectedInput, UnexpectedToken
 
 from rhizome_index.errors import QueryError
 from rhizome_index.limits import QUERY_TOKENS_MAX
@@ -34,3 +35,26 @@ def tree_of(text: str, start: str) -> Tree[Token]:
 def _grammar() -> Lark:
     source = files("rhizome_index.query").joinpath("grammar.lark").read_text(encoding="utf-8")
     return Lark(source, start=["query", "index"], parser="lalr", propagate_positions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A text that some query begins with: its tokens, and the names of the terminals that may come next."""
+
+    tokens: tuple[Token, ...]
+    accepts: frozenset[str]
+
+
+def begin(text: str) -> Begun | None:
+    """What may follow a text in a query; None if nothing may."""
+    parsing = _grammar().parse_interactive(text, "query")
+    tokens: list[Token] = []
+    try:
+        for token in parsing.iter_parse():
+            tokens.append(token)
+            if len(tokens) > QUERY_TOKENS_MAX:
+                return None
+    except UnexpectedInput:
+        return None
+    accepts: set[str] = parsing.accepts()  # type: ignore[no-untyped-call]
+    return Begun(tuple(tokens), frozenset(accepts))

@@ -36,7 +36,7 @@ _SHOWN = {
 _HIDDEN = {"QUOTED_PATH", "MINUS"}
 
 
-_OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
+OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
 _OTHER_WORDS = {  # of other query languages
     "contains": "has",
     "includes": "has",
@@ -97,7 +97,7 @@ def explain_error(error: UnexpectedInput, text: str, what: str) -> QueryError:
 
 def _suggestion(here: str, keywords: list[str], expected: set[str]) -> str:
     said = _OTHER_WORDS.get(here.lower())
-    if said and (said.split()[0] in keywords or (said in _OPERATORS and "OPERATOR" in expected)):
+    if said and (said.split()[0] in keywords or (said in OPERATORS and "OPERATOR" in expected)):
         return f'did you mean "{said}"?'
     if hint := did_you_mean(here.lower(), keywords):
         return hint
