@@ -172,8 +172,9 @@ KAD_REQUESTS_AT_ONCE = 64  # after it has been quiet: whoever starts announces m
 
 # --- swarm ---
 HANDSHAKE_TIMEOUT_SECONDS = 5.0  # four round trips; who connects and says nothing holds a file descriptor no longer
-HANDSHAKES_MAX = 128  # unfinished at once; below what a process may open, beside the connections themselves
-HANDSHAKES_PER_ADDRESS_MAX = 32  # from one address; a few milliseconds each, so a crowd behind one router gets in
+HANDSHAKE_SILENCE_SECONDS = 1.0  # of the other side, several round trips: then it makes room where others wait
+HANDSHAKES_MAX = 128  # at once, and as many wait for their turn: below what a process may open beside connections
+HANDSHAKES_PER_ADDRESS_MAX = 32  # of those, from one address; a few milliseconds each
 CONNECTIONS_PER_ADDRESS_MAX = 100  # from one address, out of the 300 that the library takes
 STREAMS_PER_PEER_MAX = 64  # inbound, for each protocol: an honest peer keeps one
 CONNECTION_STREAMS_MAX = 96  # in each direction, all protocols: room for identify, ping and gossip beside ours

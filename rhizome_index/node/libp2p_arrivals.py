@@ -1,9 +1,11 @@
 """Connections that others open: how many may be unfinished, how long, and how many one machine may have.
 
 Promises: a client that connects and says nothing, or too little, holds a file
-descriptor for a few seconds, and never keeps another one out: where there are too
-many handshakes, the oldest one of whoever has most of them makes room. What goes
-wrong with one connection stays with it.
+descriptor for a few seconds, and keeps nobody out for longer than a moment: where
+there are as many handshakes as there may be, who comes later and has said something
+waits, and the one that has kept us waiting the longest makes room. So a crowd that
+comes at once gets in one after another, and nobody loses a handshake because we are
+slow. What goes wrong with one connection stays with it.
 
 It does not know Noise or Yamux: whoever serves a connection says when its
 handshake is over.
@@ -12,13 +14,14 @@ handshake is over.
 from __future__ import annotations
 
 import math
+import select
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from typing import Any
+from typing import Any, Literal
 
 import trio
 from libp2p.transport.tcp.tcp import TCPListener
@@ -26,29 +29,50 @@ from trio_websocket import WebSocketServer
 
 from rhizome_index.limits import (
     CONNECTIONS_PER_ADDRESS_MAX,
+    HANDSHAKE_SILENCE_SECONDS,
     HANDSHAKE_TIMEOUT_SECONDS,
     HANDSHAKES_MAX,
     HANDSHAKES_PER_ADDRESS_MAX,
 )
 
+Stage = Literal["waiting", "shaking", "finished"]  # for its turn; hands; for good
+
 
 @dataclass(eq=False, slots=True)
 class Arrival:
-    """One inbound connection. `origin` stands for the machine that it comes from."""
+    """One inbound connection.
+
+    origin      stands for the machine that it comes from
+    has_unread  whether something has come from it that we have not got round to
+    make_room   is called when its handshake is over
+    heard_at    when we last heard of it
+    """
 
     origin: str
+    has_unread: Callable[[], bool]
+    make_room: Callable[[], None]
+    heard_at: float = 0.0
+    stage: Stage = "waiting"
+    turn: trio.Event = field(default_factory=trio.Event)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    is_finished: bool = False
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether its handshake is under way."""
-        return not self.is_finished and not self.scope.cancel_called
+    def is_at(self, stage: Stage) -> bool:
+        return self.stage == stage and not self.scope.cancel_called
+
+    def enter(self, stage: Stage) -> None:
+        """A handshake has its time, and so has who waits for its turn; a finished connection may last."""
+        self.stage = stage
+        self.heard_at = trio.current_time()
+        self.scope.deadline = math.inf if stage == "finished" else self.heard_at + HANDSHAKE_TIMEOUT_SECONDS
 
     def finish(self) -> None:
         """The handshake is over: the connection may last."""
-        self.is_finished = True
-        self.scope.deadline = math.inf
+        self.enter("finished")
+        self.make_room()
+
+    def is_silent(self) -> bool:
+        """Whether it is us who have been waiting, for long."""
+        return trio.current_time() >= self.heard_at + HANDSHAKE_SILENCE_SECONDS and not self.has_unread()
 
 
 class Arrivals:
@@ -57,33 +81,70 @@ class Arrivals:
     def __init__(self) -> None:
         self._present: list[Arrival] = []
 
-    async def serve(self, host: str, serve: Callable[[], Awaitable[None]]) -> None:
+    async def serve(
+        self, host: str, serve: Callable[[], Awaitable[None]], has_unread: Callable[[], bool] = lambda: False
+    ) -> None:
         """Serve a connection from an IP address to its end, unless there is no place or it stays unfinished."""
         origin = _origin(host)
-        if sum(arrival.origin == origin for arrival in self._present) >= CONNECTIONS_PER_ADDRESS_MAX:
+        begun = [arrival for arrival in self._present if arrival.stage != "waiting"]
+        if sum(arrival.origin == origin for arrival in begun) >= CONNECTIONS_PER_ADDRESS_MAX:
             return
-        self._make_room(origin)
-        arrival = Arrival(origin)
-        arrival.scope.deadline = trio.current_time() + HANDSHAKE_TIMEOUT_SECONDS
+        self._bound_waiting()
+        arrival = Arrival(origin, has_unread, self._hand_out)
+        arrival.enter("waiting")
         self._present.append(arrival)
         token = _CURRENT.set(arrival)
         try:
             with arrival.scope:
+                await self._wait_turn(arrival)
                 await serve()
         except* Exception:
             pass  # it would end the listener
         finally:
             _CURRENT.reset(token)
             self._present.remove(arrival)
+            self._hand_out()
 
-    def _make_room(self, origin: str) -> None:
-        unfinished = [arrival for arrival in self._present if arrival.is_waiting]
-        numbers = Counter(arrival.origin for arrival in unfinished)
-        if numbers[origin] < HANDSHAKES_PER_ADDRESS_MAX:
-            if len(unfinished) < HANDSHAKES_MAX:
-                return
-            ((origin, _),) = numbers.most_common(1)
-        next(arrival for arrival in unfinished if arrival.origin == origin).scope.cancel()
+    async def _wait_turn(self, arrival: Arrival) -> None:
+        self._hand_out()
+        while not arrival.turn.is_set():
+            with trio.move_on_after(HANDSHAKE_SILENCE_SECONDS):
+                await arrival.turn.wait()
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Let those begin, in their order, for whom there is room, be it that of who has long been silent."""
+        waiting = self._all_at("waiting")
+        shaking = self._all_at("shaking") if waiting else []
+        numbers = Counter(arrival.origin for arrival in shaking)
+        silent: list[Arrival] | None = None
+        for arrival in waiting:
+            is_one_too_many = numbers[arrival.origin] >= HANDSHAKES_PER_ADDRESS_MAX
+            if is_one_too_many or numbers.total() >= HANDSHAKES_MAX:
+                if not arrival.has_unread():
+                    continue
+                if silent is None:
+                    silent = sorted(filter(Arrival.is_silent, shaking), key=lambda one: one.heard_at)
+                possible = [one for one in silent if one.origin == arrival.origin or not is_one_too_many]
+                if not possible:
+                    continue
+                leaving = max(possible, key=lambda one: numbers[one.origin])
+                silent.remove(leaving)
+                numbers[leaving.origin] -= 1
+                leaving.scope.cancel()
+            numbers[arrival.origin] += 1
+            arrival.enter("shaking")
+            arrival.turn.set()
+
+    def _bound_waiting(self) -> None:
+        """Where too many wait for their turn one goes: who has said nothing, of the machine with most of them."""
+        waiting = self._all_at("waiting")
+        if len(waiting) >= HANDSHAKES_MAX:
+            numbers = Counter(arrival.origin for arrival in waiting)
+            min(waiting, key=lambda arrival: (arrival.has_unread(), -numbers[arrival.origin])).scope.cancel()
+
+    def _all_at(self, stage: Stage) -> list[Arrival]:
+        return [arrival for arrival in self._present if arrival.is_at(stage)]
 
 
 ARRIVALS = Arrivals()
@@ -105,11 +166,23 @@ def _origin(host: str) -> str:
     return str(address)
 
 
-def _host(stream: trio.SocketStream) -> str:
+async def _serve(stream: trio.SocketStream, serve: Callable[[], Awaitable[None]]) -> None:
+    """Serve a connection that is on this stream."""
     try:
-        return str(stream.socket.getpeername()[0])
+        host = str(stream.socket.getpeername()[0])
     except OSError:  # it has gone already
-        return "0.0.0.0"
+        return
+    receive, ready = stream.receive_some, select.poll()
+    ready.register(stream.socket.fileno(), select.POLLIN)
+
+    async def receive_some(max_bytes: int | None = None) -> bytes:
+        data = await receive(max_bytes)
+        if (arrival := _CURRENT.get()) is not None:
+            arrival.heard_at = trio.current_time()
+        return bytes(data)
+
+    vars(stream)["receive_some"] = receive_some
+    await ARRIVALS.serve(host, serve, lambda: bool(ready.poll(0)))
 
 
 class BoundedTcpListener(TCPListener):
@@ -117,7 +190,7 @@ class BoundedTcpListener(TCPListener):
 
     def __init__(self, handler_function: Callable[[Any], Awaitable[None]]) -> None:
         async def serve(stream: Any) -> None:
-            await ARRIVALS.serve(_host(stream.stream), partial(handler_function, stream))
+            await _serve(stream.stream, partial(handler_function, stream))
 
         super().__init__(serve)
 
@@ -126,7 +199,7 @@ class BoundedWebSocketServer(WebSocketServer):
     """The library's server, behind `ARRIVALS`: its own handshake is the first part of ours."""
 
     async def _handle_connection(self, stream: Any) -> None:
-        await ARRIVALS.serve(_host(stream), partial(super()._handle_connection, stream))
+        await _serve(stream, partial(super()._handle_connection, stream))
 
 
 async def serve_websocket(

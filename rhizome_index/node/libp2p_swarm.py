@@ -46,6 +46,7 @@ from rhizome_index.node.tally import IN, OUT, Tally
 Announce = Callable[[Sequence[Multiaddr]], list[Multiaddr]]
 
 _READ_BYTES = 262_144
+_HUNG_UP = "it hangs up: it takes no more connections, or is no libp2p peer with Noise and Yamux"
 _YAMUX_ID = "/yamux/1.0.0"
 
 
@@ -122,6 +123,7 @@ class Libp2pSwarm:
         self._listening = tuple(listening)
         self._announce = announce
         self.tally = Tally()
+        self.tally.count_open_streams = self._count_open_streams
         self._inbound: dict[tuple[str, str], int] = {}
         self._dialling: dict[str, trio.Lock] = {}
 
@@ -145,6 +147,10 @@ class Libp2pSwarm:
     @property
     def connected_peers(self) -> tuple[str, ...]:
         return tuple(str(peer) for peer in self._network.connections if self._session(peer) is not None)
+
+    def _count_open_streams(self) -> int:
+        sessions = (connection.muxed_conn for connection in self._network.get_connections())
+        return sum(len(session.streams) for session in sessions if isinstance(session, Session))
 
     def latency_seconds(self, peer_id: str) -> float | None:
         session = self._session(_parse_peer(peer_id))
@@ -349,6 +355,9 @@ def _reason(error: BaseException) -> str:
         ("no route", "no route to it"),
         ("timed out", "timed out"),
         ("limit reached", "too many connections are open here"),
+        ("received 0 bytes", _HUNG_UP),
+        ("reset by peer", _HUNG_UP),
+        ("closed by peer", _HUNG_UP),
         ("upgrade", "what answers there is no libp2p peer with Noise and Yamux"),
         ("handshake", "what answers there is no libp2p peer with Noise and Yamux"),
         ("noise", "what answers there is no libp2p peer with Noise and Yamux"),

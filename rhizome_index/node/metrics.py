@@ -64,6 +64,7 @@ class _NodeCollector(Collector):
         yield _counter("rhizome_sent_bytes", "Bytes that streams have taken.", labels, sent)
         help_text = "Streams opened, by protocol and by whom: in, the peer; out, this node."
         yield _counter("rhizome_streams", help_text, ["protocol", "direction"], tally.streams)
+        yield _gauge("rhizome_open_streams", "Streams open now.", [], {(): tally.count_open_streams()})
         dials = {(how,): count for how, count in tally.dials.items()}
         yield _counter("rhizome_dials", "Addresses dialled, by how that ended.", ["outcome"], dials)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rhizome_index.limits import PEERS_COUNTED_MAX
@@ -58,6 +59,7 @@ class Tally:
 
     bytes_received, bytes_sent  on streams, by protocol
     streams                     by protocol and who has opened them: IN or OUT
+    count_open_streams          gives how many are open now; the network that has them sets it
     answers                     given, by protocol and how they ended
     waits                       of requests, until their answer began
     answering                   from there to its end
@@ -69,6 +71,7 @@ class Tally:
         self.bytes_received: Counter[str] = Counter()
         self.bytes_sent: Counter[str] = Counter()
         self.streams: Counter[tuple[str, str]] = Counter()
+        self.count_open_streams: Callable[[], int] = lambda: 0
         self.answers: Counter[tuple[str, str]] = Counter()
         self.waits = Durations()
         self.answering = Durations()

@@ -20,7 +20,7 @@ from tests.cli.terminal import DECLARED, POSTS, Terminal, check_json_error
 
 NOBODY = "12D3KooWSxpeJpcAebtV9emdNM7bUNATFhTx2JirESHYLkxhVvHC"
 QUERY = ["query", "first 2 posts tagged #cats", "--from", f"rhizome:{NOBODY}/main"]
-NOT_A_PEER = "what answers there is no libp2p peer"
+NOT_A_PEER = "is no libp2p peer"
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_no_such_host(published: Terminal) -> None:
 def test_what_is_no_peer(published: Terminal, reply: bytes, transport: str) -> None:
     with answering(reply) as port:
         address = f"/ip4/127.0.0.1/tcp/{port}{transport}/p2p/{NOBODY}"
-        published.fails(*QUERY, "--peer", address, code=3, says=f"cannot reach {address}: {NOT_A_PEER}")
+        published.fails(*QUERY, "--peer", address, code=3, says=NOT_A_PEER)
 
 
 @pytest.mark.parametrize("transport", ["", "/ws"])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from rhizome_index.limits import (
     CONNECTIONS_PER_ADDRESS_MAX,
+    HANDSHAKE_SILENCE_SECONDS,
     HANDSHAKE_TIMEOUT_SECONDS,
     HANDSHAKES_MAX,
     HANDSHAKES_PER_ADDRESS_MAX,
@@ -24,27 +26,40 @@ AWAY = "198.51.100.7"
 
 
 class Guests:
-    """Connections from somewhere. `present` are those being served, by their names."""
+    """Connections from somewhere.
+
+    present  those being served, by their names
+    said     names of those that have sent what has not been read
+    """
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.present: list[object] = []
+        self.said: set[object] = set()
         self._arrivals = Arrivals()
         self._nursery = nursery
+        self._leaving: dict[object, trio.Event] = {}
 
-    async def arrive(self, host: str, *names: object, finishes: bool = False) -> None:
-        """Connections, at the same time, which stay for ever."""
+    async def arrive(self, host: str, *names: object, finishes: bool = False, says: bool = False) -> None:
+        """Connections, one after another, which stay until they are to leave."""
 
         async def stay(name: object) -> None:
             self.present.append(name)
             try:
                 if finishes:
                     finish_handshake()
-                await trio.sleep_forever()
+                await self._leaving[name].wait()
             finally:
                 self.present.remove(name)
 
         for name in names:
-            self._nursery.start_soon(self._arrivals.serve, host, partial(stay, name))
+            self._leaving[name] = trio.Event()
+            self.said.update({name} if says else ())
+            has_unread = partial(self.said.__contains__, name)
+            self._nursery.start_soon(self._arrivals.serve, host, partial(stay, name), has_unread)
+            await trio.testing.wait_all_tasks_blocked()
+
+    async def leave(self, name: object) -> None:
+        self._leaving[name].set()
         await trio.testing.wait_all_tasks_blocked()
 
 
@@ -55,7 +70,16 @@ async def guests() -> AsyncIterator[Guests]:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_handshake_has_a_few_seconds(autojump_clock: trio.testing.MockClock) -> None:
+@asynccontextmanager
+async def a_crowd(*, says: bool = False) -> AsyncIterator[Guests]:
+    """As many from one address as may shake hands at once."""
+    async with guests() as found:
+        await found.arrive(AWAY, *range(HANDSHAKES_PER_ADDRESS_MAX), says=says)
+        assert found.present == [*range(HANDSHAKES_PER_ADDRESS_MAX)]
+        yield found
+
+
+async def test_a_handshake_has_a_few_seconds(autojump_clock: MockClock) -> None:
     async with guests() as found:
         await found.arrive(AWAY, "silent")
         await found.arrive(AWAY, "done", finishes=True)
@@ -67,35 +91,81 @@ async def test_a_handshake_has_a_few_seconds(autojump_clock: trio.testing.MockCl
         assert found.present == ["done"]
 
 
-async def test_one_address_has_so_many_handshakes_and_its_oldest_makes_room() -> None:
-    async with guests() as found:
+async def test_who_comes_while_all_hands_are_full_waits_for_one_to_be_free(autojump_clock: MockClock) -> None:
+    async with a_crowd(says=True) as found:
+        await found.arrive(AWAY, "next", "last", says=True)
         await found.arrive("203.0.113.1", "other")
-        for number in range(HANDSHAKES_PER_ADDRESS_MAX):
-            await found.arrive(AWAY, number)
-        assert found.present == ["other", *range(HANDSHAKES_PER_ADDRESS_MAX)]
-        await found.arrive(AWAY, "new")
-        assert found.present == ["other", *range(1, HANDSHAKES_PER_ADDRESS_MAX), "new"]
-        await found.arrive(AWAY, "newer", "newest")
-        assert len(found.present) == 1 + HANDSHAKES_PER_ADDRESS_MAX and not {1, 2} & set(found.present)
+        await trio.sleep(HANDSHAKE_TIMEOUT_SECONDS * 0.9)  # that we are slow is not their fault
+        assert found.present == [*range(HANDSHAKES_PER_ADDRESS_MAX), "other"]
+        await found.leave(7)
+        assert 7 not in found.present and found.present[-1] == "next"
+        await trio.sleep(HANDSHAKE_TIMEOUT_SECONDS * 0.99)  # has its time from then on
+        assert "next" in found.present and "last" not in found.present
 
 
-async def test_all_addresses_share_a_bound_and_who_has_most_makes_room() -> None:
+async def test_a_finished_handshake_lets_the_next_begin() -> None:
+    async with guests() as found:
+        for number in range(CONNECTIONS_PER_ADDRESS_MAX):
+            await found.arrive(AWAY, number, finishes=True, says=True)
+        assert found.present == [*range(CONNECTIONS_PER_ADDRESS_MAX)]
+
+
+async def test_who_has_been_silent_the_longest_makes_room(autojump_clock: MockClock) -> None:
+    async with a_crowd() as found:
+        found.said.add(0)
+        await found.arrive(AWAY, "new", "newer", says=True)
+        await trio.sleep(HANDSHAKE_SILENCE_SECONDS * 0.99)
+        assert found.present == [*range(HANDSHAKES_PER_ADDRESS_MAX)]
+        await trio.sleep(HANDSHAKE_SILENCE_SECONDS * 0.02)
+        assert {*found.present} == {0, *range(3, HANDSHAKES_PER_ADDRESS_MAX), "new", "newer"}
+        await found.arrive(AWAY, "newest", says=True)
+        assert {*found.present} == {0, *range(4, HANDSHAKES_PER_ADDRESS_MAX), "new", "newer", "newest"}
+
+
+async def test_who_has_said_nothing_takes_nobodys_place(autojump_clock: MockClock) -> None:
+    async with a_crowd() as found:
+        await found.arrive(AWAY, "silent", "late")
+        await trio.sleep(2.5 * HANDSHAKE_SILENCE_SECONDS)
+        assert found.present == [*range(HANDSHAKES_PER_ADDRESS_MAX)]
+        found.said.add("late")
+        await trio.sleep(HANDSHAKE_SILENCE_SECONDS)
+        assert found.present == [*range(1, HANDSHAKES_PER_ADDRESS_MAX), "late"]
+
+
+async def test_all_addresses_share_a_bound_and_who_has_most_makes_room(autojump_clock: MockClock) -> None:
     async with guests() as found:
         for number in range(HANDSHAKES_MAX - 2):
             await found.arrive(f"203.0.113.{number}", number)
         await found.arrive(AWAY, "first")
         await found.arrive(AWAY, "second")
         assert len(found.present) == HANDSHAKES_MAX
-        await found.arrive("192.0.2.1", "new")
+        await found.arrive("192.0.2.1", "new", says=True)
+        assert len(found.present) == HANDSHAKES_MAX and "new" not in found.present
+        await trio.sleep(HANDSHAKE_SILENCE_SECONDS * 1.01)
         assert len(found.present) == HANDSHAKES_MAX
         assert "first" not in found.present and "second" in found.present and "new" in found.present
+
+
+async def test_so_many_wait_and_one_more_takes_the_place_of_who_has_said_nothing(autojump_clock: MockClock) -> None:
+    async with a_crowd(says=True) as found:
+        await found.arrive(AWAY, *(f"waiting {number}" for number in range(HANDSHAKES_MAX - 2)), says=True)
+        await found.arrive("203.0.113.1", "done", finishes=True)  # waits for nobody
+        await found.arrive(AWAY, "silent")
+        await found.arrive(AWAY, "last", says=True)
+        assert len(found._arrivals._present) == HANDSHAKES_PER_ADDRESS_MAX + HANDSHAKES_MAX + 1
+        await found.arrive(AWAY, "one past", says=True)
+        assert len(found._arrivals._present) == HANDSHAKES_PER_ADDRESS_MAX + HANDSHAKES_MAX + 1
+        for number in range(HANDSHAKES_PER_ADDRESS_MAX):
+            await found.leave(number)
+        for number in range(HANDSHAKES_MAX - 2):
+            await found.leave(f"waiting {number}")
+        assert found.present == ["done", "last", "one past"]
 
 
 async def test_finished_connections_make_no_room_for_handshakes() -> None:
     async with guests() as found:
         await found.arrive(AWAY, "done", finishes=True)
-        for number in range(HANDSHAKES_PER_ADDRESS_MAX + 5):
-            await found.arrive(AWAY, number)
+        await found.arrive(AWAY, *range(HANDSHAKES_PER_ADDRESS_MAX + 5))
         assert len(found.present) == HANDSHAKES_PER_ADDRESS_MAX + 1 and "done" in found.present
 
 
@@ -123,10 +193,10 @@ def test_what_stands_for_a_machine(one: str, other: str, is_same: bool) -> None:
     assert (libp2p_arrivals._origin(one) == libp2p_arrivals._origin(other)) == is_same
 
 
-async def test_who_has_gone_before_being_named_is_nobody_in_particular() -> None:
+async def test_who_has_gone_before_being_named_is_not_served() -> None:
     """Asking for the name of a connection that was reset fails; that must not end the listener."""
     with trio.socket.socket() as unconnected:
-        assert libp2p_arrivals._host(trio.SocketStream(unconnected)) == "0.0.0.0"
+        await libp2p_arrivals._serve(trio.SocketStream(unconnected), trio.sleep_forever)
 
 
 async def is_closed(stream: trio.SocketStream) -> None:
@@ -175,22 +245,37 @@ async def test_a_silent_client_is_closed_upon(listen: str, said: bytes, monkeypa
 
 
 @pytest.mark.parametrize("listen", ADDRESSES)
-async def test_silent_clients_keep_nobody_out(listen: str) -> None:
-    """All but the newest of them are closed upon at once."""
+async def test_silent_clients_keep_nobody_out(listen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_arrivals, "HANDSHAKE_SILENCE_SECONDS", 0.02)
     async with open_swarm(b"s" * 32, [listen]) as server, open_swarm(b"c" * 32, []) as honest:
         server.handle(ECHO, echo)
         async with silent_clients(port_of(server.addresses[0]), HANDSHAKES_PER_ADDRESS_MAX + 8) as clients:
-            with trio.fail_after(LIMIT_SECONDS):
-                for client in clients[:8]:
-                    await is_closed(client)
             await honest.dial(server.addresses[0], timeout_seconds=LIMIT_SECONDS)
             await exchange(honest, server.peer_id)
+            with trio.fail_after(LIMIT_SECONDS):
+                await is_closed(clients[0])
+
+
+@pytest.mark.parametrize("listen", ADDRESSES)
+async def test_a_crowd_that_comes_at_once_gets_in(listen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_arrivals, "HANDSHAKES_PER_ADDRESS_MAX", 2)
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(open_swarm(b"s" * 32, [listen]))
+        crowd = [await stack.enter_async_context(open_swarm(bytes([number]) * 32, [])) for number in range(8)]
+        with trio.fail_after(LIMIT_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for one in crowd:
+                    nursery.start_soon(partial(one.dial, server.addresses[0], timeout_seconds=LIMIT_SECONDS))
+        assert len(server.connected_peers) == 8
 
 
 @pytest.mark.parametrize("listen", ADDRESSES)
 async def test_silent_clients_end_no_good_connection(listen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libp2p_arrivals, "HANDSHAKES_PER_ADDRESS_MAX", 1)
+    monkeypatch.setattr(libp2p_arrivals, "HANDSHAKE_SILENCE_SECONDS", 0.0)
     async with pair(listen) as (server, client), silent_clients(port_of(server.addresses[0]), 3) as clients:
+        for silent in clients:
+            await silent.send_all(b"x")
         with trio.fail_after(LIMIT_SECONDS):
             for silent in clients[:-1]:
                 await is_closed(silent)
@@ -211,21 +296,18 @@ async def test_an_honest_peer_gets_past_hundreds_of_silent_clients() -> None:
     async with open_swarm(b"s" * 32, ADDRESSES) as server:
         server.handle(ECHO, echo)
         tcp, ws = server.addresses
-        async with silent_clients(port_of(tcp), 300) as first, silent_clients(port_of(ws), 300) as second:
+        async with silent_clients(port_of(tcp), 300), silent_clients(port_of(ws), 300):
             for number, address in enumerate(server.addresses):
                 async with open_swarm(bytes([number]) * 32, []) as honest:
                     await honest.dial(address, timeout_seconds=LIMIT_SECONDS)
                     await exchange(honest, server.peer_id)
-            with trio.fail_after(LIMIT_SECONDS):
-                for client in [*first, *second[: 300 - HANDSHAKES_PER_ADDRESS_MAX]]:
-                    await is_closed(client)
 
 
 @pytest.mark.parametrize("listen", ADDRESSES)
 async def test_what_fails_on_one_connection_does_not_end_the_listener(
     listen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(arrivals: Arrivals, host: str, serve: Callable[[], Awaitable[None]]) -> Awaitable[None]:
+    def fail(arrivals: Arrivals, host: str, serve: Callable[[], Awaitable[None]], *_: object) -> Awaitable[None]:
         return honest(arrivals, host, partial(_raise, serve))
 
     async def _raise(serve: Callable[[], Awaitable[None]]) -> None:

@@ -89,6 +89,7 @@ async def test_a_scrape_says_what_has_happened(tmp_path: Path) -> None:
         assert int(headers["content-length"]) == len(text.encode())
         found = read(text)
         assert found.of("rhizome_connected_peers") == found.of("rhizome_listen_addresses") == 1
+        assert found.of("rhizome_open_streams") >= 2  # heads and sync, kept open
         assert found.of("rhizome_received_bytes_total", protocol=heads.PROTOCOL) > 0
         assert found.of("rhizome_streams_total", protocol=heads.PROTOCOL, direction="out") == 1
         assert found.of("rhizome_dials_total", outcome=DONE) == 1
