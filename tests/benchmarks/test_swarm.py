@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import hostile, soak
+from tests.benchmarks import hostile, kills, providers, soak
 
 
 @pytest.mark.slow
@@ -19,3 +19,16 @@ def test_hostile_peers_keep_nobody_out(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_visitors_leave_nothing_behind(tmp_path: Path) -> None:
     assert await soak.run(tmp_path, minutes=0.2, per_minute=60, fillings=8) == []
+
+
+@pytest.mark.slow
+def test_a_sync_survives_kills_of_either_side(tmp_path: Path) -> None:
+    found = kills.run(tmp_path, posts=3000, kills=6, seed=0)
+    assert found.kills.total() >= 6 and found.twice <= kills.TWICE_MAX
+
+
+@pytest.mark.slow
+def test_bad_providers_bring_no_wrong_byte(tmp_path: Path) -> None:
+    """How long it takes is for a quiet machine to say."""
+    found = providers.run(tmp_path, posts=2000, bytes_per_second=400_000)
+    assert found.keys() == providers.CASES.keys()
