@@ -171,6 +171,25 @@ async def test_what_is_heard_before_anything_is_held_is_passed_on_but_not_kept(
         assert found.store.newest_head(FOLLOWED) == head(0)
 
 
+async def test_a_key_that_was_replaced_is_not_news_of_another_dataset_either(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """That it was is known from one dataset; of the other one nothing is known yet that could contradict."""
+    all_from_5 = delegate(PUBLISHER, None, 5, OTHER.public_key)
+    other = Address(PUBLISHER.peer_id, "other")
+    async with neighbourhood(tmp_path) as found:
+        found.register.follow(Follow(other, Policy()))
+        found.gossip.stir()
+        await trio.sleep(2 * GOSSIP_PAUSE_SECONDS)
+        for peer in "ab":
+            await found.connect(peer, topic_of(other))
+        found.store.put_head(sign_head(OTHER, "main", 5, cid_of(b"5"), 0, None, [all_from_5]))
+        await found.tell("a", message(head(7, name="other"), topic=topic_of(other)))
+        assert not found.news and not found.heads_told("b")
+        await found.tell("a", message(head(4, name="other"), topic=topic_of(other)))
+        assert found.news == [other]
+
+
 async def test_an_older_head_is_not_taken(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with neighbourhood(tmp_path) as found:
         for peer in "ab":
