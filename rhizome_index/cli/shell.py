@@ -29,7 +29,7 @@ from rhizome_index.cli.local import say
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import PEERS, check_reached, run
 from rhizome_index.cli.show import many, print_error, print_rows, shortened
-from rhizome_index.errors import RhizomeError, UsageError, first_of
+from rhizome_index.errors import RhizomeError, UnavailableError, UsageError, first_of
 from rhizome_index.index.address import Address
 from rhizome_index.index.slips import did_you_mean
 from rhizome_index.node.vocabulary import LocalVocabulary
@@ -159,7 +159,7 @@ class Session:
             elif place := await only_dataset(node):
                 self.sources = (str(place),)
             if self.prompt is not None:
-                print(await self._introduction(node), file=sys.stderr)
+                print(await self._introduction(node), file=sys.stderr, flush=True)
             self._is_introduced = True
         self._vocabulary = LocalVocabulary(node.peer.store, self._place)
 
@@ -319,11 +319,12 @@ class Session:
                 self.sources[0] if self.sources else f"{many(len(node.catalog), 'dataset')} known; choose: .use NAME"
             )
             return f"{asked} · {about}"
-        if place not in node.catalog:
-            return f"{shortened(str(place))} · {about}"
-        collections = (await node.manifest(place)).collections
+        try:  # also so that it is here, and its names can be completed
+            collections = (await node.manifest(place)).collections
+        except UnavailableError:
+            return f"{shortened(str(place))}: nothing yet · {about}"
         held = [f"{name} ({collections[name].primary.count:,})" for name in sorted(collections)]
-        return f"{shortened(str(place))}: {', '.join(held) or 'nothing yet'} · {about}"
+        return f"{shortened(str(place))}: {', '.join(held)} · {about}"
 
     def _print_datasets(self, node: Node) -> None:
         rows = [

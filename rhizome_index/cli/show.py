@@ -72,8 +72,8 @@ def print_rows(rows: Iterable[dict[str, Any]], *, as_json: bool) -> None:
         for row in rows:
             sys.stdout.write(to_json(row) + "\n")
         sys.stdout.flush()
-    else:
-        rows_as_table(list(rows), sys.stdout)
+    elif found := list(rows):
+        rows_as_table(found, sys.stdout)
 
 
 def summary(results: Results, rows: int, now: float) -> dict[str, Any]:
