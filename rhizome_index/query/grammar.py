@@ -58,3 +58,8 @@ def begin(text: str) -> Begun | None:
         return None
     accepts: set[str] = parsing.accepts()  # type: ignore[no-untyped-call]
     return Begun(tuple(tokens), frozenset(accepts))
+
+
+def terminals() -> frozenset[str]:
+    """The names of all that a query or an index can be written with."""
+    return frozenset(terminal.name for terminal in _grammar().terminals) - set(_grammar().ignore_tokens)

@@ -22,7 +22,7 @@ from rhizome_index.query.expr import COUNT, COUNT_BY, DECLARED, DISTINCT, NEWEST
 from rhizome_index.query.mongo import from_mongo
 from rhizome_index.query.phrases import extreme, since
 
-_FIELDS = {
+FIELDS = {  # by the verb, the fields that go with it
     "find": ("where", "order", "limit", "select", "since", "after"),
     "count": ("where", "by", "limit", "since"),
     "distinct": ("of", "where", "limit", "since"),
@@ -44,15 +44,15 @@ def from_json(body: Any, now_ms: int | None = None) -> tuple[Query, str | None]:
     """The same for what such a text says."""
     if not isinstance(body, Mapping):
         raise UsageError("a query in JSON is a map", hint='as in {"find": "posts", "limit": 32}')
-    verbs = [name for name in body if name in _FIELDS]
+    verbs = [name for name in body if name in FIELDS]
     if len(verbs) != 1:
-        slip = next((hint for name in body if (hint := did_you_mean(str(name), _FIELDS))), "")
+        slip = next((hint for name in body if (hint := did_you_mean(str(name), FIELDS))), "")
         hint = slip or 'as in {"find": "posts"}'
-        raise UsageError(f"a query in JSON has one of {', '.join(_FIELDS)}", hint=hint)
+        raise UsageError(f"a query in JSON has one of {', '.join(FIELDS)}", hint=hint)
     (verb,) = verbs
     for name in body:
-        if name not in (verb, *_FIELDS[verb]):
-            hint = did_you_mean(str(name), _FIELDS[verb], f"there are: {', '.join(_FIELDS[verb])}")
+        if name not in (verb, *FIELDS[verb]):
+            hint = did_you_mean(str(name), FIELDS[verb], f"there are: {', '.join(FIELDS[verb])}")
             raise UsageError(f"{name!r} does not go with {verb!r}", hint=hint)
     where = _where(body, now_ms)
     limit = _of_type(body, "limit", int, None)
