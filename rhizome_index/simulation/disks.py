@@ -2,9 +2,9 @@
 
 Promises: what SQLite has synced survives whatever happens. A process that is killed
 loses nothing that it has written, since its operating system goes on; when the power
-goes, writes since the last sync are lost, or some of them only, or one is torn in
-two, as chance has it. Who held a file open when it happened can do nothing with it
-any more.
+goes, writes since the last sync are lost, or those after some moment only, or any of
+them, for disks write in an order of their own; and one may be torn in two. Who held a
+file open when it happened can do nothing with it any more.
 
 Every read, write and sync costs seconds as the disk's speed has it. SQLite does not
 wait, so they are added up in `Disk.busy_until`, and the host sends nothing before.
@@ -75,42 +75,59 @@ class Disk:
             content.lose(self.chance)
 
 
+@dataclass(slots=True)
+class _Write:
+    """A write that was not synced yet: what it put where, over what, in a file of what size. None: it was cut there."""
+
+    offset: int
+    data: bytes | None
+    before: bytes
+    size_before: int
+
+
 class _Content:
     """A file's bytes, and how to go back to those of the last sync."""
 
     def __init__(self) -> None:
         self.data = bytearray()
-        self._undo: list[tuple[int, bytes, int]] = []  # offset, bytes that stood there, size of the file before
+        self._writes: list[_Write] = []
 
     def write(self, data: bytes, offset: int) -> None:
-        size = len(self.data)
-        self._undo.append((offset, bytes(self.data[offset : offset + len(data)]), size))
-        if offset > size:
-            self.data.extend(bytes(offset - size))
-        self.data[offset : offset + len(data)] = data
+        before = bytes(self.data[offset : offset + len(data)])
+        self._writes.append(_Write(offset, data, before, len(self.data)))
+        self._put(data, offset)
 
     def truncate(self, size: int) -> None:
-        self._undo.append((size, bytes(self.data[size:]), len(self.data)))
+        self._writes.append(_Write(size, None, bytes(self.data[size:]), len(self.data)))
         del self.data[size:]
 
     def sync(self) -> None:
-        self._undo.clear()
+        self._writes.clear()
 
     def lose(self, chance: random.Random) -> None:
-        """Go back towards the last sync: all the way, or leaving some writes, the last of them perhaps torn."""
-        written = bytes(self.data)
-        left = int(chance.random() * (len(self._undo) + 1))
-        torn = chance.random() < 0.5
-        for offset, old, size in reversed(self._undo[left:]):
-            del self.data[size:]
-            self.data.extend(bytes(size - len(self.data)))
-            self.data[offset : offset + len(old)] = old
-        if torn and left < len(self._undo):
-            offset = self._undo[left][0]
-            part = written[offset : offset + int(chance.random() * _SECTOR_BYTES)]
-            if offset <= len(self.data):
-                self.data[offset : offset + len(part)] = part
-        self._undo.clear()
+        """Go back to the last sync, but for some writes: the first ones or any, the last of them perhaps torn."""
+        writes, self._writes = self._writes, []
+        for write in reversed(writes):
+            del self.data[write.size_before :]
+            self.data.extend(bytes(write.size_before - len(self.data)))
+            self.data[write.offset : write.offset + len(write.before)] = write.before
+        if chance.random() < 0.5:
+            left = writes[: int(chance.random() * (len(writes) + 1))]
+        else:
+            left = [write for write in writes if chance.random() < 0.5]
+        is_torn = chance.random() < 0.5
+        for write in left:
+            if write.data is None:
+                del self.data[write.offset :]
+            elif is_torn and write is left[-1]:
+                self._put(write.data[: int(chance.random() * _SECTOR_BYTES)], write.offset)
+            else:
+                self._put(write.data, write.offset)
+
+    def _put(self, data: bytes, offset: int) -> None:
+        if offset > len(self.data):
+            self.data.extend(bytes(offset - len(self.data)))
+        self.data[offset : offset + len(data)] = data
 
 
 class FileSystem(apsw.VFS):
@@ -187,7 +204,7 @@ class _File:
     def xWrite(self, data: bytes, offset: int) -> None:
         self._disk.burn()
         self._work(self._disk.speed.write_seconds)
-        self._content.write(data, offset)
+        self._content.write(bytes(data), offset)
 
     def xTruncate(self, size: int) -> None:
         self._work(self._disk.speed.write_seconds)

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from rhizome_index.limits import PING_INTERVAL_SECONDS, PING_TIMEOUT_SECONDS
 from rhizome_index.simulation.disks import Disk
-from rhizome_index.simulation.world import World
+from rhizome_index.simulation.world import World, exponential
 
 SEGMENT_BYTES = 16 * 1024  # what one stream sends before another has its turn
 RETRANSMIT_SECONDS_MIN = 0.2  # as TCP has it
@@ -302,7 +302,7 @@ class SimNetwork:
     def delay_seconds(self, base: float) -> float:
         """How long one segment takes now."""
         weather = self.weather
-        delay = base * (1 + weather.jitter * _exponential(self._chance()))
+        delay = base * (1 + weather.jitter * exponential(self._chance()))
         wait = max(RETRANSMIT_SECONDS_MIN, 4 * base)
         while weather.loss and self._chance() < weather.loss:
             delay += wait
@@ -317,7 +317,7 @@ class SimNetwork:
             dialler.connections[listener.peer_id] = listener.connections[dialler.peer_id] = connection
             self.world.trace.note("connect", dialler.name, listener.name)
             if self.weather.breaks_per_hour:
-                seconds = _exponential(self._chance()) * 3600 / self.weather.breaks_per_hour
+                seconds = exponential(self._chance()) * 3600 / self.weather.breaks_per_hour
                 self.world.after(seconds, connection.close, "the connection broke")
             self._watch(connection)
             for host in connection.hosts:
@@ -390,16 +390,6 @@ class SimNetwork:
     def _end_if_dying(self, connection: Connection, number: int) -> None:
         if connection.dying == number:
             connection.close("no answer to a ping")
-
-
-def _exponential(chance: float) -> float:
-    """A draw from the exponential distribution of mean 1, to a thousandth: close enough for weather, and exact
-    on every machine, as logarithms are not."""
-    whole, part = 0, 1.0 - chance
-    while part <= 0.5 and whole < 50:
-        part *= 2
-        whole += 1
-    return round(0.6931 * (whole + 2 * (1 - part)), 3)
 
 
 def checksum(data: bytes) -> str:

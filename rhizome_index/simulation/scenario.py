@@ -13,6 +13,7 @@ checkers of `checkers` watch; with `expect` it adds promises of its own.
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,7 +43,7 @@ _LIMIT_MINUTES = 10.0  # beyond its own: a scenario that does not end by then ha
 
 @dataclass(frozen=True)
 class Scenario:
-    """A scenario and its defaults."""
+    """A scenario and its defaults. `path` is where it was read from, unless it is one of those that are known."""
 
     name: str
     about: str
@@ -51,6 +52,7 @@ class Scenario:
     minutes: float
     weather: Weather
     values: dict[str, Value]
+    path: Path | None = None
 
 
 def scenario(
@@ -319,7 +321,7 @@ def load(name: str) -> Scenario:
     found = [item for item in vars(module).values() if isinstance(item, Scenario)]
     if len(found) != 1:
         raise UsageError(f"{path} has {len(found)} scenarios", hint="a file holds one function under @scenario")
-    return found[0]
+    return replace(found[0], path=path) if name.endswith(".py") else found[0]
 
 
 def adapt(chosen: Scenario, *, peers: int | None, minutes: float | None, values: dict[str, str]) -> Scenario:
@@ -338,7 +340,8 @@ def adapt(chosen: Scenario, *, peers: int | None, minutes: float | None, values:
 
 def replay(chosen: Scenario, seed: int, on: str = SIMULATED) -> str:
     """The command that runs a scenario again."""
-    words = [f"rhizome simulate {chosen.name} --peers {chosen.peers} --seed {seed} --minutes {chosen.minutes:g}"]
+    name = shlex.quote(str(chosen.path)) if chosen.path else chosen.name
+    words = [f"rhizome simulate {name} --peers {chosen.peers} --seed {seed} --minutes {chosen.minutes:g}"]
     if on != SIMULATED:
         words.append(f"--backend {on}")
     return " ".join([*words, *(f"--set {name}={value}" for name, value in chosen.values.items())])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.errors import StoreError
 from rhizome_index.node.disk import DiskStore
-from rhizome_index.simulation.disks import Disk, FileSystem, Speed
+from rhizome_index.simulation.disks import Disk, FileSystem, Speed, _Content
 
 
 @pytest.fixture
@@ -101,6 +101,27 @@ def test_without_syncs_a_loss_of_power_loses(files: FileSystem) -> None:
         except StoreError:
             lost += 1
     assert lost >= 3
+
+
+def test_what_was_written_after_a_sync_may_be_kept_without_what_was_written_before() -> None:
+    seen = set()
+    for seed in range(200):
+        disk = a_disk(seed)
+        content = disk.files["file"] = _Content()
+        content.write(b"synced..", 0)
+        content.sync()
+        content.write(b"1", 0)
+        content.truncate(6)
+        content.write(b"2", 8)
+        disk.cut_power()
+        seen.add(bytes(content.data))
+        content.lose(disk.chance)
+        assert bytes(content.data) in seen  # what was kept is kept
+    whole = {b"synced..", b"1ynced..", b"1ynced", b"1ynced\0\0" + b"2"}  # the first ones only
+    others = {b"synced", b"synced..2", b"1ynced..2", b"synced\0\0" + b"2"}  # any of them
+    assert whole | others <= seen
+    torn = {b"1ynced\0\0", b"1ynced..", b"synced\0\0", b"synced.."}  # of one byte nothing is left
+    assert seen <= whole | others | torn
 
 
 def test_work_takes_its_time(files: FileSystem) -> None:

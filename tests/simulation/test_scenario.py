@@ -71,7 +71,7 @@ def test_a_broken_promise_is_exit_code_4(tmp_path: Path) -> None:
     done = simulate(str(path), "--json", "--trace", str(tmp_path / "trace"))
     assert done.exit_code == 4
     report = json.loads(done.stdout)
-    assert not report["holds"]
+    assert not report["holds"] and report["replay"].startswith(f"rhizome simulate {path} --peers ")
     assert {verdict["promise"] for verdict in report["verdicts"] if not verdict["holds"]} == {"more than this"}
     assert len((tmp_path / "trace").read_text().splitlines()) == report["events"]
 
