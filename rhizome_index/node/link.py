@@ -7,7 +7,7 @@ asker gets a RemoteError that says what was wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -77,10 +77,12 @@ class Links:
         timeout_seconds: float = ASK_TIMEOUT_SECONDS,
         silence_seconds: float | None = None,
         forgives: bool = True,
+        on_heard: Callable[[], None] | None = None,
     ) -> int:
         """Send a request and wait until its answer has ended; returns how many bytes that answer had.
 
         forgives  whether a good answer makes up for earlier failures
+        on_heard  told whenever something comes from the peer meanwhile
 
         Raises RemoteError if the peer breaks the protocol, UnavailableError if it is gone or too slow: that is
         SilentError if it has said nothing at all for so many seconds as its silence is borne.
@@ -94,7 +96,7 @@ class Links:
                 while not await link.wait_turn(weight):
                     link = await self._link(peer_id, protocol)
                 is_asked = True
-                received = await link.converse(fields, conversation, scope, silence_seconds)
+                received = await link.converse(fields, conversation, scope, silence_seconds, on_heard)
         except trio.TooSlowError:
             self._picker.note_failure(peer_id, trio.current_time())
             if is_asked:  # else it may be answering others well
@@ -116,6 +118,10 @@ class Links:
         """What was measured of a peer: seconds of a round trip, and bytes a second."""
         latency, rate = self._picker.speed(peer_id)
         return latency or self._swarm.latency_seconds(peer_id), rate
+
+    def note_late(self, peer_id: str) -> None:
+        """A peer was so slow that somebody else had to be asked."""
+        self._picker.note_failure(peer_id, trio.current_time())
 
     async def drop(self, peer_id: str) -> None:
         """A peer is not worth talking to any more: it was right in form, but lied."""
@@ -144,8 +150,15 @@ class Links:
 class _Waiting:
     """Somebody who waits for an answer."""
 
-    def __init__(self, conversation: Conversation, scope: trio.CancelScope, weight: int) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        scope: trio.CancelScope,
+        weight: int,
+        on_heard: Callable[[], None] | None,
+    ) -> None:
         self.conversation = conversation
+        self.on_heard = on_heard
         self.weight = weight
         self.received = 0
         self.done = trio.Event()
@@ -190,10 +203,11 @@ class _Link:
         conversation: Conversation,
         scope: trio.CancelScope,
         silence_seconds: float | None,
+        on_heard: Callable[[], None] | None,
     ) -> int:
         """Send a request, at once after `wait_turn`, and wait for the end of its answer."""
         number = self._take_number()
-        waiting = self._waiting[number] = _Waiting(conversation, scope, m.weight(fields))
+        waiting = self._waiting[number] = _Waiting(conversation, scope, m.weight(fields), on_heard)
         self._weight += waiting.weight
         is_sent = False
         try:
@@ -264,6 +278,9 @@ class _Link:
         frames, replies = FrameReader(), m.ReplyReader()
         while data := await self._stream.receive():
             self._received += len(data)
+            for waiting in self._waiting.values():
+                if waiting.on_heard is not None:  # a frame may take long on a slow line
+                    waiting.on_heard()
             for body in frames.feed(data):
                 for waiting in self._waiting.values():
                     waiting.extend(len(body))  # whoever's it is: answers on one stream share the line

@@ -24,12 +24,14 @@ class Race(Generic[T]):
     """One question to several peers.
 
     problems  why peers did not answer, by peer
+    late      peers that had not answered when somebody else was asked, as nobody had been heard for a while
     """
 
     def __init__(self) -> None:
-        self.problems: dict[str, Exception] = {}
+        self.problems: dict[str, UnavailableError | IntegrityError] = {}
+        self.late: set[str] = set()
         self._found: list[tuple[T, str]] = []
-        self._running = 0
+        self._running: set[str] = set()
         self._heard_at = 0.0
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -44,7 +46,7 @@ class Race(Generic[T]):
         """
         async with trio.open_nursery() as nursery:
             for peer in peers:
-                self._running += 1
+                self._running.add(peer)
                 nursery.start_soon(self._ask, peer, ask)
                 await self._wait_until_late()
                 if self._found:
@@ -60,6 +62,7 @@ class Race(Generic[T]):
             with trio.move_on_at(self._heard_at + FETCH_LATE_SECONDS) as scope:
                 await self._changed.park()
             if scope.cancelled_caught and trio.current_time() >= self._heard_at + FETCH_LATE_SECONDS:
+                self.late |= self._running
                 return
 
     async def _ask(self, peer: str, ask: Callable[[str], Awaitable[T]]) -> None:
@@ -68,5 +71,5 @@ class Race(Generic[T]):
         except (UnavailableError, IntegrityError) as problem:
             self.problems[peer] = problem
         finally:
-            self._running -= 1
+            self._running.remove(peer)
             self._changed.unpark_all()

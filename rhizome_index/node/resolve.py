@@ -33,10 +33,12 @@ from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Fetcher
 from rhizome_index.node.frauds import Frauds
 from rhizome_index.node.gather import Gatherer
+from rhizome_index.node.hedge import ask_hedged
 from rhizome_index.node.inquire import Inquirer
 from rhizome_index.node.ladder import Ladder
 from rhizome_index.node.link import Links, in_turn
 from rhizome_index.node.local import LocalSource
+from rhizome_index.node.race import Race
 from rhizome_index.node.serve import LocalAnswerer, Plans
 from rhizome_index.node.weigh import SPEED_ASSUMED, WANTS, Location, Speed, locations
 from rhizome_index.query.answer import Answer, Cursor
@@ -163,13 +165,10 @@ class Resolver:
                 resolution.opening = resolution.answer = None
             asked.update(peers)
             failures: list[RhizomeError] = []
-            for peer, patience in in_turn(peers, failures):
-                try:
-                    async for rows in self._ask(address, resolution, peer, patience, allow_scan=allow_scan):
-                        yield rows
-                    return
-                except (UnavailableError, IntegrityError) as error:
-                    failures.append(error)
+            async for rows in self._ask_peers(address, resolution, peers, failures, allow_scan=allow_scan):
+                yield rows
+            if resolution.is_complete:
+                return
             problems += failures
             lacking = [error.peer for error in failures if isinstance(error, LackingError)]
             if lacking and await self._walk_over(address, resolution, lacking, problems, allow_scan=allow_scan):
@@ -214,28 +213,59 @@ class Resolver:
         if resolution.proof is not None:
             resolution.proof += blocks
 
-    async def _ask(
-        self, address: Address, resolution: Resolution, peer: str, patience: float | None, *, allow_scan: bool
+    async def _ask_peers(
+        self,
+        address: Address,
+        resolution: Resolution,
+        peers: Sequence[str],
+        failures: list[RhizomeError],
+        *,
+        allow_scan: bool,
     ) -> AsyncIterator[list[Row]]:
-        """Ask one peer, again and again until the answer is complete."""
-        assert self._links is not None
-        for _ in range(SEGMENTS_MAX):
+        """The rows that one of these peers has; why others have none is added to `failures`."""
+
+        async def ask(peer: str, race: Race[Asking]) -> Asking:
             asking = self._next_request(address, resolution, allow_scan=allow_scan)
-            cost = resolution.cost
-            cost.note_request(peer)
-            received = await self._links.converse(
-                peer, ask_protocol.PROTOCOL, asking.ask.fields(), asking, silence_seconds=patience
-            )
-            cost.note_received(received)
-            if asking.failure is not None:
-                raise _refusal(peer, asking.failure)
+            await self._request(resolution, peer, asking, None, race.note_heard)
+            return asking
+
+        first: Asking | None = None
+        if resolution.answer is None and len(peers) > 1:
+            assert self._links is not None
+            found = await ask_hedged(self._links, peers, ask, failures)
+            if found is None:
+                return
+            first, peers = found
+        for peer, patience in in_turn(peers, failures):
+            try:
+                async for rows in self._ask(address, resolution, peer, patience, first, allow_scan=allow_scan):
+                    yield rows
+                return
+            except (UnavailableError, IntegrityError) as error:
+                failures.append(error)
+                first = None
+
+    async def _ask(
+        self,
+        address: Address,
+        resolution: Resolution,
+        peer: str,
+        patience: float | None,
+        first: Asking | None,
+        *,
+        allow_scan: bool,
+    ) -> AsyncIterator[list[Row]]:
+        """Ask one peer, again and again until the answer is complete; `first` is what it has answered already."""
+        for _ in range(SEGMENTS_MAX):
+            asking = first
+            if asking is None:
+                asking = self._next_request(address, resolution, allow_scan=allow_scan)
+                await self._request(resolution, peer, asking, patience)
+            first = None
             assert asking.opening is not None and asking.answer is not None and asking.replay is not None
-            if resolution.opening is None:
-                self._check_newest(asking.opening.head, peer, pinned=resolution.after is not None)
-                resolution.freshness.check(asking.opening.head, self._clock())
             resolution.opening, resolution.answer = asking.opening, asking.answer
-            cost.blocks_remote += len(asking.replay.blocks)
-            cost.entries_scanned = asking.answer.entries
+            resolution.cost.blocks_remote += len(asking.replay.blocks)
+            resolution.cost.entries_scanned = asking.answer.entries
             self._keep(asking)
             if resolution.proof is not None:
                 known = {cid for cid, _ in resolution.proof}
@@ -245,6 +275,29 @@ class Resolver:
             if asking.answer.is_complete:
                 return
         raise UnavailableError("the answer did not come to an end")
+
+    async def _request(
+        self,
+        resolution: Resolution,
+        peer: str,
+        asking: Asking,
+        patience: float | None,
+        on_heard: Callable[[], None] | None = None,
+    ) -> None:
+        """One request and its answer, which is worth taking. Raises UnavailableError, IntegrityError."""
+        assert self._links is not None
+        cost = resolution.cost
+        cost.note_request(peer)
+        received = await self._links.converse(
+            peer, ask_protocol.PROTOCOL, asking.ask.fields(), asking, silence_seconds=patience, on_heard=on_heard
+        )
+        cost.note_received(received)
+        if asking.failure is not None:
+            raise _refusal(peer, asking.failure)
+        if resolution.opening is None:
+            assert asking.opening is not None
+            self._check_newest(asking.opening.head, peer, pinned=resolution.after is not None)
+            resolution.freshness.check(asking.opening.head, self._clock())
 
     def _next_request(self, address: Address, resolution: Resolution, *, allow_scan: bool) -> Asking:
         query, answer, opening, after = resolution.query, resolution.answer, resolution.opening, resolution.after

@@ -47,7 +47,6 @@ from rhizome_index.trust.fraud import Claim
 from rhizome_index.trust.ladder import MADE, derivations_of
 from rhizome_index.trust.search import find_difference, find_failure
 from rhizome_index.wire import sync as protocol
-from rhizome_index.wire.message import Reply
 from rhizome_index.wire.sync import Sync, Syncing
 
 CheckHead = Callable[[Head, str], None]
@@ -133,10 +132,10 @@ class Syncer:
         """One peer's whole answer, asked for in as many parts as it takes. Raises UnavailableError if it has none."""
         whole: Syncing | None = None
         for _ in range(SEGMENTS_MAX):
-            part = _HeardSyncing(request, race)
+            part = Syncing(request)
             cost.note_request(peer)
             received = await self._links.converse(
-                peer, protocol.PROTOCOL, request.fields(), part, silence_seconds=patience
+                peer, protocol.PROTOCOL, request.fields(), part, silence_seconds=patience, on_heard=race.note_heard
             )
             cost.note_received(received)
             if part.failure is not None:
@@ -153,18 +152,6 @@ class Syncer:
                 return whole
             request = replace(request, manifest=part.head.manifest, place=part.place)
         raise UnavailableError("the changes did not come to an end")
-
-
-class _HeardSyncing(Syncing):
-    """A conversation that tells a race when it hears something."""
-
-    def __init__(self, request: Sync, race: Race[Syncing]) -> None:
-        super().__init__(request)
-        self._race = race
-
-    def take(self, reply: Reply) -> None:
-        super().take(reply)
-        self._race.note_heard()
 
 
 class _OneSync:
