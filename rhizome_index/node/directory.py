@@ -144,7 +144,7 @@ class Directory:
         key = (address, peer_id)
         if key not in self._heard:
             _make_room(self._heard)
-            self._heard[key] = REMEMBERED if peer_id in self._register.providers(address) else how
+            self._heard[key] = REMEMBERED if self._register.providers(address, among=[peer_id]) else how
         self._register.note_provider(address, peer_id, self._clock())
 
     def how_heard(self, address: Address, peer_id: str) -> str:
@@ -220,15 +220,14 @@ class Directory:
             await self._reach(address, wanted)
 
     def _connected(self, address: Address) -> list[str]:
-        connected = set(self._swarm.connected_peers)
-        return [peer for peer in self._register.providers(address) if peer in connected]
+        return self._register.providers(address, among=self._swarm.connected_peers)
 
     async def introduce(self, address: Address, *, insists: bool = False) -> None:
         """Ask connected peers that have not been heard of as providers what they know.
 
         Those that could not help are asked ever more seldom, unless we insist.
         """
-        known, now = set(self._register.providers(address)), trio.current_time()
+        known, now = set(self._connected(address)), trio.current_time()
         others = [peer for peer in self._swarm.connected_peers if peer not in known]
         if not insists:
             others = [peer for peer in others if self._strangers.get((address, peer), (now, 0.0))[0] <= now]
@@ -298,10 +297,9 @@ class Directory:
         connected = self._connected(address)
         if address.publisher in (self._swarm.peer_id, *connected) or len(connected) >= PROVIDERS_MAX:
             return False
-        known = {peer: text for text, peer in reversed(self._register.peers())}
         absent = [peer for peer in self._links.order(self._register.providers(address)) if peer not in connected]
         for peer in dict.fromkeys([address.publisher, *absent[:1]]):
-            reached, _ = await self.connect([known[peer]] if peer in known else [], is_hearsay=True)
+            reached, _ = await self.connect(self._register.addresses_of(peer)[:1], is_hearsay=True)
             if reached:
                 self._register.note_provider(address, peer, self._clock())
                 return True

@@ -5,7 +5,8 @@ All of it stands in the store, so that a restart changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -145,11 +146,19 @@ class Register:
         self._remember("insert or replace into providers values (?, ?, ?)", (str(dataset), peer_id, now))
         self._forget("providers", PROVIDERS_REMEMBERED_MAX)
 
-    def providers(self, dataset: Address) -> list[str]:
-        """Peers that serve a dataset, the last that did so first."""
-        rows = self._store.execute(
-            "select peer_id from providers where dataset = ? order by seen_seconds desc, peer_id", (str(dataset),)
-        )
+    def providers(self, dataset: Address, *, among: Iterable[str] | None = None, most: int = -1) -> list[str]:
+        """Peers that serve a dataset, the last that did so first: those among some, or not more than so many."""
+        if among is None:
+            rows = self._store.execute(
+                "select peer_id from providers where dataset = ? order by seen_seconds desc, peer_id limit ?",
+                (str(dataset), most),
+            )
+        else:
+            rows = self._store.execute(
+                "select peer_id from providers where dataset = ? and peer_id in (select value from json_each(?)) "
+                "order by seen_seconds desc, peer_id limit ?",
+                (str(dataset), json.dumps(list(among)), most),
+            )
         return [peer_id for (peer_id,) in rows]
 
     def _remember(self, statement: str, values: tuple[Any, ...]) -> None:

@@ -198,7 +198,8 @@ class Server:
     def _providers(self, address: Address) -> tuple[str, ...]:
         """Full addresses of who serves a dataset: ourselves if we do, and others that we have heard of."""
         own = self._swarm.addresses[:2] if self._serves(address) else ()
-        others = (self._register.addresses_of(peer) for peer in self._register.providers(address))
+        known = self._register.providers(address, most=4 * PROVIDERS_MAX)  # of some no address is known any more
+        others = (self._register.addresses_of(peer) for peer in known)
         texts = chain(own, (found[0] for found in others if found))
         # Lazily: thousands may be known, and each is looked up.
         return tuple(islice((text for text in texts if len(text) <= ADDRESS_BYTES_MAX), PROVIDERS_MAX))

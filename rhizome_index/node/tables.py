@@ -67,6 +67,9 @@ alter table heads add column heard integer not null default 0;
 update heads set heard = 1
     where dataset in (select dataset from held) and envelope not in (select envelope from held);
 """,
+    """
+create index providers_by_time on providers (dataset, seen_seconds desc, peer_id);
+""",
 )
 
 # Every dataset of which there are heads, in order, without looking at all of its heads.

@@ -39,7 +39,7 @@ from rhizome_index.tree.node import decode_node
 COLLECTION = "posts"
 _CHUNKS_SHARED = 20_000  # a thousand peers decode the same chunks, and nodes never change
 _CACHE_PAGES = 16  # of SQLite's for each peer: its file is in memory already
-_LOG_PAGES = 8  # a thousand logs are kept in memory, and one that is seldom written back is seldom torn while it is
+_LOG_PAGES = 12  # a thousand logs are kept in memory, and one that is seldom written back is seldom torn while it is
 DECLARATION = Declaration(
     time="created",
     order=(SortPath.parse("-created"),),

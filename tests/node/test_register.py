@@ -51,3 +51,12 @@ def test_providers_at_the_limit_and_one_past_it(register: Register) -> None:
     assert len(register.providers(DATASET)) == MAX
     register.note_provider(DATASET, "peer 8", 9.0)
     assert register.providers(DATASET) == [f"peer {number}" for number in (8, 7, 6, 5, 4, 3)]
+
+
+def test_providers_among_some_and_the_newest_only(register: Register) -> None:
+    for number in range(5):
+        register.note_provider(DATASET, f"peer {number}", float(number))
+    assert register.providers(DATASET, among=["peer 1", "peer 3", "nobody"]) == ["peer 3", "peer 1"]
+    assert register.providers(DATASET, among=[]) == []
+    assert register.providers(DATASET, most=2) == ["peer 4", "peer 3"]
+    assert register.providers(DATASET, among=["peer 1", "peer 3"], most=1) == ["peer 3"]
