@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import base58
 import trio
@@ -34,6 +35,7 @@ from rhizome_index.limits import (
     PEERS_COUNTED_MAX,
 )
 from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.later import Later
 from rhizome_index.node.link import Links
 from rhizome_index.node.register import Register
 from rhizome_index.node.swarm import Stream, Swarm
@@ -73,6 +75,7 @@ class Dht:
         self._swarm = swarm
         self._links = links
         self._nursery = nursery
+        self._later = Later(nursery)
         self._clock = clock
         self.table = Table(swarm.peer_id)
         self.provided = Provided()
@@ -219,7 +222,7 @@ class Dht:
         finally:
             if peer in self._brief:
                 self._brief[peer] -= 1
-                self._nursery.start_soon(self._let_go, peer)
+                self._later.after(KAD_LINGER_SECONDS, partial(self._let_go, peer))
 
     async def _dial(self, contact: Contact) -> None:
         """Raises UnavailableError, UsageError: others say what they like."""
@@ -232,11 +235,10 @@ class Dht:
                 problem = error
         raise problem
 
-    async def _let_go(self, peer: str) -> None:
-        await trio.sleep(KAD_LINGER_SECONDS)
+    def _let_go(self, peer: str) -> None:
         if self._brief.get(peer) == 0:
             del self._brief[peer]
-            await self._swarm.disconnect(peer)
+            self._nursery.start_soon(self._swarm.disconnect, peer)
 
     def keep(self, peer: str) -> None:
         """A connection is of use beyond a question."""
@@ -316,13 +318,16 @@ class Dht:
             return
         if peer not in self._greeting and self.table.has_room(peer):
             self._greeting.add(peer)
-            self._nursery.start_soon(self._greet, peer, delay_seconds)
+            self._later.after(delay_seconds, partial(self._start_greeting, peer))
 
-    async def _greet(self, peer: str, delay_seconds: float) -> None:
+    def _start_greeting(self, peer: str) -> None:
+        if peer in self._swarm.connected_peers:
+            self._nursery.start_soon(self._greet, peer)
+        else:
+            self._greeting.discard(peer)
+
+    async def _greet(self, peer: str) -> None:
         try:
-            await trio.sleep(delay_seconds)
-            if peer not in self._swarm.connected_peers:
-                return
             request = Message(FIND_NODE, base58.b58decode(peer))
             with suppress(UnavailableError):
                 answer = await self._ask(Contact(peer), request)

@@ -120,6 +120,7 @@ class DiskStore:
 
     def close(self) -> None:
         """What was committed is safe, whether its log can still be written back or not."""
+        self.forget_chunks()
         with suppress(apsw.Error):
             self._db.close()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -23,6 +24,7 @@ from rhizome_index.limits import (
     GOSSIP_QUEUE_MAX,
     IDENTIFY_DELAY_SECONDS,
 )
+from rhizome_index.node.later import Later
 from rhizome_index.node.link import Links
 from rhizome_index.node.swarm import Stream, Swarm
 from rhizome_index.wire.allowance import Allowance
@@ -54,6 +56,7 @@ class GossipStreams:
         self._speakers: dict[str, _Speaker] = {}
         self._listeners: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
+        self._later: Later | None = None
 
     def start(self) -> None:
         """Begin to listen."""
@@ -63,13 +66,13 @@ class GossipStreams:
     async def run(self) -> None:
         """Speak, until cancelled."""
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            self._nursery, self._later = nursery, Later(nursery)
             try:
                 for peer in self._swarm.connected_peers:
                     self._speak(peer)
                 await trio.sleep_forever()
             finally:
-                self._nursery = None
+                self._nursery = self._later = None
 
     def send(self, peer: str, rpc: Rpc) -> None:
         """Say something to a peer as soon as it reads; nothing to one that is not spoken with."""
@@ -80,13 +83,12 @@ class GossipStreams:
     # --- speaking ---
 
     def _greet_later(self, peer: str, seconds: float) -> None:
-        async def greet() -> None:
-            await trio.sleep(seconds)
-            if peer in self._swarm.connected_peers:
-                self._speak(peer)
+        if self._later is not None:
+            self._later.after(seconds, partial(self._greet, peer))
 
-        if self._nursery is not None:
-            self._nursery.start_soon(greet)
+    def _greet(self, peer: str) -> None:
+        if peer in self._swarm.connected_peers:
+            self._speak(peer)
 
     def _speak(self, peer: str) -> _Speaker | None:
         """Whoever speaks with a peer; None if we do not speak at all."""

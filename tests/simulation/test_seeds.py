@@ -27,7 +27,9 @@ _SMALL: dict[str, dict[str, Value]] = {  # where that would show nothing
     "living_swarm": {"life_seconds": 15, "pause_seconds": 4, "asks_seconds": 5, "every_seconds": 4},
     "partition_and_heal": {"every_seconds": 4},
     "liars": {"asks": 1},
+    "flash_crowd": {"share_max": 0.6},  # of eight, one is an eighth anyway
 }
+_MINUTES_OTHER = {"equivocation": 1.5}  # evidence goes from peer to peer with the pulls
 _PEERS_OTHER = {"flash_crowd": 8, "eclipse": 3, "liars": 3}
 
 
@@ -37,7 +39,10 @@ def small(name: str) -> Scenario:
     values = {key: min(value, _LITTLE.get(key, value)) for key, value in chosen.values.items()}
     peers = min(chosen.peers, _PEERS_OTHER.get(name, _PEERS))
     return replace(
-        chosen, peers=peers, minutes=min(chosen.minutes, _MINUTES), values={**values, **_SMALL.get(name, {})}
+        chosen,
+        peers=peers,
+        minutes=min(chosen.minutes, _MINUTES_OTHER.get(name, _MINUTES)),
+        values={**values, **_SMALL.get(name, {})},
     )
 
 
