@@ -31,8 +31,7 @@ from rhizome_index.limits import (
     FEED_QUESTIONS_MAX,
 )
 from rhizome_index.node.cost import Cost
-from rhizome_index.node.disk import DiskStore, describe_missing
-from rhizome_index.node.frauds import Frauds
+from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.resolve import FindPeers, Resolution, Resolver
 from rhizome_index.query.choose import choose
@@ -52,7 +51,6 @@ class FeedParts:
 
     def __init__(self, store: DiskStore) -> None:
         self._store = store
-        self._frauds = Frauds(store)
         self._heads: dict[Address, Head] = {}
         self._version = (-1, -1)
         self._parts: OrderedDict[tuple[Address, bytes, bytes, bool], FeedPart] = OrderedDict()
@@ -102,10 +100,9 @@ class FeedParts:
         return part
 
     def _head(self, address: Address) -> Head:
-        head = self._store.current_head(address)
-        if head is None or self._store.get(head.manifest) is None:
-            raise UnavailableError(describe_missing(head.manifest) if head else f"no head of {address} here")
-        self._frauds.check(head)
+        head = self._store.current_head(address)  # none that is convicted
+        if head is None:
+            raise UnavailableError(f"no head of {address} here")
         self._heads[address] = head
         return head
 

@@ -13,11 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
+from typing import NamedTuple
+
+from pyrsistent import pmap
 
 from rhizome_index.errors import IntegrityError
 from rhizome_index.index.condition import SCALARS, Compare, Expr, Or, all_of, conjuncts_of
-from rhizome_index.index.schema import Collection, SortPath
+from rhizome_index.index.schema import Collection, Definition, Index, SortPath
 from rhizome_index.limits import PLAN_ARMS_MAX, PLAN_PAIRS_MAX
 from rhizome_index.query.expr import Query
 from rhizome_index.query.plan import (
@@ -35,6 +39,7 @@ from rhizome_index.query.plan import (
     sort_terms,
 )
 from rhizome_index.query.streams import AllStream, AnyStream, Stream
+from rhizome_index.tree.node import EMPTY_TREE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +98,54 @@ def find_candidate(query: Query, collection: Collection, plan: Plan) -> Choice:
 
 def all_candidates(query: Query, collection: Collection) -> list[Choice]:
     """Every single candidate of a query, and the combinations that are worth a thought."""
+    return [_over(item, collection) for item in _of_shape(query, _Shape.of(collection))]
+
+
+class _Shape(NamedTuple):
+    """All of a collection that its candidates follow from: many datasets, and all heads of one, have it in common."""
+
+    name: str
+    key: str
+    time: str | None
+    order: tuple[SortPath, ...]
+    indexes: tuple[tuple[str, Definition, tuple[bool, ...]], ...]
+
+    @classmethod
+    def of(cls, collection: Collection) -> _Shape:
+        indexes = [(name, item.definition, tuple(map(bool, item.lists))) for name, item in collection.indexes.items()]
+        return cls(
+            collection.name, collection.key, collection.time, collection.order, tuple(sorted(indexes, key=_name))
+        )
+
+    def collection(self) -> Collection:
+        """An empty collection of this shape."""
+        indexes = {name: Index(name, definition, EMPTY_TREE, lists) for name, definition, lists in self.indexes}
+        return Collection(self.name, self.key, self.time, self.order, EMPTY_TREE, pmap(indexes))
+
+
+def _name(index: tuple[str, Definition, tuple[bool, ...]]) -> str:
+    return index[0]
+
+
+@lru_cache(maxsize=128)  # a feed asks the same of a thousand datasets of one shape
+def _of_shape(query: Query, shape: _Shape) -> tuple[Choice, ...]:
+    collection = shape.collection()
     query = settled(query, collection)
     singles = candidates(query, collection)
     plans = dict.fromkeys([*_intersections(singles), *_unions(query, collection)])
-    return [*singles, *(find_candidate(query, collection, plan) for plan in plans)]
+    return *singles, *(find_candidate(query, collection, plan) for plan in plans)
+
+
+def _over(choice: Choice, collection: Collection) -> Choice:
+    """A candidate of a collection's shape, over its own trees."""
+    if isinstance(choice, Combination):
+        return replace(choice, parts=tuple(_single_over(part, collection) for part in choice.parts))
+    return _single_over(choice, collection)
+
+
+def _single_over(part: Candidate, collection: Collection) -> Candidate:
+    name = part.access.index
+    return replace(part, tree=collection.primary if name == PRIMARY else collection.indexes[name].tree)
 
 
 def _single(query: Query, collection: Collection, access: Access) -> Candidate | None:
