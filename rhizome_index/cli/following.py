@@ -20,10 +20,9 @@ from rhizome_index.errors import PartialError, RhizomeError, UnavailableError, U
 from rhizome_index.index.address import Address
 from rhizome_index.node.call import tell_changed
 from rhizome_index.node.cost import Cost
-from rhizome_index.node.part import standing_of
+from rhizome_index.node.part import kept_by, standing_of
 from rhizome_index.node.register import INDEX, WHERE, Follow, Policy, Register
 from rhizome_index.node.sync import Progress
-from rhizome_index.query.parse import parse
 
 
 @click.command(
@@ -44,7 +43,10 @@ Examples:
 def follow_command(
     settings: Settings, address: str, only: str | None, where: str | None, peers: tuple[str, ...], later: bool
 ) -> None:
-    """Keep a dataset here, and up to date. What is kept is served on to others."""
+    """Keep a dataset here, and up to date. What is kept is served on to others.
+
+    With --where, `since 7d` means seven days before now, and goes on meaning that moment.
+    """
     place, policy = Address.parse(address), _policy(only, where)
     settings.home.create()
     if place.publisher == settings.home.peer_id:
@@ -68,9 +70,7 @@ def _policy(only: str | None, where: str | None) -> Policy:
             raise UsageError(f"not an index of a collection: {only!r}", hint="write it as posts.by_tag")
         return Policy(INDEX, collection, name)
     if where:
-        if parse(where)[1]:
-            raise UsageError("a query to keep has no cursor")
-        return Policy(WHERE, query=where)
+        return kept_by(Policy(WHERE, query=where), int(time.time() * 1000))
     return Policy()
 
 

@@ -7,6 +7,7 @@ part answers the same walk later, here and for others, without a word from anybo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
@@ -22,11 +23,12 @@ from rhizome_index.node.gather import Gatherer
 from rhizome_index.node.ladder import Ladder
 from rhizome_index.node.link import Links
 from rhizome_index.node.local import LocalSource
-from rhizome_index.node.register import FULL, INDEX, Policy
+from rhizome_index.node.register import FULL, INDEX, WHERE, Policy
 from rhizome_index.node.sync import Progress
 from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import choose
 from rhizome_index.query.found import Found
+from rhizome_index.query.moments import at_moment
 from rhizome_index.query.parse import parse
 from rhizome_index.query.rows import index_reader
 from rhizome_index.query.streams import Hit, RangeStream
@@ -51,6 +53,19 @@ class PartKeeper:
         self._store.set_held(head)
         progress.phase = "done"
         return head
+
+
+def kept_by(policy: Policy, now_ms: int) -> Policy:
+    """A policy as it can be kept: a time that its query reckons from now is the one it means now.
+
+    Raises UsageError for a query that is none, or goes on behind a cursor.
+    """
+    if policy.kind != WHERE:
+        return policy
+    text = at_moment(policy.query, now_ms)
+    if parse(text)[1]:
+        raise UsageError("a query to keep has no cursor")
+    return replace(policy, query=text)
 
 
 def check_part(store: DiskStore, head: Head, policy: Policy) -> None:

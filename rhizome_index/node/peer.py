@@ -28,7 +28,7 @@ from rhizome_index.node.gossip import Gossip
 from rhizome_index.node.inquire import Inquirer
 from rhizome_index.node.lent_swarm import LentSwarm
 from rhizome_index.node.link import Links
-from rhizome_index.node.part import PartKeeper
+from rhizome_index.node.part import PartKeeper, kept_by
 from rhizome_index.node.publish import Publisher
 from rhizome_index.node.register import Follow, Policy, Register
 from rhizome_index.node.resolve import Resolver
@@ -201,8 +201,8 @@ class Peer:
     # --- follows ---
 
     def follow(self, address: Address, policy: Policy) -> None:
-        """Follow a dataset from now on."""
-        self.register.follow(Follow(address, policy))
+        """Follow a dataset from now on. Raises UsageError for a query to keep that is none."""
+        self.register.follow(Follow(address, kept_by(policy, int(self.clock() * 1000))))
         self._refresh()
 
     def unfollow(self, address: Address) -> bool:

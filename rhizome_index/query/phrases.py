@@ -14,8 +14,14 @@ from rhizome_index.query.expr import Query
 
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def ago(moment: str) -> int | None:
+    """How many milliseconds ago a moment such as `7d` is; None for one of another form."""
+    duration = _DURATION.fullmatch(moment)
+    return int(duration[1]) * _SECONDS[duration[2]] * 1000 if duration else None
 
 
 def since(moment: str, now_ms: int | None) -> Expr:
@@ -23,15 +29,15 @@ def since(moment: str, now_ms: int | None) -> Expr:
 
     Raises UsageError for what is no moment, and where `now_ms` is needed and not known.
     """
-    if duration := _DURATION.fullmatch(moment):
+    if (milliseconds := ago(moment)) is not None:
         if now_ms is None:
-            raise UsageError("nothing says what time it is now")
-        return Compare(">=", TIME, now_ms - int(duration[1]) * _SECONDS[duration[2]] * 1000)
+            raise UsageError("nothing says what time it is now", hint="name a moment: since 2024-05-01")
+        return Compare(">=", TIME, now_ms - milliseconds)
     try:
         when = datetime.fromisoformat(moment.upper())
     except ValueError:
         raise UsageError(f"not a time: {moment!r}", hint="times look like 7d, 12h, 2024-05-01") from None
-    return Compare(">=", TIME, ((when if when.tzinfo else when.replace(tzinfo=UTC)) - _EPOCH) // _MILLISECOND)
+    return Compare(">=", TIME, ((when if when.tzinfo else when.replace(tzinfo=UTC)) - EPOCH) // MILLISECOND)
 
 
 def matching(path: str, text: str) -> Expr:

@@ -78,6 +78,28 @@ async def test_what_changed_comes_in_one_round_trip(tmp_path: Path) -> None:
         assert page.rows[0]["id"] == "new" and page.cost.blocks_remote == 0
 
 
+async def test_a_query_that_reckons_from_now_is_kept_as_of_now(tmp_path: Path) -> None:
+    async with a_pair(tmp_path) as (_, reader, address):
+        reader.follow(address, Policy(WHERE, query="newest 8 posts tagged #cats since 9999w"))
+        (follow,) = reader.peer.register.follows()
+        kept = follow.policy.query
+        assert kept.startswith("newest 8 posts tagged #cats since 18") and "9999w" not in kept
+        await reader.sync(address)
+    async with open_node(tmp_path / "reader") as offline:
+        page = await offline.query(kept, address).page()
+        assert page.rows == newest_tagged("cats", 8) and page.cost.blocks_remote == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["newest 8 pots tagd #cats", "newest 8 posts after AbCd_-12", "all posts since 999999999w"]
+)
+async def test_a_query_that_cannot_be_kept_is_refused_at_once(tmp_path: Path, text: str) -> None:
+    async with open_node(tmp_path) as node:
+        with pytest.raises(UsageError):
+            node.follow(node.peer.publisher.address("other"), Policy(WHERE, query=text))
+        assert not node.followed()
+
+
 @pytest.mark.parametrize("first", [Policy(INDEX, "posts", "by_tag"), Policy(WHERE, query=QUERY)], ids=str)
 async def test_who_changes_his_mind_gets_the_rest(tmp_path: Path, first: Policy) -> None:
     """Though there is no newer head."""
