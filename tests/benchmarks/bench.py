@@ -85,6 +85,7 @@ def main() -> None:
         imports(count, folder)
         trio.run(queries, folder, "cats")
         planning.report()
+        planning.report_packages()
         planning.report_intersections(folder / "home-0", ("cats", "nature"))
         import_in_a_process(10 * count, folder / "large")
         homes = {10 * count: folder / "large", count: folder / "home-0"}

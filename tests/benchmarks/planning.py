@@ -34,8 +34,8 @@ from rhizome_index.query.plan import ALL, PRIMARY
 from rhizome_index.query.proof import record, supply
 from rhizome_index.query.streams import AllStream
 from tests.benchmarks.report import say
-from tests.driving import MemorySource
-from tests.query.cases import INDEXES, MORE_INDEXES, Held, a_query, built, names
+from tests.driving import MemorySource, answer_directly
+from tests.query.cases import INDEXES, MORE_INDEXES, Held, a_query, all_packages, built, names
 
 CASES = 500
 ALLOWED = 1.5  # times what the best candidate reads
@@ -115,6 +115,40 @@ async def chunks_read(node: Node, text: str) -> dict[str, int]:
         answer = Answer(query, held, candidate)
         found[describe(candidate)] = sum(isinstance(step, tuple) for step in record(answer.next_walk(), source))
     return found
+
+
+def blocks_of(text: str, held: Held) -> dict[str, int]:
+    """The same of a collection in memory; what scans everything left out."""
+    source, collection = held
+    query, _ = parse(text)
+    found = {}
+    for candidate in all_candidates(query, collection):
+        if candidate.parts[0].access.index != PRIMARY:
+            _, blocks = answer_directly(Answer(query, collection, candidate), source)
+            found[describe(candidate)] = len(blocks)
+    return found
+
+
+COUNTED = "count packages tagged #role::program"
+RARE_TOGETHER = (  # pairs of tags about as often together as chance would have it
+    "all packages tagged #implemented-in::perl and #scope::utility",
+    "all packages tagged #implemented-in::c and #implemented-in::perl",
+    "all packages tagged #interface::commandline and #interface::graphical",
+)
+
+
+def report_packages() -> None:
+    """What is asked of the real packages: a count, and two tags at once."""
+    if "packages" not in names():
+        say(COUNTED, "no packages here", "", "", "12 blocks")
+        return
+    packages = all_packages()
+    held = built("packages", ["by_tag=tags"], packages)
+    (blocks,) = blocks_of(COUNTED, held).values()
+    say(f"{COUNTED}, of {len(packages):,}", f"{blocks} blocks", "", "", "12 blocks")
+    for text in RARE_TOGETHER:
+        one, other, both = blocks_of(text, held).values()
+        say(text, f"{both:,} blocks", "", f"{both / min(one, other):.2f} x single", "0.5 x")
 
 
 async def _intersections(home: Path, tags: tuple[str, str]) -> None:

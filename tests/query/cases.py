@@ -73,10 +73,15 @@ def records_of(name: str) -> Records:
         made[8] |= {"likes": 2.5, "author": 7, "tags": ["cats", None, 3, True]}
         made[9] |= {"text": "long " * 700, "tags": ["cats"]}
         return made
+    return all_packages()[::40]
+
+
+def all_packages() -> Records:
+    """The real data set that some tests use where it can be found."""
     path = debian_packages()
     assert path is not None
     with gzip.open(path) as file:
-        return [json.loads(line) for line in file][::40]
+        return [json.loads(line) for line in file]
 
 
 def built(name: str, indexes: Sequence[str], records: Records | None = None) -> Held:
