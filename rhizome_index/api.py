@@ -30,7 +30,7 @@ from typing import Any
 import trio
 from pyrsistent import PMap
 
-from rhizome_index.errors import UnavailableError, UsageError, first_of
+from rhizome_index.errors import StoreError, UnavailableError, UsageError, first_of
 from rhizome_index.index.address import Address
 from rhizome_index.index.condition import Expr
 from rhizome_index.index.freshness import ANY_AGE, Freshness
@@ -41,19 +41,26 @@ from rhizome_index.index.schema import Definition, SortPath
 from rhizome_index.limits import HEADS_ASKED, ROWS_HINTED_BY
 from rhizome_index.node.attested import Attestations, Attested
 from rhizome_index.node.audit import Audited, Auditor
+from rhizome_index.node.cache import Cache
 from rhizome_index.node.carry import Carried
+from rhizome_index.node.collect import make_room
 from rhizome_index.node.cost import Cost
+from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.feed import FeedResolver
+from rhizome_index.node.fetch import Fetcher
 from rhizome_index.node.hinting import hints_for
 from rhizome_index.node.home import Home
 from rhizome_index.node.lender import Lender
 from rhizome_index.node.lent_swarm import borrow_swarm
 from rhizome_index.node.live import LiveResolver, OnProblem, Turn
+from rhizome_index.node.measure import bytes_held
 from rhizome_index.node.part import find_index
 from rhizome_index.node.peer import Peer
+from rhizome_index.node.pins import Pins, bring, find_head
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.register import Policy
 from rhizome_index.node.resolve import FindPeers, Resolution
+from rhizome_index.node.room import Room
 from rhizome_index.node.swarm import Swarm
 from rhizome_index.node.sync import Progress
 from rhizome_index.node.unix_socket import listening
@@ -130,6 +137,17 @@ async def _open(
             await node.peer.connect(peers)
             node.connect_seconds = trio.current_time() - started
         yield node
+        if not listen:
+            _make_room(place, store, clock)
+
+
+def _make_room(place: Home, store: DiskStore, clock: Callable[[], float]) -> None:
+    """Whoever does not stay makes room for what he leaves, if that takes no time; a running node does it by itself."""
+    with suppress(StoreError, UsageError):
+        Cache(store).note_uses()
+        if Room(store).should_collect():
+            with place.claim():
+                make_room(store, place.peer_id, clock)
 
 
 @asynccontextmanager
@@ -287,6 +305,28 @@ class Node:
         """The datasets that are followed."""
         return [follow.address for follow in self.peer.register.follows()]
 
+    async def pin(self, address: Address | str, head: str | None = None) -> Pinned:
+        """Keep a dataset whole as of a head, whatever newer ones come; what is missing is fetched from peers.
+
+        head  its sequence, or the CID of its manifest; by default the newest
+
+        Raises UnavailableError for what nobody has, or where there is no room; UsageError, IntegrityError.
+        """
+        place, cost, store = _address(address), Cost(), self.peer.store
+        find_peers, _ = self.ways_to(place)
+        peers = list(await find_peers(place)) if find_peers is not None else []
+        if head is None:
+            found = await self.peer.resolver.newest_head(place, peers[:HEADS_ASKED], cost)
+        else:
+            found = find_head(store, place, head)
+        links = self.peer.membership.links if self.peer.membership else None
+        is_new = await bring(store, found, Fetcher(links, peers, cost) if links is not None and peers else None)
+        return Pinned(found, bytes_held(store, found, Policy()), is_new, cost)
+
+    def unpin(self, address: Address | str, manifest: bytes | None = None) -> int:
+        """Pin heads of a dataset no longer: those with a manifest, or all; how many there were."""
+        return Pins(self.peer.store).remove(_address(address), manifest)
+
     async def explain(
         self, query: str | Query, address: Address | None = None, *, scan: bool = False
     ) -> tuple[list[Explained], list[Location]]:
@@ -383,6 +423,20 @@ class Node:
         own = address.publisher == self.peer_id
         find_peers = None if own or self.peer.membership is None else self.peer.providers
         return find_peers, own or not self.peer.named or self.peer.resolver.holds(address)
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A snapshot that stays.
+
+    bytes   of all its blocks
+    is_new  it was not pinned before
+    """
+
+    head: Head
+    bytes: int
+    is_new: bool
+    cost: Cost
 
 
 class Collection:

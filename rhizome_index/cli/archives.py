@@ -210,10 +210,16 @@ def export_command(settings: Settings, file: Path, dataset: str, source: str | N
 @click.argument("file", type=_FILE)
 @common
 def restore_command(settings: Settings, file: Path) -> None:
-    """Read a dataset from a CAR FILE: all of it, checked, or nothing."""
+    """Read a dataset from a CAR FILE: all of it, checked, or nothing. Somebody else's is pinned, so that it stays."""
+    from rhizome_index.node.pins import Pins
+
     with _open_for_reading(file) as stream:
         settings.home.create()
         with settings.home.open_store(make=True) as store:
             head, blocks = read_dataset(stream, store)
-    found = {"address": str(head.address), "sequence": head.sequence, "blocks": blocks}
-    print(to_json(found) if settings.as_json else f"{head.address} head {head.sequence}: {blocks:,} blocks")
+            is_kept = head.address.publisher in settings.home.peer_ids or store.is_held(head.address)
+            if not is_kept:  # whoever brings it here himself wants it to stay
+                Pins(store).add(head)
+    found = {"address": str(head.address), "sequence": head.sequence, "blocks": blocks, "pinned": not is_kept}
+    pinned = "" if is_kept else ", pinned"
+    print(to_json(found) if settings.as_json else f"{head.address} head {head.sequence}: {blocks:,} blocks{pinned}")

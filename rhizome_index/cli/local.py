@@ -8,7 +8,8 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +18,7 @@ from rhizome_index.cli.json_text import TOO_LONG, Flaw, parse_object
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.reading import Reading
 from rhizome_index.cli.records import open_records
-from rhizome_index.cli.show import print_hints, print_rows, say_expiry, size, to_json
+from rhizome_index.cli.show import print_hints, print_rows, room_lines, say_expiry, size, to_json
 from rhizome_index.errors import RecordError, UsageError
 from rhizome_index.index.freshness import expires_in
 from rhizome_index.index.head import Head
@@ -32,6 +33,9 @@ from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.register import Policy, Register
 from rhizome_index.query.parse import parse_index
 from rhizome_index.query.wording import describe_index
+
+if TYPE_CHECKING:
+    from rhizome_index.node.status import RoomStatus
 
 INDEX = "NAME=PATH,... [where CONDITION] [include PATH,...] [unique]"
 DATASET = click.option("--dataset", default="main", show_default=True, help="Which dataset of yours.")
@@ -106,16 +110,19 @@ def status_command(settings: Settings) -> None:
             is_own = head.address.publisher == peer_id
             datasets.append(_describe(store, head, Policy() if is_own else kept.get(head.address), is_own=is_own))
         damaged = len(store.damaged())
+        room = _room(store, datasets)
     found = {
         "home": str(settings.home.path),
         "peer_id": peer_id,
         "blocks": blocks,
         "bytes": bytes_,
         "damaged_blocks": damaged,
+        "room": asdict(room),
         "datasets": datasets,
         "node": None,
     }
     lines = [f"home     {found['home']}", f"peer id  {peer_id}", f"store    {blocks:,} blocks, {size(bytes_)}"]
+    lines += room_lines(room)
     if damaged:
         lines.append(f"damaged  {damaged} blocks set aside")
     if settings.home.is_running:
@@ -127,6 +134,19 @@ def status_command(settings: Settings) -> None:
     for dataset in datasets:
         lines += ["", *_dataset_lines(dataset)]
     say(settings, found, "\n".join(lines))
+
+
+def _room(store: DiskStore, datasets: list[dict[str, Any]]) -> RoomStatus:
+    """What takes how much room, as it is now."""
+    from rhizome_index.node.measure import bytes_held
+    from rhizome_index.node.pins import Pins
+    from rhizome_index.node.room import Room
+    from rhizome_index.node.status import room_status
+
+    held = {is_own: sum(row["bytes_held"] or 0 for row in datasets if row["own"] == is_own) for is_own in (True, False)}
+    pinned = sum(bytes_held(store, head, Policy()) for head in Pins(store).all())
+    room = room_status(Room(store), time.time())
+    return replace(room, own_bytes=held[True], followed_bytes=held[False], pinned_bytes=pinned)
 
 
 def _describe(store: DiskStore, head: Head, policy: Policy | None, *, is_own: bool) -> dict[str, Any]:

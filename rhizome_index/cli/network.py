@@ -20,10 +20,12 @@ from rhizome_index.cli.logs import LOG, LOG_LEVEL, logging_to, tell_listeners, t
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.passphrase import given
 from rhizome_index.cli.show import to_json
+from rhizome_index.cli.sizes import NO_QUOTA, QUOTA
 from rhizome_index.errors import UnavailableError, UsageError, first_of
 from rhizome_index.index.freshness import Freshness
 from rhizome_index.node.events import INFO, note
 from rhizome_index.node.home import no_passphrase
+from rhizome_index.node.room import Room
 from rhizome_index.trust.ladder import ANYTHING, Requirement
 
 if TYPE_CHECKING:
@@ -127,7 +129,7 @@ def explain_command(
     epilog="""\b
 Examples:
   rhizome node --listen /ip4/0.0.0.0/tcp/4711 --listen /ip4/0.0.0.0/tcp/4712/ws
-  rhizome node --metrics 127.0.0.1:9464 --log node.log
+  rhizome node --quota 2GB --metrics 127.0.0.1:9464 --log node.log
   rhizome node --listen /ip4/0.0.0.0/tcp/4711 --as-relay
   rhizome node --json | head -1
 """,
@@ -135,6 +137,7 @@ Examples:
 @click.option("--listen", multiple=True, metavar="MULTIADDR", help="Where to listen. Default: /ip4/127.0.0.1/tcp/0.")
 @PEERS
 @click.option("--as-relay", is_flag=True, help="Let peers that nobody can dial be reached through this node.")
+@click.option("--quota", type=QUOTA, metavar="SIZE|none", help="Room for what is kept of others, from now on.")
 @click.option("--metrics", metavar="ADDRESS:PORT", help="Serve Prometheus metrics there; without ADDRESS, on loopback.")
 @LOG
 @LOG_LEVEL
@@ -144,6 +147,7 @@ def node_command(
     listen: tuple[str, ...],
     peers: tuple[str, ...],
     as_relay: bool,
+    quota: int | None,
     metrics: str | None,
     log: str | None,
     log_level: str,
@@ -153,6 +157,10 @@ def node_command(
     settings.home.unlock()  # who is asked for a passphrase can still interrupt
     if given(settings) is None:
         settings.home.ask = no_passphrase  # and is not asked again in the middle of it
+
+    if quota is not None:
+        with settings.home.open_store() as store:
+            Room(store).quota = quota if quota != NO_QUOTA else None
 
     async def serve() -> None:
         async with AsyncExitStack() as stack:

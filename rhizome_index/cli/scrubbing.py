@@ -1,11 +1,10 @@
-"""The commands that look after the store: scrub, gc."""
+"""The command that looks after the store: scrub."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -15,7 +14,6 @@ from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import PEERS, run
 from rhizome_index.cli.show import many, size, to_json
 from rhizome_index.errors import PartialError
-from rhizome_index.node.collect import collect
 from rhizome_index.node.scrub import Scrubbed, mend, scrub
 
 
@@ -35,7 +33,7 @@ def scrub_command(settings: Settings, peers: tuple[str, ...]) -> None:
     Exit code 5 says that something is missing still.
     """
     peer_id = settings.home.peer_id
-    with settings.home.open_store() as store, _progress(settings, store.count_blocks()[0]) as on_blocks:
+    with settings.home.open_store() as store, progress_bar(settings, store.count_blocks()[0]) as on_blocks:
         found = scrub(store, peer_id, on_blocks)
     if not found.is_whole:
         run(lambda: _mend(settings, found, peers))
@@ -50,35 +48,6 @@ def scrub_command(settings: Settings, peers: tuple[str, ...]) -> None:
         )
 
 
-@click.command(
-    "gc",
-    epilog="""\b
-Examples:
-  rhizome gc --dry-run
-  rhizome gc
-""",
-)
-@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
-@common
-def gc_command(settings: Settings, dry_run: bool) -> None:
-    """Free the blocks that nothing needs any more, and give their room back to the disk.
-
-    Kept is what the newest heads lead to, and of datasets published or followed here also the heads shortly
-    before. No node and no other command may use this home meanwhile.
-    """
-    peer_id = settings.home.peer_id
-    with (
-        settings.home.open_store(alone=True) as store,
-        _progress(settings, 2 * store.count_blocks()[0], "looking at") as on_blocks,
-    ):
-        found = collect(store, peer_id, is_trial=dry_run, on_blocks=on_blocks)
-    if settings.as_json:
-        print(to_json({"dry_run": dry_run, **asdict(found)}))
-        return
-    print(f"{'would free' if dry_run else 'freed'} {many(found.freed_blocks, 'block')}, {size(found.freed_bytes)}")
-    print(f"kept {many(found.kept_blocks, 'block')}, {size(found.kept_bytes)}")
-
-
 async def _mend(settings: Settings, found: Scrubbed, peers: tuple[str, ...]) -> None:
     async with open_node(settings.home, peers=peers, join=True) as node:
         found.problems += node.unreachable.values()
@@ -90,6 +59,7 @@ def _told(found: Scrubbed) -> dict[str, Any]:
         {
             "address": str(kept.address),
             "keeps": str(kept.policy),
+            "pinned": kept.is_pin,
             "head": kept.head.sequence if kept.head else None,
             "mended": kept.mended,
             "missing": kept.missing,
@@ -115,11 +85,12 @@ def _lines(found: Scrubbed) -> Iterator[str]:
         state = f"head {kept.head.sequence}" if kept.head else "its newest head is lost"
         mended = f", {many(kept.mended, 'block')} mended" if kept.mended else ""
         missing = f", {many(kept.missing, 'block')} missing" if kept.missing else ""
+        state += ", pinned" if kept.is_pin else ""
         yield f"{kept.address} {state}{mended}{missing or ', whole' * kept.is_whole}"
 
 
 @contextmanager
-def _progress(settings: Settings, blocks: int, doing: str = "reading") -> Iterator[Callable[[int], None]]:
+def progress_bar(settings: Settings, blocks: int, doing: str = "reading") -> Iterator[Callable[[int], None]]:
     """Takes how many more blocks have been seen to: a bar on a terminal, else nothing."""
     if settings.as_json or not sys.stderr.isatty():
         yield lambda count: None

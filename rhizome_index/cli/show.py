@@ -17,6 +17,7 @@ from rhizome_index.index.freshness import expires_in
 
 if TYPE_CHECKING:
     from rhizome_index.api import Results
+    from rhizome_index.node.status import RoomStatus
 
 _CELL_LETTERS = 48
 _COLUMNS = 8
@@ -140,7 +141,10 @@ def size(count: int) -> str:
     """Bytes for people."""
     if count < 1000:
         return f"{count} B"
-    return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+    for unit, name in ((1000, "kB"), (1_000_000, "MB")):
+        if count < 1000 * unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count / 1_000_000_000:.1f} GB"
 
 
 def many(count: int, one: str, several: str = "") -> str:
@@ -195,3 +199,19 @@ def print_warning(text: str, hint: str, *, as_json: bool) -> None:
         print(to_json({"warning": text, "hint": hint}), file=sys.stderr)
     else:
         print(f"rhizome: {printable(text)}\n  {printable(hint)}", file=sys.stderr)
+
+
+def room_lines(room: RoomStatus) -> list[str]:
+    """What takes how much, for people."""
+    allowed = "no quota" if room.quota_bytes is None else f"quota {size(room.quota_bytes)}"
+    parts = [f"{allowed} for what is kept of others"]
+    for name, count in (("followed", room.followed_bytes), ("pinned", room.pinned_bytes)):
+        parts += [f"{name} {size(count)}"] if count is not None else []
+    parts.append(f"left by queries {size(room.cached_bytes)}")
+    parts += [f"own {size(room.own_bytes)}"] if room.own_bytes is not None else []
+    lines = [f"room     {', '.join(parts)}"]
+    if room.is_collecting:
+        lines.append("gc       under way" + (", waits for another command of this home" if room.is_waiting else ""))
+    elif room.collected_seconds is not None:
+        lines.append(f"gc       {say_duration(room.collected_seconds)} ago, freed {size(room.freed_bytes)}")
+    return lines

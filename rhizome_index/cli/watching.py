@@ -14,7 +14,7 @@ import trio
 
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import run
-from rhizome_index.cli.show import many, print_warning, printable, rate, shortened, size, to_json
+from rhizome_index.cli.show import many, print_warning, printable, rate, room_lines, shortened, size, to_json
 from rhizome_index.errors import IntegrityError, UnavailableError
 from rhizome_index.index.duration import say_duration
 from rhizome_index.limits import CONTROL_TIMEOUT_SECONDS
@@ -175,6 +175,8 @@ def picture(now: NodeStatus, before: NodeStatus | None, seconds: float) -> Rende
         f"out {rate(now.bytes_sent - known.bytes_sent, seconds)} · {answers / max(seconds, 1e-3):.1f} answers/s"
     )
     parts: list[RenderableType] = [Text(head, style="bold"), *(Text(f"  {address}") for address in now.addresses)]
+    if now.room is not None:
+        parts += [Text(line) for line in room_lines(now.room)]
     if now.problem:
         parts.append(Text(printable(now.problem), style="bold red"))
     parts += [Text(""), _peers_table(now, known, seconds), Text(""), _follows_table(now)]

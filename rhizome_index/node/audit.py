@@ -70,7 +70,7 @@ class Auditor:
         Raises IntegrityError if it is wrong, and UnavailableError for what nobody has: then nothing is proven.
         """
         fetcher = Fetcher(self.links, peers, cost, packed=True) if self.links is not None and peers else None
-        gatherer = Gatherer(self.store, fetcher)
+        gatherer = Gatherer(self.store, fetcher, caching=True)
         progress = self.progress
         _, manifest = await gatherer.manifest(head.manifest)
         collection, index = find_index(manifest, name, index_name)

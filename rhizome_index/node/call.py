@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import trio
 
 from rhizome_index.errors import IntegrityError, UnavailableError
 from rhizome_index.limits import CONTROL_ANSWER_BYTES_MAX, CONTROL_TIMEOUT_SECONDS, PROVIDERS_MAX
+from rhizome_index.node.collect import Collected
+from rhizome_index.node.collector import Progress as Collecting
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.framed import Framed
 from rhizome_index.node.sync import Progress
@@ -113,6 +116,17 @@ def read_progress(fields: Any) -> tuple[Progress, Cost]:
     )
     cost = Cost(bytes_received=received, round_trips=round_trips, peers=peers)
     return Progress(phase, done, total, received), cost
+
+
+def read_collected(fields: Any) -> Collected:
+    """What a collection of the node's has found. Raises IntegrityError."""
+    names = [field.name for field in dataclass_fields(Collected)]
+    return Collected(*m.read_fields(fields, **dict.fromkeys(names, m.is_natural)))
+
+
+def read_collecting(fields: Any) -> Collecting:
+    """How far it is. Raises IntegrityError."""
+    return Collecting(*m.read_fields(fields, looked_at=m.is_natural, is_waiting=m.is_flag))
 
 
 def is_texts(value: Any) -> bool:

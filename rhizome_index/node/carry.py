@@ -107,7 +107,7 @@ class Carrier:
         )
 
     async def _step(self, step: _Step, delta: Delta, fetcher: Fetcher, peer: str) -> None:
-        gatherer = Gatherer(self._store, fetcher)
+        gatherer = Gatherer(self._store, fetcher, caching=True)
         before, after = step.before.collections[step.name], step.after.collections[step.name]
         problem: RecordError | IntegrityError | None = None
         try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from rhizome_index.blocks.cid import Cid, check_block, cid_of_digest, digest_of,
 from rhizome_index.errors import IntegrityError, StoreError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, open_head
-from rhizome_index.limits import CHUNK_CACHE_BYTES, LOG_PAGES_MAX
+from rhizome_index.limits import CHUNK_CACHE_BYTES, LOG_PAGES_MAX, USES_NOTED_MAX
 from rhizome_index.node.sqlite import RESTORE, TRY_AGAIN, connect, connect_reading, explain
 from rhizome_index.node.succession import Successions
 from rhizome_index.node.tables import DATASETS, HEAD_COLUMNS, SCHEMAS, open_row
+from rhizome_index.node.uses import Uses
 from rhizome_index.tree.node import Node, decode_node, node_of
 
 _PAGE_BYTES = 16384  # chunks of 4 KiB fill pages of this size well, and single edits still write little
@@ -47,6 +48,8 @@ class DiskStore:
     problem      why the disk failed us last; empty once a write has worked again
     on_heads     told of datasets whose heads have been put and are durable now
     successions  which keys sign heads in place of which
+    uses         what of it is in use by this process
+    having_alone  gives whether nobody else has it open, and keeps it so meanwhile; see `lock.StoreLock`
     """
 
     def __init__(
@@ -69,8 +72,11 @@ class DiskStore:
         self._is_changing = False
         self._with_new_heads: set[Address] = set()
         self.on_heads: Callable[[Collection[Address]], None] = lambda addresses: None
+        self.having_alone: Callable[[], AbstractContextManager[bool]] = lambda: nullcontext(True)
         self.problem = ""
         self.successions = Successions(self)
+        self.uses = Uses()
+        self._note_use = self.uses.fresh.add
         with self._translated():
             self._db = connect_reading(path) if read_only else connect(path, make, vfs)
             try:
@@ -136,6 +142,15 @@ class DiskStore:
     # --- blocks ---
 
     def get(self, cid: Cid) -> bytes | None:
+        data = self.peek(cid)
+        if data is not None:
+            self._note_use(cid)
+            if len(self.uses.fresh) >= USES_NOTED_MAX:
+                self.uses.take()  # nobody has noted them for long
+        return data
+
+    def peek(self, cid: Cid) -> bytes | None:
+        """What `get` gives, by whoever has no use for it."""
         try:
             row = self._db.execute("select cast(data as blob) from blocks where digest = ?", (cid[4:],)).fetchone()
         except apsw.Error as error:
@@ -151,6 +166,13 @@ class DiskStore:
         return data
 
     def has(self, cid: Cid) -> bool:
+        found = self.is_here(cid)
+        if found and self.uses.is_guarded:
+            self._note_use(cid)
+        return found
+
+    def is_here(self, cid: Cid) -> bool:
+        """What `has` says, to whoever does not count on it."""
         with self._translated():
             return self._one("select 1 from blocks where digest = ?", (digest_of(cid),)) is not None
 
@@ -159,6 +181,7 @@ class DiskStore:
         held = self._chunks.get(cid)
         if held is not None:
             self._chunks.move_to_end(cid)
+            self._note_use(cid)
             return held
         data = self.get(cid)
         if data is None:
@@ -173,6 +196,9 @@ class DiskStore:
 
     def put_many(self, blocks: Iterable[tuple[Cid, bytes]]) -> None:
         """Keep blocks: in the transaction under way, or in one of its own."""
+        if self.uses.is_guarded:
+            blocks = list(blocks)
+            self.uses.fresh.update(cid for cid, _ in blocks)
         with self.transaction(), self._translated():
             self._db.executemany(
                 # Over a block that has been damaged unnoticed goes the right one.
@@ -186,11 +212,18 @@ class DiskStore:
 
         What is committed after them in the other way makes them last too.
         """
-        with self._unhurried():
+        with self.unhurried():
             self.put_many(blocks)
 
+    def delete(self, digest: bytes) -> int:
+        """Forget a block that nothing needs; its bytes."""
+        rows = self.execute("delete from blocks where digest = ? returning length(data)", (digest,))
+        held = self._chunks.pop(cid_of_digest(digest), None)
+        self._chunk_bytes -= len(held[0]) if held is not None else 0
+        return sum(size or 0 for (size,) in rows)
+
     @contextmanager
-    def _unhurried(self) -> Iterator[None]:
+    def unhurried(self) -> Iterator[None]:
         """What is committed within does not wait for the disk, unless a transaction is under way that does."""
         if self._is_changing:
             yield
@@ -222,6 +255,7 @@ class DiskStore:
     def _set_aside(self, cid: Cid) -> None:
         with suppress(StoreError), self.transaction():  # a store that cannot be written gives no wrong bytes either
             self.execute("insert or ignore into damaged values (?)", (digest_of(cid),))
+            self.execute("delete from cached where digest = ?", (digest_of(cid),))
             self.execute("delete from blocks where digest = ?", (digest_of(cid),))
 
     # --- heads ---
@@ -247,7 +281,7 @@ class DiskStore:
 
     def put_heard(self, head: Head) -> None:
         """Keep a verified head that others have told of, as fetched blocks are kept: they know it too."""
-        with self._unhurried():
+        with self.unhurried():
             self.put_head(head, is_heard=True)
 
     def newest_head(self, address: Address) -> Head | None:
@@ -307,6 +341,18 @@ class DiskStore:
                 head = self.current_head(Address.parse(str(dataset or b"", "utf-8", "replace")))
                 found += [head] if head is not None else []
         return found
+
+    def last_heads(self, address: Address, most: int) -> list[Head]:
+        """The last heads of a dataset, convicted ones among them, the last first."""
+        condition = "where dataset = ? and not disowned order by sequence desc, envelope limit ?"
+        return self._heads(condition, (str(address), most))
+
+    def datasets(self) -> list[Address]:
+        """Every dataset of which a head is known. Raises IntegrityError for a name that is damaged."""
+        try:
+            return [Address.parse(str(name, "utf-8")) for (name,) in self.execute(DATASETS)]
+        except (UsageError, UnicodeDecodeError):
+            raise IntegrityError("a head in the store is damaged") from None
 
     def all_heads(self) -> list[Head]:
         """Every head that is known, by address and sequence."""

@@ -28,6 +28,7 @@ from rhizome_index.node.frauds import Frauds
 from rhizome_index.node.inquire import Inquirer
 from rhizome_index.node.part import PartKeeper
 from rhizome_index.node.register import FULL, Follow, Register
+from rhizome_index.node.room import Room
 from rhizome_index.node.sync import Progress, Syncer
 from rhizome_index.node.tally import DONE, FAILED, REFUSED, Tally
 
@@ -97,6 +98,7 @@ class Follower:
         self._keeper = keeper
         self._inquirer = inquirer
         self._frauds = Frauds(store)
+        self._room = Room(store)
         self._clock = clock
         self._chance = chance
         self._tally = tally
@@ -203,7 +205,8 @@ class Follower:
         """Be up to date with one dataset: the head that is held then. Raises RhizomeError."""
         state = self.state(follow)
         async with state.lock:
-            return await self._bring(follow, state)
+            with self._store.uses.guarding():
+                return await self._bring(follow, state)
 
     def state(self, follow: Follow) -> FollowState:
         """The state of a follow; a new one if it is followed in another way than before."""
@@ -231,6 +234,7 @@ class Follower:
         if follow.policy.kind != FULL:  # who derives everything finds out by himself
             await self._inquirer.ask(newest, providers, state.cost)
         async with self._slots:
+            self._room.check()
             state.is_syncing, state.progress = True, Progress()
             how, begun_at, bytes_before = FAILED, trio.current_time(), state.cost.bytes_received
             try:
@@ -272,11 +276,12 @@ class Follower:
             if follow.address == address:
                 state = self.state(follow)
                 async with state.lock:
-                    held = self._store.held_head(address)
-                    if held is None:
-                        await self._bring(follow, state)
-                    else:
-                        await self._bring_back(follow, held, peers, state)
+                    with self._store.uses.guarding():
+                        held = self._store.held_head(address)
+                        if held is None:
+                            await self._bring(follow, state)
+                        else:
+                            await self._bring_back(follow, held, peers, state)
 
     async def _mend(self, follow: Follow, held: Head, peers: Sequence[str], state: FollowState) -> None:
         """Bring back blocks that were set aside since the last look."""

@@ -2,8 +2,8 @@
 
 Each need is one batch: what the store has comes from there, the rest is fetched
 and kept. Nothing has to be replayed: the walk checks each block as it would any.
-A proof is gathered even where the store cannot be written; what a follower brings
-is not, for it would be lost.
+What comes for a query is kept as long as there is room, and where it cannot be kept,
+in memory until the walk is over; what a follower brings has to be kept.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError, StoreError, UnavailableError
 from rhizome_index.index.manifest import Manifest, decode_manifest
 from rhizome_index.index.write import NeedRecords
+from rhizome_index.node.cache import Cache
 from rhizome_index.node.disk import DiskStore, describe_missing
 from rhizome_index.node.fetch import Block, Fetcher, Wanted
 from rhizome_index.node.local import LocalSource
+from rhizome_index.node.room import Room
 from rhizome_index.node.sink import BlockBuffer
 from rhizome_index.query.found import Found
 from rhizome_index.query.proof import names, supply
@@ -37,13 +39,18 @@ class Gatherer:
     """Walks over a store and the peers of a fetcher.
 
     local    the store alone, for walks that find all they need there
-    proving  note every block that walks need
+    caching  what is fetched is wanted now, and perhaps again
+    proving  likewise, and note every block that walks need
     touched  those blocks, in order and once: their proof
     fetched  how many blocks came from peers
     """
 
-    def __init__(self, store: DiskStore, fetcher: Fetcher | None, *, proving: bool = False) -> None:
+    def __init__(
+        self, store: DiskStore, fetcher: Fetcher | None, *, caching: bool = False, proving: bool = False
+    ) -> None:
         self._store = store
+        self._room = Room(store)
+        self._cache = Cache(store) if caching or proving else None
         self._buffer = BlockBuffer(store)
         self._unkept: dict[Cid, bytes] = {}
         self.local = LocalSource(store, ChainMap(self._buffer.waiting, self._unkept))
@@ -59,7 +66,7 @@ class Gatherer:
 
     async def run(self, walk: Any, on_found: Callable[[Found], None] | None = None) -> Any:
         """Drive a walk to its end and give its result. Raises UnavailableError for what nobody has."""
-        with self._buffer:
+        with self._buffer, self._store.uses.guarding():
             return await self._run(walk, on_found)
 
     async def _run(self, walk: Any, on_found: Callable[[Found], None] | None) -> Any:
@@ -141,9 +148,12 @@ class Gatherer:
 
     def _keep(self, blocks: Sequence[Block]) -> None:
         self.fetched += len(blocks)
-        try:
+        if self._cache is None:
+            self._room.check()
             self._store.put_fetched(blocks)
-        except StoreError:
-            if not self._proving:
-                raise
+            return
+        is_kept = False
+        with suppress(StoreError), self._store.unhurried():
+            is_kept = self._cache.put(blocks)
+        if not is_kept:
             self._unkept.update(blocks)

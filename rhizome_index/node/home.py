@@ -333,6 +333,8 @@ class Home:
         lock = StoreLock(self.lock_path, self.identity_path)
         with lock.alone() if alone else lock.sharing():
             store = DiskStore(self.store_path, make=make, read_only=not os.access(self.path, os.W_OK))
+            if not alone:
+                store.having_alone = lock.having_alone
             try:
                 yield store
             finally:

@@ -5,22 +5,27 @@ connected, dial, disconnect, or a stream, whose bytes are then passed on both wa
 another process asks peers with its own code over its own view of the store, and the
 node's connections, which are there already. Whoever leaves takes with him what he was
 lent. What is followed the node itself brings, and tells who has asked for it how far
-it is: nothing comes twice. And it says how it is doing. It does not know what is said
-on a stream.
+it is: nothing comes twice. And it says how it is doing, and frees blocks when it is
+asked to. It does not know what is said on a stream.
 """
 
 from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import trio
 
 from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError, first_of
 from rhizome_index.index.address import Address
-from rhizome_index.limits import CONTROL_CONNECTIONS_MAX, CONTROL_TIMEOUT_SECONDS, PEERS_WATCH_SECONDS
+from rhizome_index.limits import (
+    CONTROL_CONNECTIONS_MAX,
+    CONTROL_TIMEOUT_SECONDS,
+    PEERS_WATCH_SECONDS,
+    PROGRESS_SECONDS,
+)
 from rhizome_index.node.call import progress_fields
 from rhizome_index.node.events import DEBUG, note
 from rhizome_index.node.follow import FollowState
@@ -99,6 +104,8 @@ class Lender:
                 self._peer.look()
             case control.Status():
                 return status_of(self._peer, self._started_at).fields()
+            case control.Collect(is_trial):
+                return await self._collect(guest, is_trial=is_trial)
         return {}
 
     def _look(self) -> int:
@@ -129,6 +136,22 @@ class Lender:
                 await guest.stream.send_all(control.encode_news(news))
 
         await follower.wait_brought(follow, tell)
+
+    async def _collect(self, guest: Framed, *, is_trial: bool) -> dict[str, Any]:
+        collector = self._peer.joined().collector
+        found: dict[str, Any] = {}
+
+        async def tell() -> None:
+            while True:
+                if (progress := collector.progress) is not None:
+                    await guest.stream.send_all(control.encode_news(asdict(progress)))
+                await trio.sleep(PROGRESS_SECONDS)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell)
+            found = asdict(await collector.collect(is_trial=is_trial))
+            nursery.cancel_scope.cancel()
+        return found
 
     async def _lend(self, guest: Framed, request: control.Borrow) -> None:
         """Open a stream and go between its ends. Neither is read faster than the other takes it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -68,6 +69,15 @@ class LocalSource:
                 result: T = stop.value
                 return result
             _, resume = supply(walk, need, self)
+
+    def steps(self, walk: RecordWalk[Any]) -> Iterator[None]:
+        """Drive a walk to its end, with a pause after each need. Raises UnavailableError."""
+        resume: Callable[[], Need] = partial(next, walk)
+        with suppress(StopIteration):
+            while True:
+                need = resume()
+                _, resume = supply(walk, need, self)
+                yield
 
     def step(self, need: Need) -> Sequence[Any]:
         """What one need of a walk asks for. Raises UnavailableError."""

@@ -15,6 +15,7 @@ from rhizome_index.node.local import LocalSource
 from rhizome_index.node.reach import MANIFEST, Place, reach
 from rhizome_index.node.sink import BlockBuffer, without_collecting
 from rhizome_index.node.spill import SpillingSorter
+from rhizome_index.wire.want import OnBlocks
 
 
 def missing_blocks(store: DiskStore, head: Head) -> list[Cid]:
@@ -33,15 +34,18 @@ def derive_again(store: DiskStore, head: Head) -> None:
             source.run(rebuild(manifest.rule, collection, buffer.add, new_sorter))
 
 
-async def fill(store: DiskStore, head: Head, fetcher: Fetcher) -> None:
-    """Fetch all that is missing of a dataset. Raises UnavailableError for what nobody has; the rest is kept."""
+async def fill(store: DiskStore, head: Head, fetcher: Fetcher, keep: OnBlocks | None = None) -> None:
+    """Fetch all that is missing of a dataset. Raises UnavailableError for what nobody has; the rest is kept.
+
+    keep  takes what comes; it may raise RhizomeError, too
+    """
     seen: set[Place] = set()
     places = [Place(head.manifest, MANIFEST)]
     problem: UnavailableError | None = None
     while missing := [place for place, data in reach(store, places, seen) if data is None]:
         try:
             await fetcher.fetch(
-                [Wanted(cid) for cid in dict.fromkeys(place.cid for place in missing)], store.put_fetched
+                [Wanted(cid) for cid in dict.fromkeys(place.cid for place in missing)], keep or store.put_fetched
             )
         except UnavailableError as error:
             problem = problem or error

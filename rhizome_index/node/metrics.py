@@ -19,8 +19,17 @@ from prometheus_client.registry import Collector
 from rhizome_index import __version__
 from rhizome_index.errors import StoreError
 from rhizome_index.node.peer import Peer
-from rhizome_index.node.status import FAILING, KEPT, SYNCING, WAITING, FollowStatus, follow_statuses
-from rhizome_index.node.tally import Durations
+from rhizome_index.node.status import (
+    FAILING,
+    KEPT,
+    SYNCING,
+    WAITING,
+    FollowStatus,
+    RoomStatus,
+    follow_statuses,
+    room_of,
+)
+from rhizome_index.node.tally import DONE, FAILED, Durations
 
 
 class Metrics:
@@ -100,6 +109,28 @@ class _NodeCollector(Collector):
             )
             yield _gauge("rhizome_store_bytes", "Size of the store's file.", [], {(): pages * page_bytes})
             yield _gauge("rhizome_store_free_bytes", "Of that, not in use.", [], {(): free * page_bytes})
+        if (room := room_of(self._peer)) is not None:
+            yield from self._room(room)
+
+    def _room(self, room: RoomStatus) -> Iterator[Metric]:
+        tally = self._peer.joined().swarm.tally
+        kept = {"own": room.own_bytes, "followed": room.followed_bytes, "pinned": room.pinned_bytes}
+        known = {(kind,): size for kind, size in kept.items() if size is not None} | {("cached",): room.cached_bytes}
+        help_text = "Bytes of blocks by what they are kept for, as of the last collection; cached as of now."
+        yield _gauge("rhizome_store_kept_bytes", help_text, ["kept_for"], known)
+        if room.quota_bytes is not None:
+            help_text = "Room that what is kept of others may take."
+            yield _gauge("rhizome_store_quota_bytes", help_text, [], {(): room.quota_bytes})
+        ended = 0.0 if room.collected_seconds is None else self._peer.clock() - room.collected_seconds
+        help_text = "When the last collection ended, since 1970; 0 if there was none."
+        yield _gauge("rhizome_gc_timestamp_seconds", help_text, [], {(): ended})
+        yield _gauge("rhizome_gc_in_progress", "1 while one is under way.", [], {(): int(room.is_collecting)})
+        collections = {(how,): tally.collections[how] for how in (DONE, FAILED)}
+        yield _counter("rhizome_gc_runs", "Collections, by how they ended.", ["outcome"], collections)
+        freed = {("waste",): tally.freed_blocks, ("cached",): tally.evicted_blocks}
+        yield _counter("rhizome_gc_freed_blocks", "Blocks freed, by what they were.", ["kind"], freed)
+        freed = {("waste",): tally.freed_bytes, ("cached",): tally.evicted_bytes}
+        yield _counter("rhizome_gc_freed_bytes", "Bytes of blocks freed, by what they were.", ["kind"], freed)
 
 
 _OF_FOLLOWS: tuple[tuple[str, str, Callable[[FollowStatus], float | None]], ...] = (

@@ -18,6 +18,7 @@ from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head, Keys
 from rhizome_index.limits import READERS_MET_SECONDS, RENEWALS_SECONDS, STORE_WATCH_SECONDS
 from rhizome_index.node.carry import Carrier
+from rhizome_index.node.collector import Collector
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.dht import Dht
 from rhizome_index.node.directory import Directory
@@ -68,6 +69,7 @@ class Membership:
         self.follower = Follower(
             store, register, self.directory, syncer, keeper, self.inquirer, clock, chance, swarm.tally
         )
+        self.collector = Collector(store, keys.peer_id, clock, swarm.tally)
         self.gossip = Gossip(store, register, swarm, self.links, keys, clock, chance, self.follower.hint)
 
 
@@ -139,11 +141,14 @@ class Peer:
     async def stay(self) -> None:
         """Follow what is followed, tell of new heads, meet peers met before, notice what other processes write.
 
+        And make room.
+
         Until cancelled.
         """
         membership = self.joined()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(membership.follower.run)
+            nursery.start_soon(membership.collector.run)
             nursery.start_soon(membership.gossip.run)
             nursery.start_soon(membership.dht.run)
             nursery.start_soon(self._meet_again)
@@ -193,6 +198,7 @@ class Peer:
                 if (now := self.store.data_version()) != seen:
                     seen = now
                     self._refresh()
+                self.joined().collector.look()
 
     def look(self) -> None:
         """Another process of this home has written to the store: see what, at once."""

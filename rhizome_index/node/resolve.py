@@ -9,7 +9,7 @@ it here. A peer that lies loses its connection and the next one is asked.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 from rhizome_index.blocks.cid import Cid
@@ -27,6 +27,7 @@ from rhizome_index.index.freshness import ANY_AGE, Freshness
 from rhizome_index.index.head import Head
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import ATTESTERS_ASKED_MAX, CLOCK_SKEW_SECONDS_MAX, PROOF_BYTES_MAX, SEGMENTS_MAX
+from rhizome_index.node.cache import Cache
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
@@ -124,6 +125,7 @@ class Resolver:
         self._inquirer = inquirer
         self._plans: Plans = {}
         self._frauds = Frauds(store)
+        self._cache = Cache(store)
         self.ladder = Ladder(store)
 
     async def resolve(
@@ -332,6 +334,19 @@ class Resolver:
 
     async def _walk(self, address: Address, resolution: Resolution, peers: Sequence[str], *, allow_scan: bool) -> None:
         """Answer by a walk of our own over what the store and several peers have together."""
+        with ExitStack() as leases:
+            leases.enter_context(self._store.uses.guarding())
+            await self._walk_leased(address, resolution, peers, leases, allow_scan=allow_scan)
+
+    async def _walk_leased(
+        self,
+        address: Address,
+        resolution: Resolution,
+        peers: Sequence[str],
+        leases: ExitStack,
+        *,
+        allow_scan: bool,
+    ) -> None:
         assert self._links is not None
         cost, query = resolution.cost, resolution.query
         gatherer = self.gatherer(peers, cost)
@@ -340,6 +355,7 @@ class Resolver:
             resolution.freshness.check(head, self._clock())
             manifest_bytes, manifest = await gatherer.manifest(head.manifest)
             resolution.opening = Opening(head, manifest, manifest_bytes)
+        leases.enter_context(self._store.uses.leasing(resolution.opening.head.manifest))
         collection = resolution.opening.manifest.collection(query.collection)
         if resolution.answer is None:
             if resolution.after is not None:
@@ -395,9 +411,10 @@ class Resolver:
         resolution = Resolution(query, Cost())
         head = self._store.current_head(address) or await self.newest_head(address, peers, resolution.cost)
         gatherer = self.gatherer(peers, resolution.cost)
-        _, manifest = await gatherer.manifest(head.manifest)
-        collection = manifest.collection(query.collection)
-        found, chosen = await gatherer.run(explain(query, collection, allow_scan=allow_scan))
+        with self._store.uses.leasing(head.manifest):
+            _, manifest = await gatherer.manifest(head.manifest)
+            collection = manifest.collection(query.collection)
+            found, chosen = await gatherer.run(explain(query, collection, allow_scan=allow_scan))
         if chosen is None:
             return found, []
         source = LocalAnswerer(self._store, self._plans)
@@ -500,7 +517,7 @@ class Resolver:
         assert asking.opening is not None and asking.replay is not None
         opening = asking.opening
         with suppress(UnavailableError), self._store.transaction():  # worth giving even where it cannot be kept
-            self._store.put_many([(opening.head.manifest, opening.manifest_bytes), *asking.replay.blocks])
+            self._cache.put([(opening.head.manifest, opening.manifest_bytes), *asking.replay.blocks])
             self._store.put_head(opening.head)
 
 

@@ -25,6 +25,7 @@ from rhizome_index.node.fetch import Fetcher
 from rhizome_index.node.mend import derive_again, fill, missing_blocks
 from rhizome_index.node.part import check_part
 from rhizome_index.node.peer import Peer
+from rhizome_index.node.pins import Pins
 from rhizome_index.node.register import FULL, Policy, Register
 from rhizome_index.node.signed import Signed
 from rhizome_index.node.sqlite import RESTORE
@@ -38,6 +39,7 @@ class Kept:
     """A dataset that should be here: all of it, or the part that its policy names.
 
     head     the one to answer from; None if it is lost
+    is_pin   it is a snapshot, and stays that
     missing  how many blocks are missing, as far as can be seen; of a part, 1 stands for any number
     mended   how many were missing and are here again
     """
@@ -46,6 +48,7 @@ class Kept:
     policy: Policy
     is_own: bool
     head: Head | None = None
+    is_pin: bool = False
     missing: int = 0
     mended: int = 0
 
@@ -108,6 +111,9 @@ async def _mend(peer: Peer, kept: Kept) -> None:
     membership = peer.joined()
     peers = await peer.providers(kept.address)
     cost = Cost()
+    if kept.is_pin and kept.head is not None:
+        await fill(peer.store, kept.head, Fetcher(membership.links, peers, cost))
+        return
     if not kept.is_own:
         await membership.follower.mend(kept.address, peers)
         return
@@ -164,17 +170,19 @@ def _read_heads(store: DiskStore, found: Scrubbed) -> None:
 
 
 def _all_kept(store: DiskStore, peer_id: str) -> list[Kept]:
-    """What should be here: datasets of this peer's own, and what it follows and has brought here."""
+    """What should be here: datasets of this peer's own, what it follows and has brought here, and what is pinned."""
     own = {head.address for head in store.all_heads() if head.address.publisher == peer_id}
     own |= {address for address in Signed(store).addresses() if address.publisher == peer_id}
     found = [Kept(address, Policy(), is_own=True) for address in sorted(own)]
     for follow in Register(store).follows():
         if follow.address not in own and store.is_held(follow.address):
             found.append(Kept(follow.address, follow.policy, is_own=False))
-    return found
+    return found + [Kept(head.address, Policy(), is_own=False, head=head, is_pin=True) for head in Pins(store).all()]
 
 
 def _find_head(store: DiskStore, kept: Kept) -> None:
+    if kept.is_pin:
+        return
     kept.head = store.current_head(kept.address) if kept.is_own else store.held_head(kept.address)
     if kept.is_own and kept.head is not None and kept.head.sequence < Signed(store).last(kept.address):
         kept.head = None  # an older one is no place to go on from

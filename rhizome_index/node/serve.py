@@ -12,7 +12,7 @@ connection.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import chain, islice
 from weakref import WeakValueDictionary
@@ -46,6 +46,7 @@ from rhizome_index.node.places import Place, Places
 from rhizome_index.node.register import Register
 from rhizome_index.node.swarm import Stream, Swarm
 from rhizome_index.node.tally import DONE, GONE, MALFORMED
+from rhizome_index.node.uses import Kind
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice
 from rhizome_index.query.expr import Query
@@ -64,16 +65,23 @@ Plans = dict[tuple[Query, Collection, bool], Choice]  # what was chosen: it foll
 
 
 class LocalAnswerer(LocalSource):
-    """An `ask.Answerer` over the store. `plans` remembers choices, for queries that come again."""
+    """An `ask.Answerer` over the store.
 
-    def __init__(self, store: DiskStore, plans: Plans) -> None:
+    plans   remembers choices, for queries that come again
+    leases  keep what answers are given from, where they take longer than a moment
+    """
+
+    def __init__(self, store: DiskStore, plans: Plans, leases: ExitStack | None = None) -> None:
         super().__init__(store)
         self._plans = plans
+        self._leases = leases
 
     def snapshot(self, address: Address, manifest: Cid | None) -> tuple[Head, bytes, Manifest]:
         head = self.newest(address) if manifest is None else self.store.head_of(address, manifest)
         if head is None:
             raise UnavailableError(f"no such head of {address} here")
+        if self._leases is not None:
+            self._leases.enter_context(self.store.uses.leasing(head.manifest, Kind.ANSWERED))
         data = self.store.get(head.manifest)
         if data is None:
             raise UnavailableError(describe_missing(head.manifest))
@@ -116,7 +124,8 @@ class Server:
         self._register = register
         self._swarm = swarm
         self.tally = swarm.tally
-        self._answerer = _Serving(store, {})
+        self._plans: Plans = {}
+        self._answerer = _Serving(store, self._plans)
         self._frauds = Frauds(store)
         self._shares: WeakValueDictionary[str, trio.Semaphore] = WeakValueDictionary()
         self.places = Places(ANSWERS_AT_ONCE_MAX)
@@ -146,13 +155,18 @@ class Server:
         await self._swarm.disconnect(peer_id)
 
     def _answer_ask(self, request: m.Request) -> Iterator[bytes]:
-        return ask.answer(request.number, ask.Ask.read(request.fields), self._answerer)
+        return self._lease(partial(ask.answer, request.number, ask.Ask.read(request.fields)))
 
     def _answer_want(self, request: m.Request) -> Iterator[bytes]:
         return want.answer(request.number, want.Want.read(request.fields), self._get_wanted)
 
     def _answer_sync(self, request: m.Request) -> Iterator[bytes]:
-        return sync.answer(request.number, sync.Sync.read(request.fields), self._answerer)
+        return self._lease(partial(sync.answer, request.number, sync.Sync.read(request.fields)))
+
+    def _lease(self, answer: Callable[[LocalAnswerer], Iterator[bytes]]) -> Iterator[bytes]:
+        """An answer from a head that stays here until it is given."""
+        with ExitStack() as leases:
+            yield from answer(_Serving(self._store, self._plans, leases))
 
     def _answer_trust(self, request: m.Request) -> Iterator[bytes]:
         about = trust.About.read(request.fields)

@@ -18,10 +18,12 @@ from rhizome_index import __version__
 from rhizome_index.errors import IntegrityError, StoreError
 from rhizome_index.index.head import Head
 from rhizome_index.limits import ADDRESS_BYTES_MAX, ERROR_TEXT_MAX, STATUS_ITEMS_MAX
+from rhizome_index.node.collector import Progress as CollectorProgress
 from rhizome_index.node.follow import FollowState
 from rhizome_index.node.part import standing_of
 from rhizome_index.node.peer import Peer
 from rhizome_index.node.register import Follow
+from rhizome_index.node.room import Room
 from rhizome_index.node.sync import Progress
 from rhizome_index.node.tally import PeerTally
 
@@ -68,8 +70,35 @@ class FollowStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RoomStatus:
+    """What the store takes, in bytes of blocks, as the last collection has found it; `cached_bytes` as it is now.
+
+    file_bytes         of the store's file, that are in use now
+    quota_bytes        that what is kept of others may take of that; None: there is none
+    collected_seconds  how long ago the last collection ended; None: there was none, and nothing is known
+    freed_bytes        by that
+    is_collecting      one is under way; `is_waiting` for another process of this home to end
+    """
+
+    own_bytes: int | None
+    followed_bytes: int | None
+    pinned_bytes: int | None
+    cached_bytes: int
+    file_bytes: int
+    quota_bytes: int | None
+    collected_seconds: float | None
+    freed_bytes: int
+    is_collecting: bool
+    is_waiting: bool
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A node, its peers and its follows. `answers` counts them by protocol and how they ended."""
+    """A node, its peers and its follows.
+
+    answers  by protocol and how they ended
+    room     None where the store cannot be read
+    """
 
     peer_id: str
     pid: int
@@ -77,6 +106,7 @@ class NodeStatus:
     addresses: list[str]
     uptime_seconds: float
     problem: str
+    room: RoomStatus | None
     bytes_received: int
     bytes_sent: int
     answers: dict[str, dict[str, int]]
@@ -98,7 +128,8 @@ class NodeStatus:
         try:
             peers = [PeerStatus(**item) for item in fields["peers"]]
             follows = [FollowStatus(**item) for item in fields["follows"]]
-            return cls(**{**fields, "peers": peers, "follows": follows})
+            room = fields["room"] and RoomStatus(**fields["room"])
+            return cls(**{**fields, "peers": peers, "follows": follows, "room": room})
         except (TypeError, KeyError):
             raise IntegrityError("the running node is another version of this program", hint="restart it") from None
 
@@ -127,6 +158,7 @@ def status_of(peer: Peer, started_at: float) -> NodeStatus:
         addresses=[address[:ADDRESS_BYTES_MAX] for address in swarm.addresses[:STATUS_ITEMS_MAX]],
         uptime_seconds=trio.current_time() - started_at,
         problem=peer.store.problem[:ERROR_TEXT_MAX],
+        room=room_of(peer),
         bytes_received=tally.bytes_received.total(),
         bytes_sent=tally.bytes_sent.total(),
         answers=answers,
@@ -134,6 +166,31 @@ def status_of(peer: Peer, started_at: float) -> NodeStatus:
         peers=peers,
         followed=len(follows),
         follows=[_follow_status(peer, follow) for follow in follows[:STATUS_ITEMS_MAX]],
+    )
+
+
+def room_of(peer: Peer) -> RoomStatus | None:
+    """What the store of a peer takes; None where that cannot be told."""
+    progress = peer.joined().collector.progress
+    with suppress(StoreError):
+        return room_status(Room(peer.store), peer.clock(), progress)
+    return None
+
+
+def room_status(room: Room, now: float, progress: CollectorProgress | None = None) -> RoomStatus:
+    """What a store takes, at a time in seconds since 1970. Raises StoreError."""
+    measured = room.measured
+    return RoomStatus(
+        own_bytes=None if measured is None else measured.own,
+        followed_bytes=None if measured is None else measured.followed,
+        pinned_bytes=None if measured is None else measured.pinned,
+        cached_bytes=room.cached_bytes,
+        file_bytes=room.file_bytes(),
+        quota_bytes=room.quota,
+        collected_seconds=None if measured is None else max(0.0, now - measured.at_ms / 1000),
+        freed_bytes=0 if measured is None else measured.freed_bytes + measured.evicted_bytes,
+        is_collecting=progress is not None,
+        is_waiting=progress is not None and progress.is_waiting,
     )
 
 

@@ -38,6 +38,7 @@ from rhizome_index.node.ladder import Ladder
 from rhizome_index.node.link import Links, SilentError
 from rhizome_index.node.mend import derive_again, fill
 from rhizome_index.node.race import Race
+from rhizome_index.node.room import Room
 from rhizome_index.node.sink import without_collecting
 from rhizome_index.node.spill import SpillingSorter
 from rhizome_index.tree.boundary import Rule
@@ -162,6 +163,7 @@ class _OneSync:
         self._fetcher = fetcher
         self._head = head
         self._gatherer = Gatherer(store, fetcher)
+        self._room = Room(store)
         self._cost = cost
         self._progress = progress
 
@@ -264,6 +266,7 @@ class _OneSync:
         missing = [cid for cid in cids if not self._store.has(cid)]
 
         def take(blocks: Sequence[Block]) -> None:
+            self._room.check()
             self._store.put_fetched(blocks)
             self._progress.entries_done += sum(counts.get(cid, 0) for cid, _ in blocks)
             self._progress.bytes_received = self._cost.bytes_received

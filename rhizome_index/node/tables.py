@@ -70,6 +70,15 @@ update heads set heard = 1
     """
 create index providers_by_time on providers (dataset, seen_seconds desc, peer_id);
 """,
+    """
+create table pins (
+    dataset text not null, sequence integer not null, manifest blob not null, envelope blob not null,
+    primary key (dataset, sequence, envelope)
+) without rowid;
+create table cached (digest blob primary key, bytes integer not null, used integer not null) without rowid;
+create index cached_by_use on cached (used, digest);
+create table settings (name text primary key, value) without rowid;
+""",
 )
 
 # Every dataset of which there are heads, in order, without looking at all of its heads.

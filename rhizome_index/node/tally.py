@@ -63,7 +63,8 @@ class Tally:
     answers                     given, by protocol and how they ended
     waits                       of requests, until their answer began
     answering                   from there to its end
-    dials, syncs                by how they ended: DONE, FAILED, and for syncs REFUSED
+    dials, syncs, collections   by how they ended: DONE, FAILED, and for syncs REFUSED
+    freed_*, evicted_*          by collections: what nothing needed, and what only queries had left
     """
 
     def __init__(self) -> None:
@@ -77,6 +78,8 @@ class Tally:
         self.answering = Durations()
         self.dials: Counter[str] = Counter()
         self.syncs: Counter[str] = Counter()
+        self.collections: Counter[str] = Counter()
+        self.freed_blocks = self.freed_bytes = self.evicted_blocks = self.evicted_bytes = 0
 
     def note_received(self, peer_id: str, protocol: str, count: int) -> None:
         """A stream has delivered bytes."""

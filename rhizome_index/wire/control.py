@@ -34,7 +34,7 @@ from rhizome_index.limits import (
     FRAME_PAYLOAD_BYTES,
 )
 from rhizome_index.wire.frame import encode_frame
-from rhizome_index.wire.message import is_text, read_fields
+from rhizome_index.wire.message import is_flag, is_text, read_fields
 
 VERSION = 1
 
@@ -85,7 +85,14 @@ class Status:
     """How the node is doing: the end has it."""
 
 
-Request = WatchPeers | Dial | Disconnect | Borrow | Bring | Look | Status
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Free what nothing needs, or only find out how much that is; how far it is comes as news."""
+
+    is_trial: bool
+
+
+Request = WatchPeers | Dial | Disconnect | Borrow | Bring | Look | Status | Collect
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,7 @@ _KINDS: dict[str, tuple[type[Request], _Checks]] = {
     "bring": (Bring, {"address": is_text}),
     "look": (Look, {}),
     "status": (Status, {}),
+    "collect": (Collect, {"is_trial": is_flag}),
 }
 _NAMES = {request: name for name, (request, _) in _KINDS.items()}
 

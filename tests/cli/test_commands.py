@@ -146,7 +146,7 @@ def test_gc_says_what_it_frees(rhizome: Terminal) -> None:
         blocks, size = store.count_blocks()
     told = json.loads(rhizome("gc", "--dry-run", "--json")[0])
     freed = {"freed_blocks": 1, "freed_bytes": 5, "kept_blocks": blocks - 1, "kept_bytes": size - 5}
-    assert told == {"dry_run": True, **freed}
+    assert told["dry_run"] and freed.items() <= told.items()
     assert "would free 1 block," in rhizome("gc", "--dry-run")[0]
     assert "freed 1 block," in rhizome("gc")[0]
     assert json.loads(rhizome("gc", "--json")[0])["freed_blocks"] == 0

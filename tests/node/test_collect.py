@@ -111,8 +111,8 @@ def test_nothing_is_freed_where_the_newest_head_is_lost(home: Home, store: DiskS
     assert store.count_blocks() == before
 
 
-def test_who_writes_meanwhile_ends_it(home: Home, store: DiskStore) -> None:
-    """Where locks do not hold: marks are of a store that is not this one any more."""
+def test_what_others_write_meanwhile_stays(home: Home, store: DiskStore) -> None:
+    """Between two steps, which are all that nobody else may have the store open for."""
     publish_heads(home, store, HEADS_KEPT + 5)
     is_first = True
 
@@ -123,8 +123,8 @@ def test_who_writes_meanwhile_ends_it(home: Home, store: DiskStore) -> None:
             with home.open_store() as other:
                 publish_heads(home, other, 1, "other")
 
-    with pytest.raises(StoreError, match="has written"):
-        collect(store, home.peer_id, on_blocks=write)
+    assert collect(store, home.peer_id, on_blocks=write).freed_blocks > 0 and not is_first
+    assert len(store.current_heads()) == 2
     for head in store.current_heads():
         assert not missing_blocks(store, head)
 
