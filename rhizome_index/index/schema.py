@@ -72,6 +72,8 @@ class Definition:
             raise UsageError(f"an index has 1 to {INDEX_PATHS_MAX} different paths")
         if len(self.include) > INDEX_PATHS_MAX or len(set(self.include)) != len(self.include):
             raise UsageError(f"an index includes at most {INDEX_PATHS_MAX} different paths")
+        for name in names:
+            parse_path(name)
         if any(parse_path(path)[-1] is WORDS for path in self.include):
             raise UsageError("words are not included in an index", hint="include the path itself")
         check_expr(self.where)

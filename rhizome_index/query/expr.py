@@ -48,6 +48,11 @@ class Query:
             raise UsageError(f"a query gives 1 to {ROWS_MAX:,} rows, not {self.limit:,}")
         if self.kind != ROWS and (self.order != DECLARED or len(self.paths) != (self.kind != COUNT)):
             raise UsageError(f"a {self.kind!r} with an order, or not with its path")
+        if not isinstance(self.order, str):
+            if not 1 <= len(self.order) <= QUERY_TERMS_MAX:
+                raise UsageError(f"an order has 1 to {QUERY_TERMS_MAX} paths")
+            for by in self.order:
+                parse_path(by.path)
         if len(self.paths) > QUERY_TERMS_MAX or len(set(self.paths)) != len(self.paths):
             raise UsageError(f"a query selects at most {QUERY_TERMS_MAX} different paths")
         for path in self.paths:

@@ -19,7 +19,9 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
+from rhizome_index.blocks import cbor
 from rhizome_index.errors import UsageError
+from rhizome_index.index.manifest import definition_body
 from rhizome_index.limits import QUERY_TEXT_BYTES_MAX
 from rhizome_index.query import parse as parser
 from rhizome_index.query.expr import Query, decode_query, encode_query
@@ -33,7 +35,21 @@ TRIES = 3  # of an input that was slow: a machine has other things to do
 FOUND_MAX = 20
 RARE = 0.2  # how often what is long or deep is tried, against the others: it takes long, as it must
 
-PATHS = ["tags", "likes", "author.name", "a.b.c", "`odd name`", "words(text)", "created", "first", "é", "time", "id"]
+PATHS = [
+    "tags",
+    "likes",
+    "author.name",
+    "a.b.c",
+    "`odd name`",
+    "`-odd`",
+    "`\udcff`",
+    "words(text)",
+    "created",
+    "first",
+    "é",
+    "time",
+    "id",
+]
 VALUES = ['"cats"', "5", "-1.5e3", "true", "null", '"\\u00e9"', '""', "1e400", '"\\ud800"', "99999999999999999999"]
 DURATIONS = ["7d", "12h", "999999999w", "2024-05-01", "2024-13-45", "2024-05-01T10:00:00+25:00", "0001-01-01", "5 d"]
 WORDS = ["first", "newest", "oldest", "all", "count", "distinct", "min", "max", "tagged", "by", "where", "since", "of"]
@@ -113,7 +129,7 @@ def with_words_changed(chance: random.Random) -> str:
 
 
 def with_bytes_changed(chance: random.Random) -> str:
-    begin = [sentence(chance).encode(), json.dumps(document(chance)).encode()]
+    begin = [sentence(chance).encode("utf-8", "surrogateescape"), json.dumps(document(chance)).encode()]
     (data,) = islice(changed(begin, chance.randrange(2**32)), 1)
     return data.decode("utf-8", "surrogateescape")
 
@@ -236,6 +252,10 @@ def take_document(body: Any) -> None:
     _check(from_json(body, NOW_MS)[0])
 
 
+def take_index(text: str) -> None:
+    cbor.encode(definition_body(parser.parse_index(text)[1]))
+
+
 def take_filter(body: Any) -> None:
     _check(Query("posts", from_mongo(body)))
 
@@ -257,7 +277,7 @@ KINDS: dict[str, Kind] = {
     "any documents": (thing, take_document),
     "filters": (lambda chance: document(chance)["where"], take_filter),
     "filters of odd things": (lambda chance: {"a": odd(chance), "b": thing(chance, 2)}, take_filter),
-    "indexes": (index, parser.parse_index),
+    "indexes": (index, take_index),
 }
 
 

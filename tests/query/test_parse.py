@@ -149,6 +149,10 @@ def test_an_error_points_at_its_place(text: str, place: str, hint: str) -> None:
         "first 3 posts where a any (1)",
         "first 3 posts where a..b = 1",
         "first 3 posts where `\udcff` = 1",
+        "first 3 posts order by -`\udcff`",  # found by generation
+        "first 3 posts order by `-a`",
+        "first 3 posts order by `time()`",
+        "first 3 posts order by " + ", ".join(f"p{number}" for number in range(QUERY_TERMS_MAX + 1)),
         "first 3 posts tagged #\udcff",
         "count posts after AbCdEfGh",
         "first 3 posts where words(a = 1",
@@ -171,6 +175,7 @@ def test_the_limits_themselves_are_allowed() -> None:
     parse(f"first {ROWS_MAX} posts")
     parse("first 3 posts where " + " or ".join(["a = 1"] * QUERY_TERMS_MAX))
     parse("first 3 posts where " + "not " * QUERY_DEPTH_MAX + "a = 1")
+    parse("first 3 posts order by " + ", ".join(f"p{number}" for number in range(QUERY_TERMS_MAX)))
     shell = 'all posts where a = ""'
     parse(shell[:-1] + "x" * (QUERY_TEXT_BYTES_MAX - len(shell)) + '"')
     with pytest.raises(QueryError):
