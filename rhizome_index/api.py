@@ -83,6 +83,8 @@ async def open_node(
     peers: Sequence[str] = (),
     join: bool = False,
     as_relay: bool = False,
+    relays: Sequence[str] = (),
+    mdns: bool | None = None,
     clock: Callable[[], float] = time.time,
     passphrase: str | None = None,
 ) -> AsyncIterator[Node]:
@@ -92,6 +94,8 @@ async def open_node(
     peers       full multiaddrs of peers to connect to; those that cannot be reached are left out
     join        join the swarm even where there are neither: peers met before are remembered
     as_relay    let peers that nobody can dial be reached through this node; only together with `listen`
+    relays      full multiaddrs of relays through which to be reached; only together with `listen`
+    mdns        find peers on the local network, and be found; None: unless it listens on loopback alone
     passphrase  of a home whose private key is sealed: needed to publish and to listen, not to ask
 
     Who only asks does so over the connections of a node that runs from this home in another process, if there is one.
@@ -105,11 +109,15 @@ async def open_node(
         place.ask = partial(str, passphrase)
     if as_relay and not listen:
         raise UsageError("a relay has to be reached itself", hint="name an address to listen on")
+    if relays and not listen:
+        raise UsageError("who only asks need not be reached through a relay", hint="name an address to listen on")
     place.create()
     try:
-        async with _open(place, listen, peers, join or bool(listen) or bool(peers), clock) as node:
+        async with _open(place, listen, peers, join or bool(listen) or bool(peers), clock, mdns) as node:
             if as_relay:
                 node.peer.relay()
+            if relays:
+                await node.peer.reserve(relays)
             yield node
     except BaseExceptionGroup as group:  # nurseries wrap what passes through them
         raise first_of(group) from None
@@ -117,7 +125,12 @@ async def open_node(
 
 @asynccontextmanager
 async def _open(
-    place: Home, listen: Sequence[str], peers: Sequence[str], join: bool, clock: Callable[[], float]
+    place: Home,
+    listen: Sequence[str],
+    peers: Sequence[str],
+    join: bool,
+    clock: Callable[[], float],
+    mdns: bool | None,
 ) -> AsyncIterator[Node]:
     async with AsyncExitStack() as stack:
         store = stack.enter_context(place.open_store())
@@ -132,6 +145,8 @@ async def _open(
             if listen:
                 node.peer.serve()
                 nursery.start_soon(node.peer.stay)
+            if listen and mdns is not False:
+                nursery.start_soon(partial(node.peer.meet_neighbours, on_loopback=bool(mdns)))
             if meeting is not None:
                 nursery.start_soon(Lender(node.peer).serve, meeting)
             await node.peer.connect(peers)

@@ -182,6 +182,17 @@ KAD_PAUSE_SECONDS = 0.25  # between announcements of two datasets: others allow 
 KAD_REQUESTS_PER_SECOND = 10.0  # read of one peer: a lookup asks each peer once,
 KAD_REQUESTS_AT_ONCE = 64  # after it has been quiet: whoever starts announces much at once
 
+# --- local network ---
+MDNS_TEXT_BYTES_MAX = 1200  # of a peer's text record: with the rest of a message it fits one packet
+MDNS_ADDRESSES_MAX = 8  # of one peer: a laptop has two or three
+MDNS_HEARD_MAX = 64  # peers heard and not yet looked at; who shouts more is heard again at his next shout
+MDNS_KNOWN_MAX = 1024  # peers heard of lately; then any of them is forgotten, so that false ones oust none for sure
+MDNS_AGAIN_SECONDS = 60.0  # until a peer that was heard, and is not connected, is tried again; then twice as long,
+MDNS_TRIES_MAX = 5  # and so on; after half an hour it is taken to have left
+MDNS_DIALS_AT_ONCE = 2  # a network full of false announcements leaves most dials to others
+MDNS_PEERS_MAX = 50  # connected by having been heard: a lecture hall must not take all our connections
+MDNS_LOOK_SECONDS = 10.0  # between looks at whether our own addresses are others: a laptop has moved
+
 # --- swarm ---
 HANDSHAKE_TIMEOUT_SECONDS = 5.0  # four round trips; who connects and says nothing holds a file descriptor no longer
 HANDSHAKE_SILENCE_SECONDS = 1.0  # of the other side, several round trips: then it makes room where others wait
@@ -225,6 +236,20 @@ CIRCUIT_BYTES_MAX = 32 * 1024 * 1024  # in each direction: some whole answers; a
 CIRCUIT_SECONDS_MAX = 600.0  # enough for those on a slow line; then a new one is wanted, which others may want too
 CIRCUIT_MESSAGE_BYTES_MAX = 4096  # as the specification has it
 CIRCUIT_MESSAGE_SECONDS = 10.0  # for what is said before a circuit is one
+RESERVATION_SECONDS_MIN = 60.0  # a place said to end sooner is renewed no more often: clocks differ, and relays lie
+RELAY_ADDRESSES_MAX = 3  # of one relay, in what we announce: each is one more for others to try
+RELAY_AGAIN_SECONDS = 1.0  # until a relay that is gone is tried again; then twice as long, and so on,
+RELAY_AGAIN_SECONDS_MAX = 60.0  # up to this: it may be away for a day
+RELAY_WATCH_SECONDS = 2.0  # between looks at whether a relay is connected still: so long we cannot be reached
+UPGRADE_DELAY_SECONDS = 0.5  # after a peer has come through a relay: its first question goes first
+UPGRADE_ADDRESSES_MAX = 8  # of a peer that is to be dialled directly: a laptop has two or three
+UPGRADE_DIAL_SECONDS = 3.0  # for one of them: a relay is there meanwhile
+UPGRADE_SECONDS = 10.0  # for all that an upgrade takes
+UPGRADES_AT_ONCE_MAX = 8  # each dials one address at a time
+RETIRE_LOOK_SECONDS = 5.0  # between looks at whether a relayed connection is still of use: longer than answers pause
+RETIRE_BYTES = 2048  # in that time: pings and the like are no use
+RETIRE_SECONDS_MAX = 60.0  # answers under way end before that, or begin again
+RELAY_HEAD_START_SECONDS = 0.5  # for direct addresses, before a way through a relay is tried
 CIRCUIT_PEER_BYTES_MAX = 64  # of a peer's id; those of all kinds of keys have 34 to 42
 
 # --- the socket of a running node ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -16,10 +16,12 @@ from rhizome_index.api import Node, open_node
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import PEERS, check_reached, run
 from rhizome_index.cli.show import print_rows, size, to_json
-from rhizome_index.errors import PartialError, RhizomeError, UnavailableError, UsageError
+from rhizome_index.cli.watching import fetch_status
+from rhizome_index.errors import IntegrityError, PartialError, RhizomeError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.node.call import tell_changed
 from rhizome_index.node.cost import Cost
+from rhizome_index.node.directory import CONNECTED, LOCAL, REMEMBERED
 from rhizome_index.node.part import kept_by, standing_of
 from rhizome_index.node.register import INDEX, WHERE, Follow, Policy, Register
 from rhizome_index.node.sync import Progress
@@ -134,14 +136,16 @@ def sync_command(settings: Settings, addresses: tuple[str, ...], peers: tuple[st
 def find_command(settings: Settings, address: str, peers: tuple[str, ...]) -> None:
     """Show who serves a dataset, what head they know, and how each was heard of.
 
-    Heard of: named with --peer; remembered from earlier; connected, and said so itself; told by other peers; or found
-    in the dht, which is asked where nobody else helps.
+    Heard of: named with --peer; remembered from earlier; connected, and said so itself; the same of one that was
+    heard on the local network (mdns); told by other peers; or found in the dht, which is asked where nobody else helps.
     """
     place = Address.parse(address)
 
     async def find() -> None:
         async with open_node(settings.home, peers=peers, join=True) as node:
             rows = await _serving(node, place)
+            if node.is_lent:
+                await _tell_local(settings, rows)
             if not rows:
                 check_reached(node)
         if not rows:
@@ -149,6 +153,15 @@ def find_command(settings: Settings, address: str, peers: tuple[str, ...]) -> No
         print_rows(rows, as_json=settings.as_json)
 
     run(find)
+
+
+async def _tell_local(settings: Settings, rows: list[dict[str, Any]]) -> None:
+    """Of the peers that the running node remembers, some were heard by it on the local network."""
+    with suppress(UnavailableError, IntegrityError):
+        local = {peer.peer for peer in (await fetch_status(settings)).peers if peer.is_local}
+        for row in rows:
+            if row["heard"] in (REMEMBERED, CONNECTED) and row["peer"] in local:
+                row["heard"] = LOCAL
 
 
 async def _serving(node: Node, place: Address) -> list[dict[str, Any]]:

@@ -131,13 +131,20 @@ Examples:
   rhizome node --listen /ip4/0.0.0.0/tcp/4711 --listen /ip4/0.0.0.0/tcp/4712/ws
   rhizome node --quota 2GB --metrics 127.0.0.1:9464 --log node.log
   rhizome node --listen /ip4/0.0.0.0/tcp/4711 --as-relay
+  rhizome node --listen /ip4/0.0.0.0/tcp/4711 --relay /ip4/203.0.113.5/tcp/4711/p2p/12D3KooW...
   rhizome node --json | head -1
 """,
 )
 @click.option("--listen", multiple=True, metavar="MULTIADDR", help="Where to listen. Default: /ip4/127.0.0.1/tcp/0.")
 @PEERS
+@click.option("--relay", "relays", multiple=True, metavar="MULTIADDR", help="Be reached through this relay.")
 @click.option("--as-relay", is_flag=True, help="Let peers that nobody can dial be reached through this node.")
 @click.option("--quota", type=QUOTA, metavar="SIZE|none", help="Room for what is kept of others, from now on.")
+@click.option(
+    "--mdns/--no-mdns",
+    default=None,
+    help="Find peers on the local network, and be found there. Default: unless it listens on loopback alone.",
+)
 @click.option("--metrics", metavar="ADDRESS:PORT", help="Serve Prometheus metrics there; without ADDRESS, on loopback.")
 @LOG
 @LOG_LEVEL
@@ -146,8 +153,10 @@ def node_command(
     settings: Settings,
     listen: tuple[str, ...],
     peers: tuple[str, ...],
+    relays: tuple[str, ...],
     as_relay: bool,
     quota: int | None,
+    mdns: bool | None,
     metrics: str | None,
     log: str | None,
     log_level: str,
@@ -169,7 +178,7 @@ def node_command(
             addresses = listen or ("/ip4/127.0.0.1/tcp/0",)
             scrapes = await stack.enter_async_context(_scraping(metrics))
             node = await stack.enter_async_context(
-                open_node(settings.home, listen=addresses, peers=peers, as_relay=as_relay)
+                open_node(settings.home, listen=addresses, peers=peers, relays=relays, as_relay=as_relay, mdns=mdns)
             )
             if settings.as_json:
                 found = {

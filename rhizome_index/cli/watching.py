@@ -56,7 +56,9 @@ def status_lines(node: NodeStatus) -> Iterator[str]:
         yield f"problem  {node.problem}"
     for peer in node.peers:
         passed = f"{size(peer.bytes_received)} received, {size(peer.bytes_sent)} sent"
-        yield f"  {peer.peer}  {_latency(peer.latency_seconds)}, {passed}, {many(peer.answers, 'answer')}"
+        where = ", on the local network" if peer.is_local else ""
+        where += ", through a relay" if peer.is_relayed else ""
+        yield f"  {peer.peer}  {_latency(peer.latency_seconds)}, {passed}, {many(peer.answers, 'answer')}{where}"
     for follow in node.follows:
         yield f"  follows {follow.address}, {follow.keeps}: {follow_state(follow)}"
 

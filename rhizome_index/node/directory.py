@@ -30,6 +30,7 @@ from rhizome_index.limits import (
     PROVIDERS_MAX,
     PROVIDERS_WANTED,
     REACH_SECONDS,
+    RELAY_HEAD_START_SECONDS,
     RETRY_SECONDS,
 )
 from rhizome_index.node.cost import Cost
@@ -40,11 +41,13 @@ from rhizome_index.node.swarm import Swarm
 from rhizome_index.node.tally import DONE, FAILED
 from rhizome_index.wire import heads as protocol
 from rhizome_index.wire.heads import AskingHeads, DatasetHeads
+from rhizome_index.wire.multiaddr import RELAYED, some_of
 
 REMEMBERED = "remembered"  # how a provider was heard of: from an earlier start, or from the node that runs here
 CONNECTED = "connected"  # it said so itself when it was asked
 PEERS = "peers"  # another peer said so
 DHT = "dht"  # a search found its provider record
+LOCAL = "mdns"  # it said so itself, having been heard on the local network
 
 Clock = Callable[[], float]
 Search = Callable[[Address, Callable[[Sequence[str]], None]], Awaitable[None]]
@@ -67,6 +70,7 @@ class Directory:
         self._heard: dict[tuple[Address, str], str] = {}
         self._noted_until: dict[tuple[Address, str], float] = {}
         self._strangers: dict[tuple[Address, str], tuple[float, float]] = {}
+        self.local: dict[str, None] = {}  # peers that were heard on the local network, the oldest first
         self.search: Search | None = None
         self.keep: Callable[[str], None] = lambda peer: None
 
@@ -80,7 +84,12 @@ class Directory:
         failed: dict[str, str] = {}
         wrong: list[UsageError] = []
 
+        addresses = list(addresses)
+        direct = {text.rpartition("/p2p/")[2] for text in addresses if RELAYED not in text}
+
         async def dial(place: int, address: str) -> None:
+            if RELAYED in address and address.rpartition("/p2p/")[2] in direct:
+                await trio.sleep(RELAY_HEAD_START_SECONDS)
             async with self._dials:
                 try:
                     found[place] = await self._swarm.dial(address, timeout_seconds=DIAL_TIMEOUT_SECONDS)
@@ -137,7 +146,8 @@ class Directory:
     def _note(self, asked: str, address: Address, text: str) -> None:
         peer_id = text.rpartition("/p2p/")[2]
         if peer_id != self._swarm.peer_id and 0 < len(peer_id) <= 100:
-            self._note_provider(address, peer_id, CONNECTED if peer_id == asked else PEERS)
+            itself = LOCAL if peer_id in self.local else CONNECTED
+            self._note_provider(address, peer_id, itself if peer_id == asked else PEERS)
             self._register.note_hearsay(text, peer_id)
 
     def _note_provider(self, address: Address, peer_id: str, how: str) -> None:
@@ -147,8 +157,14 @@ class Directory:
             self._heard[key] = REMEMBERED if self._register.providers(address, among=[peer_id]) else how
         self._register.note_provider(address, peer_id, self._clock())
 
+    def note_local(self, peer_id: str) -> None:
+        """A peer was heard on the local network, and is connected."""
+        if peer_id not in self.local and len(self.local) >= PEERS_COUNTED_MAX:
+            del self.local[next(iter(self.local))]
+        self.local[peer_id] = None
+
     def how_heard(self, address: Address, peer_id: str) -> str:
-        """How it was first heard that a peer serves a dataset: REMEMBERED, CONNECTED, PEERS or DHT."""
+        """How it was first heard that a peer serves a dataset: REMEMBERED, CONNECTED, LOCAL, PEERS or DHT."""
         return self._heard.get((address, peer_id), REMEMBERED)
 
     async def providers(self, address: Address, wanted: int = PROVIDERS_WANTED) -> list[str]:
@@ -256,20 +272,30 @@ class Directory:
         is_alone = not self._connected(address)
         absent = [peer for peer in self._register.providers(address) if peer not in connected]
         likely = [peer for peer in absent if is_alone or self._absent_until.get(peer, now) <= now]
-        places = {peer: self._register.addresses_of(peer)[:2] for peer in self._links.order(likely)[: 2 * count]}
+        places = {peer: some_of(self._register.addresses_of(peer)) for peer in self._links.order(likely)[: 2 * count]}
         reached: list[str] = []
 
         async def dial(peer: str) -> None:
             self._note_absent(peer)
-            for text in places[peer]:
-                found, _ = await self.connect([text], is_hearsay=True)
-                if found:
-                    self._absent_until.pop(peer, None)
-                    reached.extend(found)
-                    scope.deadline = min(scope.deadline, trio.current_time() + REACH_SECONDS)
-                    if len(reached) >= count:
-                        scope.cancel()
-                    return
+            direct = [text for text in places[peer] if RELAYED not in text]
+            relayed = places[peer][len(direct) :]
+
+            async def try_each(texts: list[str], delay_seconds: float = 0.0) -> None:
+                if delay_seconds:
+                    await trio.sleep(delay_seconds)
+                for text in texts:
+                    found, _ = await self.connect([text], is_hearsay=True)
+                    if found and peer not in reached:
+                        self._absent_until.pop(peer, None)
+                        reached.extend(found)
+                        scope.deadline = min(scope.deadline, trio.current_time() + REACH_SECONDS)
+                        if len(reached) >= count:
+                            scope.cancel()
+                        ways.cancel_scope.cancel()
+
+            async with trio.open_nursery() as ways:
+                ways.start_soon(try_each, direct)
+                ways.start_soon(try_each, relayed, RELAY_HEAD_START_SECONDS if direct else 0.0)
 
         with trio.move_on_after(math.inf if is_alone else REACH_SECONDS) as scope:
             async with trio.open_nursery() as nursery:

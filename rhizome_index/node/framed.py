@@ -1,4 +1,4 @@
-"""Frames over a socket, and whatever comes behind them as it is.
+"""Frames over a socket or a stream, and whatever comes behind them as it is.
 
 Does not know: what is in a frame.
 """
@@ -9,7 +9,9 @@ from contextlib import closing
 
 import trio
 
+from rhizome_index.errors import UnavailableError
 from rhizome_index.limits import FRAME_BYTES_MAX
+from rhizome_index.node.swarm import Stream
 from rhizome_index.wire.frame import FrameReader
 
 
@@ -34,3 +36,18 @@ class Framed:
     def take_rest(self) -> bytes:
         """What has been read behind the last frame."""
         return self._reader.take_rest()
+
+
+async def receive_message(stream: Stream, reader: FrameReader) -> bytes:
+    """The next message on a stream; what comes behind it stays in the reader.
+
+    Raises IntegrityError, UnavailableError.
+    """
+    data = b""
+    while True:
+        with closing(reader.feed(data)) as frames:
+            if (body := next(frames, None)) is not None:
+                return body
+        data = await stream.receive()
+        if not data:
+            raise UnavailableError(f"peer {stream.peer_id} says nothing more")

@@ -7,7 +7,7 @@ is like a network that fails: peers are gone, with an error that says why.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,12 @@ class LentSwarm:
 
     def watch(self, notice: Notice) -> None:
         raise AssertionError("the node watches for itself")
+
+    def listen_through(self, relay: str, addresses: Sequence[str]) -> None:
+        raise AssertionError("the node listens for itself")
+
+    def is_relayed(self, peer_id: str) -> bool:
+        return False  # the node does not say; who waits long for a peer asks another
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
         """See `swarm.Swarm`. Raises UsageError for what is no address of a peer."""

@@ -11,12 +11,15 @@ import errno
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
+from typing import NamedTuple
 
 import ifaddr
-from libp2p.peer.peerinfo import PeerInfo, info_from_p2p_addr
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import info_from_p2p_addr
 from multiaddr import Multiaddr
 
 from rhizome_index.errors import UsageError
+from rhizome_index.wire.multiaddr import RELAYED
 
 _LISTEN_HINT = "write /ip4/127.0.0.1/tcp/0 or /ip4/0.0.0.0/tcp/4711/ws"
 _DIAL_HINT = "they look like /ip4/127.0.0.1/tcp/4711/p2p/12D3KooW..."
@@ -67,8 +70,24 @@ def _try_to_bind(address: Multiaddr) -> None:
         raise UsageError(f"cannot listen on {address}: {reason}", hint=_LISTEN_HINT) from None
 
 
-def parse_dial(text: str) -> tuple[Multiaddr, PeerInfo]:
-    """A full address to dial: the transport's part, and whom to expect there. Raises UsageError."""
+class Way(NamedTuple):
+    """How to reach a peer.
+
+    transport  the transport's part of its address, or of its relay's
+    peer       whom to expect there
+    relay      the full address of the relay, if it is reached through one
+    """
+
+    transport: Multiaddr
+    peer: ID
+    relay: str | None = None
+
+
+def parse_dial(text: str) -> Way:
+    """A full address to dial. Raises UsageError."""
+    relay, circuit, rest = text.partition(RELAYED)
+    if circuit:
+        return _parse_relayed(text, relay, rest)
     try:
         address = Multiaddr(text)
         names = [protocol.name for protocol in address.protocols()]
@@ -83,7 +102,20 @@ def parse_dial(text: str) -> tuple[Multiaddr, PeerInfo]:
         raise UsageError(f"not a peer's address: {text[:_SHOWN]!r}", hint=_DIAL_HINT) from None
     if names[1:] not in (["tcp", "p2p"], ["tcp", "ws", "p2p"]):
         raise UsageError(f"cannot dial {text[:_SHOWN]}: only TCP and WebSocket", hint=_DIAL_HINT)
-    return transport, info
+    return Way(transport, info.peer_id)
+
+
+def _parse_relayed(text: str, relay: str, rest: str) -> Way:
+    try:
+        through = parse_dial(relay)
+        names = [protocol.name for protocol in Multiaddr(rest).protocols()] if rest else []
+    except UsageError as error:
+        raise UsageError(f"cannot dial {text[:_SHOWN]!r} through its relay: {error}", hint=error.hint) from None
+    except Exception:
+        raise UsageError(f"not a peer's address: {text[:_SHOWN]!r}", hint=_DIAL_HINT) from None
+    if names != ["p2p"]:
+        raise UsageError(f"an address that does not say whose it is: {text[:_SHOWN]!r}", hint="add /p2p/ and its id")
+    return Way(through.transport, ID.from_string(rest.removeprefix("/p2p/")), relay)
 
 
 def concrete(addresses: Sequence[Multiaddr]) -> list[Multiaddr]:

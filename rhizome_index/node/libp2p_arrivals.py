@@ -85,7 +85,12 @@ class Arrivals:
         self, host: str, serve: Callable[[], Awaitable[None]], has_unread: Callable[[], bool] = lambda: False
     ) -> None:
         """Serve a connection from an IP address to its end, unless there is no place or it stays unfinished."""
-        origin = _origin(host)
+        await self.serve_from(_origin(host), serve, has_unread)
+
+    async def serve_from(
+        self, origin: str, serve: Callable[[], Awaitable[None]], has_unread: Callable[[], bool]
+    ) -> None:
+        """The same for whatever else stands for where connections come from: a relay, say."""
         begun = [arrival for arrival in self._present if arrival.stage != "waiting"]
         if sum(arrival.origin == origin for arrival in begun) >= CONNECTIONS_PER_ADDRESS_MAX:
             return

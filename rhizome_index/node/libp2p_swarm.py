@@ -38,15 +38,18 @@ from rhizome_index.limits import (
     STREAMS_PER_PEER_MAX,
 )
 from rhizome_index.node import libp2p_addresses, libp2p_guards
+from rhizome_index.node.libp2p_circuits import Circuits
+from rhizome_index.node.libp2p_reasons import reason_of
+from rhizome_index.node.libp2p_upgrade import Upgrader
 from rhizome_index.node.libp2p_yamux import Session
 from rhizome_index.node.libp2p_yamux_stream import MuxStream
 from rhizome_index.node.swarm import Notice, StreamHandler
 from rhizome_index.node.tally import IN, OUT, Tally
+from rhizome_index.wire.circuit import STOP
 
 Announce = Callable[[Sequence[Multiaddr]], list[Multiaddr]]
 
 _READ_BYTES = 262_144
-_HUNG_UP = "it hangs up: it takes no more connections, or is no libp2p peer with Noise and Yamux"
 _YAMUX_ID = "/yamux/1.0.0"
 
 
@@ -100,6 +103,10 @@ class Libp2pStream:
         self._tally.note_received(self._peer_id, self._protocol, len(data))
         return data
 
+    def detach(self) -> MuxStream:
+        """The stream itself, for a connection inside of it, which counts what passes."""
+        return self._stream
+
     def _gone(self, error: Exception) -> UnavailableError:
         return UnavailableError(f"peer {self._peer_id} is gone: {error}")
 
@@ -115,9 +122,10 @@ class Libp2pSwarm:
     """One peer's place in the real network. Made by `open_swarm`.
 
     announce  makes of the addresses that listeners are bound to those that others are told
+    nursery   for what goes on when a connection through a relay has ended
     """
 
-    def __init__(self, host: Any, listening: Sequence[Multiaddr], announce: Announce) -> None:
+    def __init__(self, host: Any, listening: Sequence[Multiaddr], announce: Announce, nursery: trio.Nursery) -> None:
         self._host = host
         self._network = host.get_network()
         self._listening = tuple(listening)
@@ -125,7 +133,10 @@ class Libp2pSwarm:
         self.tally = Tally()
         self.tally.count_open_streams = self._count_open_streams
         self._inbound: dict[tuple[str, str], int] = {}
-        self._dialling: dict[str, trio.Lock] = {}
+        self._dialling: dict[tuple[str, bool], trio.Lock] = {}
+        self._circuits = Circuits(self, self._network, nursery)
+        host._addrs_factory = self._announced  # what identify says, too
+        self.handle(STOP, self._circuits.accept, lasting=True)
 
     @property
     def peer_id(self) -> str:
@@ -133,8 +144,11 @@ class Libp2pSwarm:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        found = self._announce([bound for address in self._listening for bound in self._bound(address)])
+        found = self._announced([bound for address in self._listening for bound in self._bound(address)])
         return tuple(f"{address}/p2p/{self.peer_id}" for address in found)
+
+    def _announced(self, bound: Sequence[Multiaddr]) -> list[Multiaddr]:
+        return self._announce(bound) + self._circuits.addresses
 
     def _bound(self, address: Multiaddr) -> Sequence[Multiaddr]:
         """Where a listener is bound; nowhere once it has been closed."""
@@ -157,12 +171,27 @@ class Libp2pSwarm:
         return None if session is None else session.latency_seconds
 
     def _session(self, peer: ID) -> Session | None:
-        """The connection to use with a peer, if it has a good one."""
+        """The connection to use with a peer, if it has a good one: a direct one if there is one."""
+        found = None
         for connection in self._network.get_connections(peer):
             session = connection.muxed_conn
             if isinstance(session, Session) and session.is_established and not connection.is_closed:
-                return session
-        return None
+                if not session.is_relayed:
+                    return session
+                found = found or session
+        return found
+
+    def listen_through(self, relay: str, addresses: Sequence[str]) -> None:
+        self._circuits.listen_through(relay, addresses)
+
+    def is_relayed(self, peer_id: str) -> bool:
+        session = self._session(_parse_peer(peer_id))
+        return session is not None and session.is_relayed
+
+    def is_quiet(self, peer_id: str) -> bool:
+        """Whether we have no stream open with a peer."""
+        session = self._session(_parse_peer(peer_id))
+        return session is None or all(stream.closed_at for stream in session.streams.values())
 
     def handle(self, protocol: str, handler: StreamHandler, *, lasting: bool = False) -> None:
         async def capped(raw: Any) -> None:
@@ -185,29 +214,44 @@ class Libp2pSwarm:
         self._host.set_stream_handler(TProtocol(protocol), capped)
 
     def watch(self, notice: Notice) -> None:
+        self.watch_connections(lambda connection: notice(str(connection.muxed_conn.peer_id)))
+
+    def watch_connections(self, notice: Callable[[Any], None]) -> None:
+        """Have `notice` called with the library's connections as they come up, inbound and outbound."""
         self._network.register_notifee(_Watcher(notice))
+
+    def relayed_connections(self, peer_id: str) -> list[Any]:
+        """The library's connections with a peer that go through relays."""
+        found = self._network.get_connections(_parse_peer(peer_id))
+        return [connection for connection in found if connection.muxed_conn.is_relayed]
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
         """See `swarm.Swarm`. Raises UsageError for what is no address of a peer, UnavailableError with the reason."""
-        transport, info = libp2p_addresses.parse_dial(address)
-        peer, peer_id = info.peer_id, str(info.peer_id)
+        transport, peer, relay = libp2p_addresses.parse_dial(address)
+        peer_id = str(peer)
+        turn = (peer_id, relay is None)
         if peer_id == self.peer_id:
             raise UsageError(f"that is our own address: {address}", hint="dial another peer")
         try:
             with trio.fail_after(timeout_seconds):
-                async with self._dialling.setdefault(peer_id, trio.Lock()):
-                    if self._session(peer) is None:
+                async with self._dialling.setdefault(turn, trio.Lock()):
+                    session = self._session(peer)
+                    if relay is not None and session is None:
+                        await self._circuits.dial(relay, peer, timeout_seconds)
+                    elif relay is None and (session is None or session.is_relayed):
                         # Not `host.connect`: it would try whatever addresses it has heard of for this peer, wait
                         # 250 ms after each, and refuse to try again for a minute after a failure.
                         await self._network.dial_addr(transport, peer)
         except trio.TooSlowError:
             raise UnavailableError(f"cannot reach {address}: timed out after {timeout_seconds:g} s") from None
+        except UnavailableError as error:
+            raise UnavailableError(f"cannot reach {address}: {error}") from None
         except Exception as error:
-            raise UnavailableError(f"cannot reach {address}: {_reason(error)}") from None
+            raise UnavailableError(f"cannot reach {address}: {reason_of(error)}") from None
         finally:
-            lock = self._dialling.get(peer_id)
+            lock = self._dialling.get(turn)
             if lock is not None and not lock.locked():
-                del self._dialling[peer_id]
+                del self._dialling[turn]
         return peer_id
 
     async def open_stream(
@@ -252,11 +296,11 @@ class Libp2pSwarm:
 class _Watcher:
     """Tells of connections. The other things that the library tells of are nobody's concern here."""
 
-    def __init__(self, notice: Notice) -> None:
+    def __init__(self, notice: Callable[[Any], None]) -> None:
         self._notice = notice
 
     async def connected(self, network: Any, conn: Any) -> None:
-        self._notice(str(conn.muxed_conn.peer_id))
+        self._notice(conn)
 
     async def _disregard(self, network: Any, what: Any) -> None:
         pass
@@ -284,7 +328,8 @@ async def open_swarm(
         host = _make_host(key_seed, announce, transport)
         libp2p_guards.guard(host, nursery)
         async with host.run(addresses):
-            swarm = Libp2pSwarm(host, addresses, announce)
+            swarm = Libp2pSwarm(host, addresses, announce, nursery)
+            Upgrader(swarm, nursery).start()
             try:
                 _check_listening(host, addresses)
                 yield swarm
@@ -333,36 +378,3 @@ def _parse_peer(peer_id: str) -> ID:
         return ID.from_string(peer_id)
     except Exception:
         raise UsageError(f"not a peer id: {peer_id[:100]!r}", hint="they look like 12D3KooW...") from None
-
-
-def _reason(error: BaseException) -> str:
-    """Why a connection failed, in a few words, from an error with others inside."""
-    texts: list[str] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting and len(texts) < 100:
-        item = waiting.pop()
-        if item is not None:
-            texts.append(f"{type(item).__name__} {item}")
-            waiting += [item.__cause__, item.__context__]
-            if isinstance(item, BaseExceptionGroup):
-                waiting += item.exceptions
-    whole = " ".join(texts).lower()
-    for sign, words in (
-        ("refused", "connection refused"),
-        ("mismatch", "another peer answers there"),
-        ("resolve", "no such host"),
-        ("unreachable", "network unreachable"),
-        ("no route", "no route to it"),
-        ("timed out", "timed out"),
-        ("limit reached", "too many connections are open here"),
-        ("received 0 bytes", _HUNG_UP),
-        ("reset by peer", _HUNG_UP),
-        ("closed by peer", _HUNG_UP),
-        ("upgrade", "what answers there is no libp2p peer with Noise and Yamux"),
-        ("handshake", "what answers there is no libp2p peer with Noise and Yamux"),
-        ("noise", "what answers there is no libp2p peer with Noise and Yamux"),
-        ("invalidtag", "what answers there is no libp2p peer with Noise and Yamux"),
-    ):
-        if sign in whole:
-            return words
-    return "not reachable"

@@ -89,6 +89,7 @@ class Session(IMuxedConn):
         self._flushing = trio.lowlevel.ParkingLot()
         self._unparsed = b""
         self.unread_bytes = 0  # over all streams
+        self.moved_bytes = 0  # in both directions
         self._body: _Body | None = None
         self._small_frames = 0  # not yet paid for
         self._allowance = Allowance(SMALL_FRAMES_PER_SECOND, SMALL_FRAMES_AT_ONCE)
@@ -110,6 +111,11 @@ class Session(IMuxedConn):
     @property
     def is_closed(self) -> bool:
         return self.event_closed.is_set()
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether it goes over a circuit."""
+        return self.get_connection_type() is ConnectionType.RELAYED
 
     async def start(self) -> None:
         """Run the connection until it ends. Raises nothing: whatever goes wrong costs only this connection."""
@@ -219,6 +225,7 @@ class Session(IMuxedConn):
             self._queued.clear()
             if not frame:
                 return  # another frame took what was queued along
+            self.moved_bytes += len(frame)
             try:
                 with trio.CancelScope(shield=True), trio.fail_after(timeout_seconds) as self._write_scope:
                     await self.secured_conn.write(frame)
@@ -241,6 +248,7 @@ class Session(IMuxedConn):
             if not data:
                 return
             self._heard_at = trio.current_time()
+            self.moved_bytes += len(data)
             self.take(data)
             if len(self._queued) > CONTROL_BYTES_MAX:
                 raise BrokenProtocol("asks for more answers than it reads")

@@ -53,6 +53,10 @@ class MuxStream(IMuxedStream):
     def is_closed(self) -> bool:
         return self._is_reset or (self._is_sent and self._is_received)
 
+    def has_unread(self) -> bool:
+        """Whether something has come that nobody has read."""
+        return bool(self._buffer)
+
     async def write(self, data: bytes) -> None:
         """Send all of `data`. Raises MuxedStreamReset if the stream is over, or unread for too long."""
         sent = 0

@@ -65,6 +65,7 @@ class Links:
         self._nursery = nursery
         self._picker = picker
         self._links: dict[tuple[str, str], _Link] = {}
+        self.is_relayed: Callable[[str], bool] = lambda peer_id: False  # of a peer's connection
         self._opening: WeakValueDictionary[tuple[str, str], trio.Lock] = WeakValueDictionary()
 
     async def converse(
@@ -111,8 +112,8 @@ class Links:
         return received
 
     def order(self, peers: Iterable[str]) -> list[str]:
-        """Peers in the order in which to ask them: a lottery, weighted by how they did."""
-        return self._picker.order(peers, trio.current_time())
+        """Peers in the order in which to ask them: a lottery, weighted by how they did; direct connections first."""
+        return sorted(self._picker.order(peers, trio.current_time()), key=self.is_relayed)
 
     def speed(self, peer_id: str) -> tuple[float | None, float | None]:
         """What was measured of a peer: seconds of a round trip, and bytes a second."""
@@ -133,9 +134,12 @@ class Links:
         name = (peer_id, protocol)
         async with self._opening.setdefault(name, trio.Lock()):
             link = self._links.get(name)
+            if link is not None and link.is_relayed and not self.is_relayed(peer_id):
+                link.retire()  # there is a better way now
+                link = None
             if link is None or link.is_closed:
                 stream = await self._swarm.open_stream(peer_id, protocol, timeout_seconds=DIAL_TIMEOUT_SECONDS)
-                link = self._links[name] = _Link(self._swarm, stream)
+                link = self._links[name] = _Link(self._swarm, stream, is_relayed=self.is_relayed(peer_id))
                 self._nursery.start_soon(self._read, name, link)
             return link
 
@@ -178,8 +182,10 @@ class _Link:
     more counts until it has ended; when it is the only one, the stream is reset, so that the peer may stop.
     """
 
-    def __init__(self, swarm: Swarm, stream: Stream) -> None:
+    def __init__(self, swarm: Swarm, stream: Stream, *, is_relayed: bool) -> None:
         self._swarm = swarm
+        self.is_relayed = is_relayed
+        self._is_retired = False
         self._stream = stream
         self._waiting: dict[int, _Waiting] = {}
         self._given_up: dict[int, int] = {}
@@ -231,8 +237,15 @@ class _Link:
         number, self._next = self._next, (self._next + 1) % 2**32
         return number
 
+    def retire(self) -> None:
+        """Ask nothing more; the stream ends with the last answer."""
+        self._is_retired = True
+        self._end(0)
+
     def _end(self, weight: int) -> None:
         self._weight -= weight
+        if self._is_retired and not self._weight:
+            self._scope.cancel()
         self._turns.unpark_all()  # several small ones may have waited for a large one
 
     def _give_up(self, number: int, weight: int) -> None:

@@ -30,6 +30,7 @@ from rhizome_index.node.status import (
     room_of,
 )
 from rhizome_index.node.tally import DONE, FAILED, Durations
+from rhizome_index.wire.multiaddr import RELAYED
 
 
 class Metrics:
@@ -66,11 +67,20 @@ class _NodeCollector(Collector):
         addresses = {(): len(swarm.addresses)}
         yield _gauge("rhizome_listen_addresses", "Addresses that the node can be reached at.", [], addresses)
         yield _gauge("rhizome_connected_peers", "Peers connected now.", [], {(): len(swarm.connected_peers)})
+        local = {(): len(set(swarm.connected_peers).intersection(self._peer.joined().directory.local))}
+        yield _gauge("rhizome_local_peers", "Of these, heard on the local network.", [], local)
+        relayed = {(): sum(map(swarm.is_relayed, swarm.connected_peers))}
+        yield _gauge("rhizome_relayed_peers", "Of these, connected through a relay.", [], relayed)
+        relays = {address.partition(RELAYED)[0].rpartition("/")[2] for address in swarm.addresses if RELAYED in address}
+        yield _gauge("rhizome_relays", "Relays that keep a place for the node.", [], {(): len(relays)})
         labels = ["protocol"]
         received = {(protocol,): count for protocol, count in tally.bytes_received.items()}
         yield _counter("rhizome_received_bytes", "Bytes that streams have delivered.", labels, received)
         sent = {(protocol,): count for protocol, count in tally.bytes_sent.items()}
         yield _counter("rhizome_sent_bytes", "Bytes that streams have taken.", labels, sent)
+        upgrades = {(how,): tally.upgrades[how] for how in (DONE, FAILED)}
+        help_text = "Addresses dialled to replace a connection through a relay, by how that ended."
+        yield _counter("rhizome_upgrades", help_text, ["outcome"], upgrades)
         help_text = "Streams opened, by protocol and by whom: in, the peer; out, this node."
         yield _counter("rhizome_streams", help_text, ["protocol", "direction"], tally.streams)
         yield _gauge("rhizome_open_streams", "Streams open now.", [], {(): tally.count_open_streams()})

@@ -32,6 +32,7 @@ from rhizome_index.node.link import Links
 from rhizome_index.node.part import PartKeeper, kept_by
 from rhizome_index.node.publish import Publisher
 from rhizome_index.node.register import Follow, Policy, Register
+from rhizome_index.node.reserve import Reservations
 from rhizome_index.node.resolve import Resolver
 from rhizome_index.node.serve import Server
 from rhizome_index.node.swarm import Swarm
@@ -57,6 +58,7 @@ class Membership:
         self.swarm = swarm
         self.nursery = nursery
         self.links = Links(swarm, nursery, Picker(chance.random))
+        self.links.is_relayed = swarm.is_relayed
         self.directory = Directory(swarm, self.links, register, clock)
         self.dht = Dht(store, register, swarm, self.links, nursery, clock)
         self.directory.search, self.directory.keep = self.dht.find, self.dht.keep
@@ -137,6 +139,30 @@ class Peer:
         from rhizome_index.node.relay import Relay  # knows multiaddrs, which commands without a network do without
 
         Relay(self.joined().swarm, self.clock).start()
+
+    async def reserve(self, addresses: Iterable[str]) -> None:
+        """Be reached through these relays from now on. Those that fail are noted in `unreachable`, and tried again.
+
+        Raises UsageError for what is no address of a relay.
+        """
+        membership = self.joined()
+        reservations = Reservations(membership.swarm, self.clock)
+
+        async def keep(address: str) -> None:
+            if problem := await membership.nursery.start(reservations.keep, address):
+                self.unreachable = self.unreachable.set(address, f"{problem}; it is tried again")
+
+        async with trio.open_nursery() as nursery:
+            for address in dict.fromkeys(addresses):
+                nursery.start_soon(keep, address)
+
+    async def meet_neighbours(self, *, on_loopback: bool = False) -> None:
+        """Be heard on the local network, and connect to peers that are heard there, until cancelled."""
+        from rhizome_index.node.mdns import Neighbours
+        from rhizome_index.node.multicast import open_air  # of all commands only a node listens there
+
+        membership = self.joined()
+        await Neighbours(membership.swarm, membership.directory, self.chance, open_air, on_loopback=on_loopback).run()
 
     async def stay(self) -> None:
         """Follow what is followed, tell of new heads, meet peers met before, notice what other processes write.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 
 import trio
 from multiaddr import Multiaddr
@@ -27,10 +27,12 @@ from rhizome_index.limits import (
     RESERVATION_SECONDS,
     RESERVATIONS_MAX,
 )
+from rhizome_index.node.framed import receive_message
 from rhizome_index.node.swarm import Stream, Swarm
 from rhizome_index.wire import circuit
 from rhizome_index.wire.circuit import Status
 from rhizome_index.wire.frame import FrameReader
+from rhizome_index.wire.multiaddr import RELAYED
 
 _LIMIT = circuit.Limit(int(CIRCUIT_SECONDS_MAX), CIRCUIT_BYTES_MAX)
 
@@ -55,7 +57,7 @@ class Relay:
         reader = FrameReader(CIRCUIT_MESSAGE_BYTES_MAX)
         try:
             with trio.fail_after(CIRCUIT_MESSAGE_SECONDS):
-                asked = circuit.read_hop(await _receive_message(stream, reader))
+                asked = circuit.read_hop(await receive_message(stream, reader))
         except trio.TooSlowError:
             await stream.reset()
             return
@@ -85,7 +87,8 @@ class Relay:
         if peer_id not in self._places and len(self._places) >= RESERVATIONS_MAX:
             return circuit.hop_refusal(Status.RESERVATION_REFUSED)
         self._places[peer_id] = trio.current_time() + RESERVATION_SECONDS
-        addresses = [Multiaddr(address).to_bytes() for address in self._swarm.addresses[:RESERVATION_ADDRESSES_MAX]]
+        ours = [address for address in self._swarm.addresses if RELAYED not in address]
+        addresses = [Multiaddr(address).to_bytes() for address in ours[:RESERVATION_ADDRESSES_MAX]]
         return circuit.hop_reserved(int(self._clock() + RESERVATION_SECONDS), addresses, _LIMIT)
 
     def _has_place(self, peer_id: str) -> bool:
@@ -127,19 +130,8 @@ async def _ask(stream: Stream, peer_id: str, answers: FrameReader) -> bool:
     """Whether the peer at the other end takes a circuit with this one."""
     with suppress(UnavailableError, IntegrityError), trio.move_on_after(CIRCUIT_MESSAGE_SECONDS):
         await stream.send(circuit.stop_connect(peer_id, _LIMIT))
-        return circuit.is_accepted(await _receive_message(stream, answers))
+        return circuit.is_accepted(await receive_message(stream, answers))
     return False
-
-
-async def _receive_message(stream: Stream, reader: FrameReader) -> bytes:
-    """The first message; what comes behind it stays in the reader. Raises IntegrityError, UnavailableError."""
-    while True:
-        data = await stream.receive()
-        if not data:
-            raise UnavailableError(f"peer {stream.peer_id} says nothing more")
-        with closing(reader.feed(data)) as frames:
-            if (body := next(frames, None)) is not None:
-                return body
 
 
 async def _carry(source: Stream, target: Stream, first: bytes, both: trio.CancelScope) -> None:

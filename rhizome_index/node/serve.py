@@ -57,6 +57,7 @@ from rhizome_index.trust.ladder import MADE, derivations_of
 from rhizome_index.wire import ask, heads, sync, trust, want
 from rhizome_index.wire import message as m
 from rhizome_index.wire.frame import FrameReader
+from rhizome_index.wire.multiaddr import some_of
 
 Answering = Callable[[m.Request], Iterator[bytes]]
 
@@ -211,7 +212,7 @@ class Server:
 
     def _providers(self, address: Address) -> tuple[str, ...]:
         """Full addresses of who serves a dataset: ourselves if we do, and others that we have heard of."""
-        own = self._swarm.addresses[:2] if self._serves(address) else ()
+        own = some_of(self._swarm.addresses) if self._serves(address) else ()
         known = self._register.providers(address, most=4 * PROVIDERS_MAX)  # of some no address is known any more
         others = (self._register.addresses_of(peer) for peer in known)
         texts = chain(own, (found[0] for found in others if found))

@@ -32,7 +32,8 @@ SYNCING, FAILING, KEPT, WAITING = "syncing", "failing", "kept", "waiting"
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """A connected peer. `address` is where it was met, if we know that."""
+    """A connected peer. `address` is where it was met, if we know that; `is_local`: it was heard on this network;
+    `is_relayed`: its connection goes through a relay."""
 
     peer: str
     address: str | None
@@ -40,6 +41,8 @@ class PeerStatus:
     bytes_received: int
     bytes_sent: int
     answers: int
+    is_local: bool
+    is_relayed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,7 @@ class NodeStatus:
 
 def status_of(peer: Peer, started_at: float) -> NodeStatus:
     """What there is to say of a peer that has joined a swarm, and when: by trio's clock."""
-    swarm = peer.joined().swarm
+    swarm, local = peer.joined().swarm, peer.joined().directory.local
     met: dict[str, str] = {}
     with suppress(StoreError):  # what the store says is missing then
         met = {peer_id: address for address, peer_id in reversed(peer.register.peers())}
@@ -149,8 +152,18 @@ def status_of(peer: Peer, started_at: float) -> NodeStatus:
     for name in connected[:STATUS_ITEMS_MAX]:
         address = met.get(name)
         counted = tally.peers.get(name) or PeerTally()
-        numbers = (counted.bytes_received, counted.bytes_sent, counted.answers)
-        peers.append(PeerStatus(name, address and address[:ADDRESS_BYTES_MAX], swarm.latency_seconds(name), *numbers))
+        peers.append(
+            PeerStatus(
+                peer=name,
+                address=address and address[:ADDRESS_BYTES_MAX],
+                latency_seconds=swarm.latency_seconds(name),
+                bytes_received=counted.bytes_received,
+                bytes_sent=counted.bytes_sent,
+                answers=counted.answers,
+                is_local=name in local,
+                is_relayed=swarm.is_relayed(name),
+            )
+        )
     return NodeStatus(
         peer_id=swarm.peer_id,
         pid=os.getpid(),

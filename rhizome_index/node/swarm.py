@@ -11,7 +11,7 @@ below is translated to that at this door. Cancelling any of them is always safe.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from rhizome_index.node.tally import Tally
@@ -70,7 +70,10 @@ class Swarm(Protocol):
         """Have `notice` called with a peer's id whenever one has connected, or been connected to."""
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
-        """Connect to a full address and return its peer id. A connected peer is not dialled again."""
+        """Connect to a full address, perhaps through a relay, and return its peer id.
+
+        A connected peer is not dialled again; one that is connected through a relay is, directly.
+        """
 
     async def open_stream(
         self, peer_id: str, protocol: str, *, timeout_seconds: float, lasting: bool = False
@@ -80,6 +83,15 @@ class Swarm(Protocol):
 
     async def disconnect(self, peer_id: str) -> None:
         """Drop all connections with a peer. Never raises."""
+
+    def listen_through(self, relay: str, addresses: Sequence[str]) -> None:
+        """Let peers reach us through a relay that keeps a place for us, and can be reached at these full addresses.
+
+        They are among `addresses` from now on. None: no longer.
+        """
+
+    def is_relayed(self, peer_id: str) -> bool:
+        """Whether a connected peer is reached through a relay: what passes is bounded, and spends another's line."""
 
     def latency_seconds(self, peer_id: str) -> float | None:
         """The round trip measured with a connected peer, in seconds. None while nothing is known."""

@@ -63,6 +63,7 @@ class Tally:
     answers                     given, by protocol and how they ended
     waits                       of requests, until their answer began
     answering                   from there to its end
+    upgrades                    addresses dialled to replace a connection through a relay: DONE, FAILED
     dials, syncs, collections   by how they ended: DONE, FAILED, and for syncs REFUSED
     freed_*, evicted_*          by collections: what nothing needed, and what only queries had left
     """
@@ -76,6 +77,7 @@ class Tally:
         self.answers: Counter[tuple[str, str]] = Counter()
         self.waits = Durations()
         self.answering = Durations()
+        self.upgrades: Counter[str] = Counter()
         self.dials: Counter[str] = Counter()
         self.syncs: Counter[str] = Counter()
         self.collections: Counter[str] = Counter()

@@ -9,7 +9,7 @@ negotiations, Noise), opening a stream takes one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
@@ -265,6 +265,12 @@ class SimSwarm:
 
     def watch(self, notice: Notice) -> None:
         self._host.watchers.append(notice)
+
+    def listen_through(self, relay: str, addresses: Sequence[str]) -> None:
+        raise AssertionError("no relays are simulated")
+
+    def is_relayed(self, peer_id: str) -> bool:
+        return False
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
         """See `node.swarm.Swarm`."""

@@ -13,6 +13,8 @@ import base58
 from rhizome_index.blocks.varint import append_uvarint, read_uvarint
 from rhizome_index.errors import IntegrityError
 
+RELAYED = "/p2p-circuit"  # in an address: what stands before it is a relay, behind it whoever is reached there
+
 _CODES = {
     "ip4": 4, "tcp": 6, "ip6": 41, "dns": 53, "dns4": 54, "dns6": 55, "dnsaddr": 56,
     "udp": 273, "p2p-circuit": 290, "p2p": 421, "tls": 448, "ws": 477, "wss": 478,
@@ -21,6 +23,13 @@ _NAMES = {code: name for name, code in _CODES.items()}
 _SIZES = {"ip4": 4, "ip6": 16, "tcp": 2, "udp": 2, "p2p-circuit": 0, "tls": 0, "ws": 0, "wss": 0}  # others say theirs
 _NUMBER_BYTES = 4  # of codes and sizes
 _NETWORK_BITS = {4: 16, 6: 32}  # about what one holder of addresses is given
+
+
+def some_of(addresses: Iterable[str]) -> list[str]:
+    """Of a peer's addresses as many as others need: two direct ones and a way through a relay, in this order."""
+    known = list(addresses)
+    direct = [text for text in known if RELAYED not in text]
+    return direct[:2] + [text for text in known if RELAYED in text][:1]
 
 
 def encode_multiaddr(text: str) -> bytes:

@@ -43,11 +43,12 @@ from rhizome_index.query.plan import decode_plan, encode_plan
 from rhizome_index.tree.node import decode_node
 from rhizome_index.trust.attest import open_attestation
 from rhizome_index.trust.evidence import decode_fraud
-from rhizome_index.wire import control, gossip, protobuf
+from rhizome_index.wire import circuit, control, gossip, mdns, protobuf
 from rhizome_index.wire import message as m
 from rhizome_index.wire.ask import Ask, Asking
 from rhizome_index.wire.frame import FrameReader, encode_frame
 from rhizome_index.wire.heads import AskingHeads, read_request
+from rhizome_index.wire.multiaddr import encode_multiaddr
 from rhizome_index.wire.packed import unpack
 from rhizome_index.wire.sync import Sync, Syncing
 from rhizome_index.wire.trust import About, AskingTrust
@@ -281,6 +282,26 @@ def _sealed() -> bytes:
     return body + sha256(body).digest()[:8]
 
 
+def _read_circuit(data: bytes) -> None:
+    for read in (circuit.read_answer, circuit.read_stop, circuit.read_hop, circuit.is_accepted):
+        try:
+            read(data)
+        except IntegrityError:
+            continue
+
+
+def _circuit() -> Iterator[bytes]:
+    limit = circuit.Limit(600, 1 << 25)
+    place = encode_multiaddr(f"/ip4/192.0.2.1/tcp/4711/p2p/{SIGNER.peer_id}")
+    yield from FrameReader().feed(circuit.hop_reserve() + circuit.hop_connect(SIGNER.peer_id))
+    yield from FrameReader().feed(circuit.hop_reserved(1_800_000_000, [place], limit) + circuit.hop_connected(limit))
+    yield from FrameReader().feed(circuit.stop_connect(SIGNER.peer_id, limit) + circuit.stop_answer(circuit.Status.OK))
+
+
+def _neighbour() -> bytes:
+    return mdns.encode_text(f"/ip4/192.0.2.1/tcp/{port}/p2p/{SIGNER.peer_id}" for port in (1, 2))
+
+
 def _text(parse_text: Callable[[str], object]) -> Callable[[bytes], object]:
     return lambda data: parse_text(data.decode("utf-8", "surrogateescape"))
 
@@ -313,6 +334,8 @@ _RECORDS = (
 )
 
 TARGETS: dict[str, Target] = {
+    "circuits": Target(_read_circuit, _LIES, _circuit),
+    "neighbours": Target(mdns.read_text, _LIES, lambda: iter([_neighbour()])),
     "frames": Target(lambda data: list(FrameReader().feed(data)), _LIES, _field("message", "stream", "not_frames")),
     "cbor": Target(
         _read_cbor,

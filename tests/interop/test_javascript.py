@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,21 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             process.send_signal(signal.SIGINT)
 
 
+@contextmanager
+def behind(home: Path, relay: str) -> Iterator[Served]:
+    """A node that publishes the emoji and is reached through a relay."""
+    rhizome = [sys.executable, "-m", "rhizome_index.cli", "--home", str(home), "--json"]
+    publish(rhizome, EMOJI, "emoji", "--order", "order", "--index", "by_tag=tags,order")
+    with subprocess.Popen([*rhizome, "node", "--relay", relay], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            said = json.loads(process.stdout.readline())
+            through = next(address for address in said["addresses"] if address.startswith(f"{relay}/p2p-circuit/"))
+            yield Served(f"rhizome:{said['peer_id']}/main", {"relayed": through})
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
 def publish(rhizome: list[str], records: Records, collection: str, *options: str) -> None:
     lines = "".join(json.dumps(record) + "\n" for record in records)
     subprocess.run(
@@ -328,3 +344,36 @@ def test_peers_reach_each_other_through_a_node(node: str, served: Served, transp
     # What has opened the circuit has been counted by the client already.
     assert CIRCUIT_BYTES_MAX - 10_000 < said["bytes"] <= CIRCUIT_BYTES_MAX
     assert said["seconds"] == CIRCUIT_SECONDS_MAX
+
+
+@pytest.mark.parametrize("transport", ["tcp", "websocket"])
+def test_a_node_behind_a_node_is_asked(node: str, served: Served, transport: str, tmp_path: Path) -> None:
+    case = CASES["tagged"]
+    with behind(tmp_path, served.addresses[transport]) as hidden:
+        asked = run(node, "main.mjs", hidden.addresses["relayed"], json.dumps(case.query))
+    assert asked.returncode == 0, asked.stderr
+    assert [json.loads(line) for line in asked.stdout.splitlines()] == case.expected()
+    assert json.loads(asked.stderr)["dataset"] == hidden.dataset
+
+
+def test_a_node_behind_another_programs_relay_is_asked(node: str, tmp_path: Path) -> None:
+    """By a node, through a relay of js-libp2p."""
+    relay = subprocess.Popen(
+        [node, str(CLIENT / "relay.mjs")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with relay:
+        assert relay.stdout is not None and relay.stdin is not None
+        try:
+            with behind(tmp_path / "behind", relay.stdout.readline().strip()) as hidden:
+                ask = [sys.executable, "-m", "rhizome_index.cli", "--home", str(tmp_path / "asking"), "query"]
+                asked = subprocess.run(
+                    [*ask, "first 5 emoji tagged #cat", "--peer", hidden.addresses["relayed"]],
+                    capture_output=True,
+                    text=True,
+                    timeout=TIMEOUT_SECONDS,
+                )
+        finally:
+            relay.stdin.close()
+    assert asked.returncode == 0, asked.stderr
+    tags = [json.loads(line)["tags"] for line in asked.stdout.splitlines()]
+    assert len(tags) == 5 and all("cat" in found for found in tags)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import trio
@@ -94,6 +94,7 @@ class MemorySwarm:
 
     opened        how many streams have been opened with each peer
     disconnected  peers that were dropped
+    through       relays, and where they say that they can be reached
     """
 
     peer_id = "us"
@@ -108,6 +109,7 @@ class MemorySwarm:
         self.notices: list[Notice] = []
         self.streams: dict[str, list[MemoryStream]] = defaultdict(list)
         self.disconnected: list[str] = []
+        self.through: dict[str, tuple[str, ...]] = {}
         self.tally = Tally()
 
     def handle(self, protocol: str, handler: StreamHandler, *, lasting: bool = False) -> None:
@@ -115,6 +117,14 @@ class MemorySwarm:
 
     def watch(self, notice: Notice) -> None:
         self.notices.append(notice)
+
+    def listen_through(self, relay: str, addresses: Sequence[str]) -> None:
+        self.through.pop(relay, None)
+        if addresses:
+            self.through[relay] = tuple(addresses)
+
+    def is_relayed(self, peer_id: str) -> bool:
+        return False
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
         raise UnavailableError("nobody can be dialled here")

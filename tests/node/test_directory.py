@@ -20,6 +20,7 @@ from rhizome_index.limits import (
     DIALS_AT_ONCE_MAX,
     NOTED_SECONDS,
     REACH_SECONDS,
+    RELAY_HEAD_START_SECONDS,
     RETRY_SECONDS,
 )
 from rhizome_index.node.cost import Cost
@@ -211,3 +212,31 @@ async def test_what_was_noted_is_not_written_again_for_a_while(
     assert await writes() and Register(store).providers(DATASET) == ["one", "two"]
     await trio.sleep(1)
     assert await writes() and not await writes()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_relay_is_troubled_only_when_direct_addresses_take_their_time(
+    store: DiskStore, autojump_clock: MockClock, is_there: bool
+) -> None:
+    class Ways(Places):
+        async def dial(self, address: str, *, timeout_seconds: float) -> str:
+            self.dialled.append(address)
+            await trio.sleep(0.1 if is_there or "/p2p-circuit" in address else timeout_seconds)
+            if not is_there and "/p2p-circuit" not in address:
+                raise UnavailableError("gone")
+            self.connected_peers = ("far",)
+            return "far"
+
+    relayed = "/ip4/10.0.0.9/tcp/1/p2p/relay/p2p-circuit/p2p/far"
+    swarm = Ways({})
+    directory = directory_of(store, swarm, ["far"])
+    Register(store).note_hearsay(relayed, "far")
+    started = trio.current_time()
+    assert await directory.providers(DATASET) == ["far"]
+    assert (relayed in swarm.dialled) == (not is_there)
+    assert trio.current_time() - started <= RELAY_HEAD_START_SECONDS + REACH_SECONDS + 0.2
+    swarm.connected_peers = ()
+    swarm.dialled.clear()
+    with trio.move_on_after(RELAY_HEAD_START_SECONDS):
+        await directory.connect([relayed, "/ip4/10.0.0.1/tcp/1/p2p/far"], is_hearsay=True)
+    assert swarm.dialled == ["/ip4/10.0.0.1/tcp/1/p2p/far"]

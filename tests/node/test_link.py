@@ -380,3 +380,50 @@ async def test_nothing_is_waited_for_for_ever(autojump_clock: MockClock, nursery
     with pytest.raises(UnavailableError):
         await ask(links)
     assert trio.current_time() == pytest.approx(ANSWER_SECONDS_MAX)
+
+
+async def test_requests_move_over_to_a_direct_connection_and_answers_under_way_end_where_they_began(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    other = Other()
+    links, swarm = links_to(other, nursery)
+    relayed = {"other"}
+    links.is_relayed = relayed.__contains__
+    nursery.start_soon(ask, links)
+    await wait_all_tasks_blocked()
+    old = other.stream
+    relayed.clear()
+    other._answers = at_once
+    await ask(links)
+    await ask(links)
+    first, second = swarm.streams["other"]
+    assert other.stream is not old
+    await old.send(at_once(m.Request(0, {})))
+    await wait_all_tasks_blocked()
+    with pytest.raises(UnavailableError):
+        await old.send(b"x")
+    await ask(links)
+    assert len(swarm.streams["other"]) == 2 and first is not second
+
+
+async def test_an_idle_stream_through_a_relay_ends_when_there_is_a_better_one(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    other = Other(at_once)
+    links, swarm = links_to(other, nursery)
+    links.is_relayed = lambda peer: not swarm.streams["other"][1:]
+    await ask(links)
+    old = other.stream
+    links.is_relayed = lambda peer: False
+    await ask(links)
+    await wait_all_tasks_blocked()
+    with pytest.raises(UnavailableError):
+        await old.send(b"x")
+
+
+async def test_direct_connections_are_asked_first(nursery: trio.Nursery) -> None:
+    links, _ = links_to(Other(), nursery)
+    peers = [f"peer {number}" for number in range(8)]
+    links.is_relayed = lambda peer: peer in peers[:4]
+    for _ in range(20):
+        assert set(links.order(peers)[:4]) == set(peers[4:])

@@ -97,6 +97,7 @@ async def test_what_is_too_long_is_cut(tmp_path: Path, monkeypatch: pytest.Monke
             tally=reader.peer.membership.swarm.tally,
             addresses=[long] * (STATUS_ITEMS_MAX + 1),
             latency_seconds=lambda name: 1.5,
+            is_relayed=lambda peer: True,
         )
         state = FollowState(follow, error=UnavailableError(long))
         monkeypatch.setattr(reader.peer.membership, "swarm", swarm)

@@ -33,7 +33,7 @@ from rhizome_index.wire.kad import (
     read_answer,
     read_request,
 )
-from rhizome_index.wire.multiaddr import decode_multiaddr, encode_multiaddr
+from rhizome_index.wire.multiaddr import decode_multiaddr, encode_multiaddr, some_of
 
 IDS = st.integers(1, 50).map(lambda number: Identity(bytes([number]) * 32).peer_id)
 PLACES = st.one_of(
@@ -159,3 +159,10 @@ def test_answers_to_other_questions_and_requests_without_keys_are_refused() -> N
         read_answer(Message(FIND_NODE, b"k").encode(), Message(GET_PROVIDERS, b"k"))
     with pytest.raises(IntegrityError, match="without a key"):
         read_request(Message(FIND_NODE, b"").encode())
+
+
+def test_others_are_told_two_direct_addresses_and_one_through_a_relay() -> None:
+    direct = [f"/ip4/192.0.2.1/tcp/{port}" for port in (1, 2, 3)]
+    relayed = [f"/ip4/192.0.2.9/tcp/{port}/p2p/x/p2p-circuit/p2p/y" for port in (1, 2)]
+    assert some_of([relayed[0], *direct, relayed[1]]) == [*direct[:2], relayed[0]]
+    assert some_of(relayed) == relayed[:1] and some_of(direct[:1]) == direct[:1] and some_of(()) == []

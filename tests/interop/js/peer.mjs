@@ -3,6 +3,7 @@
 import './node20.mjs'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
+import { circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { identify } from '@libp2p/identify'
 import { tcp } from '@libp2p/tcp'
 import { webSockets } from '@libp2p/websockets'
@@ -17,7 +18,7 @@ export class Peer {
   // `address`: a multiaddr that ends in /p2p/ and the peer's id, which the handshake then proves.
   static async dial (address) {
     const node = await createLibp2p({
-      transports: [tcp(), webSockets()],
+      transports: [tcp(), webSockets(), circuitRelayTransport()],
       connectionEncrypters: [noise()],
       streamMuxers: [yamux()],
       services: { identify: identify() }
@@ -47,7 +48,8 @@ export class Peer {
 
   async stream (protocol) {
     if (!this.streams.has(protocol)) {
-      const stream = await this.connection.newStream(protocol, { signal: AbortSignal.timeout(WAIT_MILLISECONDS) })
+      const signal = AbortSignal.timeout(WAIT_MILLISECONDS)
+      const stream = await this.connection.newStream(protocol, { runOnLimitedConnection: true, signal })
       this.streams.set(protocol, new FrameStream(stream))
     }
     return this.streams.get(protocol)

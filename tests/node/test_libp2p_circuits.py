@@ -1,0 +1,391 @@
+"""Connections through a relay, over the real network: three peers, and relays that lie, go away or allow little."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamReset
+from trio.testing import MockClock
+
+from rhizome_index.api import open_node
+from rhizome_index.errors import UnavailableError, UsageError
+from rhizome_index.index.address import Address
+from rhizome_index.index.head import Identity
+from rhizome_index.limits import CIRCUIT_MESSAGE_BYTES_MAX
+from rhizome_index.node import libp2p_arrivals, libp2p_upgrade, relay, reserve
+from rhizome_index.node.framed import receive_message
+from rhizome_index.node.libp2p_arrivals import ARRIVALS
+from rhizome_index.node.libp2p_circuits import Circuit
+from rhizome_index.node.libp2p_swarm import Libp2pSwarm, open_swarm
+from rhizome_index.node.relay import Relay
+from rhizome_index.node.reserve import Reservations
+from rhizome_index.node.swarm import Stream
+from rhizome_index.wire.circuit import (
+    HOP,
+    STOP,
+    UNLIMITED,
+    Limit,
+    Status,
+    hop_connected,
+    hop_refusal,
+    is_accepted,
+    stop_connect,
+)
+from rhizome_index.wire.frame import FrameReader, encode_frame
+from tests.node.test_libp2p_swarm import ECHO, LOOPBACK, echo, exchange, free_port
+
+LIMIT_SECONDS = 20
+NOBODY = Identity(b"n" * 32).peer_id
+
+
+@pytest.fixture(autouse=True)
+def no_upgrades(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes through a relay stays there, as long as these tests take."""
+    monkeypatch.setattr(libp2p_upgrade, "UPGRADE_DELAY_SECONDS", 600.0)
+
+
+def swarm_of(name: bytes, *listen: str) -> Any:
+    return open_swarm(name * 32, listen)
+
+
+@asynccontextmanager
+async def behind(nursery: trio.Nursery, relay_address: str, *listen: str) -> AsyncIterator[Libp2pSwarm]:
+    """A peer that has a place at a relay, and echoes."""
+    async with swarm_of(b"b", *listen) as swarm:
+        swarm.handle(ECHO, echo)
+        problem = await nursery.start(Reservations(swarm, trio.current_time).keep, relay_address)
+        assert not problem
+        yield swarm
+
+
+@asynccontextmanager
+async def relaying(listen: str = LOOPBACK) -> AsyncIterator[Libp2pSwarm]:
+    async with swarm_of(b"r", listen) as swarm:
+        Relay(swarm, trio.current_time).start()
+        yield swarm
+
+
+def through(swarm: Libp2pSwarm) -> str:
+    """Where a peer is reached through its relay."""
+    (address,) = (address for address in swarm.addresses if "/p2p-circuit/" in address)
+    return address
+
+
+async def dial(swarm: Libp2pSwarm, address: str) -> str:
+    return await swarm.dial(address, timeout_seconds=LIMIT_SECONDS)
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        while not is_so():  # noqa: ASYNC110  the library has no event for it
+            await trio.sleep(0.005)
+
+
+@pytest.mark.parametrize("kind", ["", "/ws"])
+async def test_a_peer_that_listens_nowhere_is_reached_through_a_relay(nursery: trio.Nursery, kind: str) -> None:
+    async with relaying(LOOPBACK + kind) as middle, behind(nursery, middle.addresses[0]) as far:
+        assert far.addresses == (f"{middle.addresses[0]}/p2p-circuit/p2p/{far.peer_id}",)
+        async with swarm_of(b"a") as asking:
+            assert await dial(asking, through(far)) == far.peer_id
+            assert asking.is_relayed(far.peer_id) and not asking.is_relayed(middle.peer_id)
+            data = bytes(range(256)) * 4096
+            await exchange(asking, far.peer_id, data)
+            assert far.is_relayed(asking.peer_id)
+            asking.handle(ECHO, echo)
+            await exchange(far, asking.peer_id, data)
+            # What passes is counted once, as what it is.
+            assert set(asking.tally.bytes_received) == {ECHO, HOP} and asking.tally.bytes_received[HOP] < 1000
+        await until(lambda: asking.peer_id not in far.connected_peers)
+
+
+async def test_a_relay_that_was_dialled_for_a_circuit_alone_is_let_go_with_it(nursery: trio.Nursery) -> None:
+    async with relaying() as middle, behind(nursery, middle.addresses[0]) as far, swarm_of(b"a") as asking:
+        await dial(asking, through(far))
+        await asking.disconnect(far.peer_id)
+        await until(lambda: not asking.connected_peers)
+        with pytest.raises(UnavailableError, match="does not know the peer"):
+            await dial(asking, through(far).replace(far.peer_id, NOBODY))
+        await until(lambda: not asking.connected_peers)
+        await dial(asking, middle.addresses[0])
+        await dial(asking, through(far))
+        await asking.disconnect(far.peer_id)
+        await exchange_nothing(asking, middle)
+        assert asking.connected_peers == (middle.peer_id,)
+
+
+async def exchange_nothing(swarm: Libp2pSwarm, other: Libp2pSwarm) -> None:
+    """A question and its answer, after which whatever was to be tidied up has been."""
+    with pytest.raises(UnavailableError, match="does not speak"):
+        await swarm.open_stream(other.peer_id, "/rhizome/none/1", timeout_seconds=LIMIT_SECONDS)
+
+
+async def test_a_direct_connection_is_preferred_and_can_be_had_beside_one_through_a_relay(
+    nursery: trio.Nursery,
+) -> None:
+    async with relaying() as middle, behind(nursery, middle.addresses[0], LOOPBACK) as far, swarm_of(b"a") as asking:
+        await dial(asking, through(far))
+        assert asking.is_relayed(far.peer_id)
+        await dial(asking, far.addresses[0])
+        assert not asking.is_relayed(far.peer_id)
+        before = asking._network.get_connections()
+        await dial(asking, through(far))
+        assert len(asking._network.get_connections()) == len(before)
+        await exchange(asking, far.peer_id)
+        assert asking.connected_peers.count(far.peer_id) == 1
+
+
+async def test_a_relay_that_goes_takes_its_circuits_along_and_is_found_again(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reserve, "RELAY_WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(reserve, "RELAY_AGAIN_SECONDS", 0.01)
+    listen = f"/ip4/127.0.0.1/tcp/{free_port()}"
+    async with swarm_of(b"b") as far, swarm_of(b"a") as asking:
+        far.handle(ECHO, echo)
+        async with relaying(listen) as middle:
+            await nursery.start(Reservations(far, trio.current_time).keep, middle.addresses[0])
+            address = through(far)
+            await dial(asking, address)
+        await until(lambda: not asking.connected_peers and not far.addresses)
+        with pytest.raises(UnavailableError, match="refused"):
+            await dial(asking, address)
+        async with relaying(listen):
+            await until(lambda: far.addresses)
+            await dial(asking, address)
+            await exchange(asking, far.peer_id)
+
+
+async def test_a_circuit_ends_with_what_the_relay_allows_it(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "CIRCUIT_BYTES_MAX", 100_000)
+    monkeypatch.setattr(relay, "_LIMIT", Limit(60, 100_000))
+    async with relaying() as middle, behind(nursery, middle.addresses[0]) as far, swarm_of(b"a") as asking:
+        await dial(asking, through(far))
+        await exchange(asking, far.peer_id, bytes(20_000))
+        stream = await asking.open_stream(far.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS)
+        with trio.fail_after(LIMIT_SECONDS), pytest.raises(UnavailableError):
+            await stream.send(bytes(100_000))
+            while await stream.receive():
+                pass
+            raise UnavailableError("it has ended")
+        await until(lambda: far.peer_id not in asking.connected_peers)
+        assert asking.tally.bytes_sent[ECHO] <= 100_000
+
+
+async def test_nobody_comes_through_a_relay_that_we_did_not_ask() -> None:
+    async with swarm_of(b"r", LOOPBACK) as liar, swarm_of(b"b") as victim:
+        await dial(victim, liar.addresses[0])
+        stream = await liar.open_stream(victim.peer_id, STOP, timeout_seconds=LIMIT_SECONDS)
+        await stream.send(stop_connect(NOBODY, UNLIMITED))
+        assert not is_accepted(await receive_message(stream, FrameReader(CIRCUIT_MESSAGE_BYTES_MAX)))
+        assert victim.connected_peers == (liar.peer_id,)
+
+
+@pytest.mark.parametrize("said", [encode_frame(b"\xff"), encode_frame(bytes(CIRCUIT_MESSAGE_BYTES_MAX + 1)), b""])
+async def test_a_relay_that_tells_nonsense_opens_nothing(said: bytes) -> None:
+    async with swarm_of(b"r", LOOPBACK) as liar, swarm_of(b"b") as victim:
+        victim.listen_through(await dial(victim, liar.addresses[0]), [liar.addresses[0]])
+        stream = await liar.open_stream(victim.peer_id, STOP, timeout_seconds=LIMIT_SECONDS)
+        await stream.send(said or encode_frame(b"\x08\x01"))
+        assert not is_accepted(await receive_message(stream, FrameReader(CIRCUIT_MESSAGE_BYTES_MAX)))
+        assert victim.connected_peers == (liar.peer_id,)
+
+
+async def test_a_circuit_on_which_nothing_is_said_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a connection is: a relay can open many."""
+    async with swarm_of(b"r", LOOPBACK) as liar, swarm_of(b"b") as victim:
+        victim.listen_through(await dial(victim, liar.addresses[0]), [liar.addresses[0]])
+        monkeypatch.setattr(libp2p_arrivals, "HANDSHAKE_TIMEOUT_SECONDS", 0.05)
+        stream = await liar.open_stream(victim.peer_id, STOP, timeout_seconds=LIMIT_SECONDS, lasting=True)
+        await stream.send(stop_connect(NOBODY, UNLIMITED))
+        assert is_accepted(await receive_message(stream, FrameReader(CIRCUIT_MESSAGE_BYTES_MAX)))
+        assert [arrival.origin for arrival in ARRIVALS._present if not arrival.is_at("finished")] == [
+            f"relay {liar.peer_id}"
+        ]
+        with trio.fail_after(LIMIT_SECONDS):
+            while await stream.receive():  # what the handshake begins with
+                pass
+        assert victim.connected_peers == (liar.peer_id,)
+
+
+async def _says(stream: Stream, what: bytes) -> None:
+    await receive_message(stream, FrameReader(CIRCUIT_MESSAGE_BYTES_MAX))
+    await stream.send(what)
+    while await stream.receive():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("what", "says", "stays"),
+    [
+        (hop_refusal(Status.NO_RESERVATION), "does not know the peer", None),
+        (hop_refusal(Status.NO_RESERVATION), "does not know the peer", True),
+        (encode_frame(b"\xff"), "answers nonsense", False),
+        (encode_frame(bytes(CIRCUIT_MESSAGE_BYTES_MAX + 1)), "answers nonsense", False),
+        (hop_connected(UNLIMITED) + b"\x13/multistream/1.0.0\n" + bytes(1000), "no libp2p peer", None),
+        (hop_connected(UNLIMITED) + bytes(100), "no libp2p peer", True),
+        (b"", "timed out", None),
+    ],
+)
+async def test_a_relay_that_lies_costs_itself_and_one_dial(what: bytes, says: str, stays: bool | None) -> None:
+    """`stays`: whether it is connected afterwards, if it was before."""
+    async with swarm_of(b"r", LOOPBACK) as liar, swarm_of(b"a") as asking:
+        liar.handle(HOP, lambda stream: _says(stream, what), lasting=True)
+        if stays is not None:
+            await dial(asking, liar.addresses[0])
+        with pytest.raises(UnavailableError, match=says):
+            await asking.dial(
+                f"{liar.addresses[0]}/p2p-circuit/p2p/{NOBODY}", timeout_seconds=LIMIT_SECONDS if what else 0.5
+            )
+        await until(lambda: asking.connected_peers == ((liar.peer_id,) if stays else ()))
+
+
+async def test_a_relay_cannot_pass_itself_off_as_the_peer_behind_it() -> None:
+    async with swarm_of(b"r", LOOPBACK) as liar, swarm_of(b"a") as asking, swarm_of(b"m", LOOPBACK) as impostor:
+
+        async def join(stream: Stream) -> None:
+            """Connects whoever asks to a peer of the relay's own, over TCP."""
+            await receive_message(stream, FrameReader(CIRCUIT_MESSAGE_BYTES_MAX))
+            await stream.send(hop_connected(UNLIMITED))
+            port = int(impostor.addresses[0].split("/")[4])
+            other = await trio.open_tcp_stream("127.0.0.1", port)
+            async with other, trio.open_nursery() as nursery:
+
+                async def back() -> None:
+                    async for data in other:
+                        await stream.send(data)
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(back)
+                while data := await stream.receive():
+                    await other.send_all(data)
+                nursery.cancel_scope.cancel()
+
+        liar.handle(HOP, join, lasting=True)
+        with pytest.raises(UnavailableError, match="another peer answers there"):
+            await dial(asking, f"{liar.addresses[0]}/p2p-circuit/p2p/{NOBODY}")
+        await until(lambda: not asking.connected_peers)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        (f"/ip4/127.0.0.1/tcp/1/p2p-circuit/p2p/{NOBODY}", "through its relay"),
+        (f"/ip4/127.0.0.1/tcp/1/p2p/{NOBODY}/p2p-circuit", "whose it is"),
+        (f"/ip4/127.0.0.1/tcp/1/p2p/{NOBODY}/p2p-circuit/p2p/x", "not a peer's address"),
+        (f"/ip4/127.0.0.1/tcp/1/p2p/{NOBODY}/p2p-circuit/p2p-circuit/p2p/{NOBODY}", "whose it is"),
+        (f"/ip4/127.0.0.1/udp/1/p2p/{NOBODY}/p2p-circuit/p2p/{NOBODY}", "only TCP and WebSocket"),
+    ],
+)
+async def test_what_is_no_way_through_a_relay_is_refused(address: str, says: str) -> None:
+    async with swarm_of(b"a") as asking:
+        with pytest.raises(UsageError, match=says):
+            await dial(asking, address)
+
+
+async def test_a_node_behind_a_relay_answers_queries(tmp_path: Path) -> None:
+    """Three nodes: the relay, the one behind it, and one that asks."""
+    with trio.fail_after(LIMIT_SECONDS):
+        async with (
+            open_node(tmp_path / "relay", listen=[LOOPBACK], as_relay=True) as middle,
+            open_node(tmp_path / "behind", listen=[LOOPBACK], relays=middle.addresses) as far,
+        ):
+            things = far.collection("things")
+            await things.create()
+            await things.put_many([{"id": f"{number}", "text": "x" * 1000} for number in range(300)])
+            (address,) = (text for text in far.addresses if "/p2p-circuit/" in text)
+            async with open_node(tmp_path / "asking", peers=[address]) as asking:
+                assert asking.peers == (far.peer_id,)
+                rows = [row async for row in asking.query("all things", Address(far.peer_id, "main"))]
+                assert len(rows) == 300
+                assert asking.peer.joined().swarm.is_relayed(far.peer_id)
+
+
+async def test_who_only_asks_needs_no_relay(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="who only asks"):
+        async with open_node(tmp_path, relays=[f"/ip4/127.0.0.1/tcp/1/p2p/{NOBODY}"]):
+            pass
+
+
+class Muxed:
+    """Stands for a stream of the muxer, on which these pieces come; then it ends, or nothing more does."""
+
+    def __init__(self, *pieces: bytes, ends: Exception | None = None) -> None:
+        self.pieces = list(pieces)
+        self.ends = ends
+        self.written = b""
+        self.is_closed = False
+
+    async def read(self, n: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if self.pieces:
+            return self.pieces.pop(0)
+        if self.ends is None:
+            await trio.sleep_forever()
+        raise self.ends or AssertionError
+
+    async def write(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.ends is not None:
+            raise self.ends
+        self.written += data
+
+    def disregard(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+def circuit_of(stream: Muxed, rest: bytes = b"", limit: Limit = UNLIMITED, closed: Any = None) -> Circuit:
+    return Circuit(stream, rest, limit, closed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ends", [MuxedStreamEOF("end"), MuxedStreamReset("reset")])
+async def test_a_circuit_gives_as_many_bytes_as_are_asked_for(ends: Exception) -> None:
+    circuit = circuit_of(Muxed(b"cd", b"e", b"fgh", ends=ends), b"ab")
+    assert await circuit.read(5) == b"abcde"
+    assert await circuit.read(2) == b"fg"
+    assert await circuit.read(9) == b"h"
+    assert await circuit.read(1) == b"" and await circuit.read(None) == b""
+    with pytest.raises(MuxedStreamEOF if isinstance(ends, MuxedStreamEOF) else ConnectionClosedError):
+        await circuit.write(b"x")
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_circuit_takes_as_many_bytes_as_it_may_and_none_past_it(more: int) -> None:
+    stream = Muxed()
+    circuit = circuit_of(stream, limit=Limit(0, 100))
+    await circuit.write(bytes(60))
+    if more:
+        with pytest.raises(ConnectionClosedError):
+            await circuit.write(bytes(41))
+        assert len(stream.written) == 60
+    else:
+        await circuit.write(bytes(40))
+        assert len(stream.written) == 100
+
+
+async def test_a_circuit_ends_when_its_time_is_over(autojump_clock: MockClock) -> None:
+    circuit = circuit_of(Muxed(b"ab"), limit=Limit(60, 0))
+    started = trio.current_time()
+    assert await circuit.read(3) == b"ab" and trio.current_time() == started + 60
+    assert await circuit.read(1) == b""
+    with pytest.raises(ConnectionClosedError):
+        await circuit.write(b"x")
+
+
+async def test_that_a_circuit_is_closed_is_told_once() -> None:
+    told: list[bool] = []
+    stream = Muxed()
+    circuit = circuit_of(stream, closed=lambda: told.append(stream.is_closed))
+    await circuit.close()
+    await circuit.close()
+    assert told == [True]
