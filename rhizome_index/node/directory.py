@@ -22,6 +22,8 @@ from rhizome_index.limits import (
     ANSWER_SILENCE_SECONDS,
     DIAL_TIMEOUT_SECONDS,
     DIALS_AT_ONCE_MAX,
+    DRAWN_AMONG,
+    DRAWN_SECONDS,
     HEADS_DATASETS_MAX,
     HEADS_PULL_SECONDS,
     KAD_ASKED_MAX,
@@ -71,6 +73,7 @@ class Directory:
         self._noted_until: dict[tuple[Address, str], float] = {}
         self._strangers: dict[tuple[Address, str], tuple[float, float]] = {}
         self.local: dict[str, None] = {}  # peers that were heard on the local network, the oldest first
+        self._drawn: dict[Address, dict[str, float]] = {}  # and until when
         self.search: Search | None = None
         self.keep: Callable[[str], None] = lambda peer: None
 
@@ -155,7 +158,10 @@ class Directory:
         if key not in self._heard:
             _make_room(self._heard)
             self._heard[key] = REMEMBERED if self._register.providers(address, among=[peer_id]) else how
-        self._register.note_provider(address, peer_id, self._clock())
+        if how == DHT:  # records stay for hours
+            self._register.note_provider_unseen(address, peer_id)
+        else:
+            self._register.note_provider(address, peer_id, self._clock())
 
     def note_local(self, peer_id: str) -> None:
         """A peer was heard on the local network, and is connected."""
@@ -168,19 +174,50 @@ class Directory:
         return self._heard.get((address, peer_id), REMEMBERED)
 
     async def providers(self, address: Address, wanted: int = PROVIDERS_WANTED) -> list[str]:
-        """Connected peers that may serve a dataset, in the order in which to ask them; more are dialled if need be."""
+        """Connected peers that may serve a dataset, in the order in which to ask them; more are dialled if need be.
+
+        First those that were drawn among all that are known, then whoever else is connected.
+        """
         found = self._connected(address)
         if len(found) < wanted:
             await self.introduce(address)
             found = self._connected(address)
-        if found and len(found) < wanted:
-            await self._reach(address, wanted - len(found))
-        elif not found:
+        if not found:
             await self._seek(address, wanted)
+        drawn = await self._draw(address, wanted)
         found = self._connected(address)
         for peer in found:
             self.keep(peer)
-        return self._links.order(found)
+        return [*self._links.order(drawn), *self._links.order(peer for peer in found if peer not in drawn)]
+
+    async def _draw(self, address: Address, wanted: int) -> list[str]:
+        """So many connected providers, drawn among all that are known; they stay drawn for a while.
+
+        Drawing among those alone who happen to be connected would send everybody to whom everybody meets first.
+        """
+        now, connected = trio.current_time(), self._connected(address)
+        drawn = {peer: end for peer, end in self._drawn.get(address, {}).items() if end > now and peer in connected}
+        missing = wanted - len(drawn)
+        if missing > 0 and connected:
+            known = [peer for peer in self._likely(address) if peer not in drawn]
+            chosen = self._links.order(known)[:missing]
+            far = [peer for peer in chosen if peer not in connected]
+            if far:
+                await self._reach(address, len(far), missing)
+            now_connected = self._connected(address)
+            reached = [peer for peer in now_connected if peer not in connected and peer not in chosen]
+            fresh = [peer for peer in (*chosen, *reached) if peer in now_connected][:missing]
+            drawn |= dict.fromkeys(fresh, trio.current_time() + DRAWN_SECONDS)
+            _make_room(self._drawn)
+            self._drawn[address] = drawn
+        return list(drawn)
+
+    def _likely(self, address: Address) -> list[str]:
+        """Providers that are connected, and those seen last, without those that were not there just now."""
+        now, connected = trio.current_time(), self._connected(address)
+        known = self._register.providers(address, most=DRAWN_AMONG + len(connected))
+        absent = [peer for peer in known if peer not in connected and self._absent_until.get(peer, now) <= now]
+        return [*connected, *absent[:DRAWN_AMONG]]
 
     async def _seek(self, address: Address, wanted: int) -> None:
         """Nobody is connected who serves it: try whom we know and, unless that helps soon, everybody, until one is."""
@@ -222,7 +259,7 @@ class Directory:
                 await self.search(address, take)
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(go, partial(self._reach, address, wanted), is_first=True))
+            nursery.start_soon(partial(go, partial(self._reach, address, wanted, wanted), is_first=True))
             nursery.start_soon(go, partial(self._meet_again, address))
             nursery.start_soon(go, look)
             while not self._connected(address) and ways:
@@ -233,7 +270,7 @@ class Directory:
                     await tried.wait()
                 nursery.cancel_scope.cancel()
         if not self._connected(address) and known.union(dialled) < set(self._register.providers(address)):
-            await self._reach(address, wanted)
+            await self._reach(address, wanted, wanted)
 
     def _connected(self, address: Address) -> list[str]:
         return self._register.providers(address, among=self._swarm.connected_peers)
@@ -263,16 +300,18 @@ class Directory:
         _make_room(self._strangers)
         self._strangers[address, peer] = now + pause, pause
 
-    async def _reach(self, address: Address, count: int) -> None:
+    async def _reach(self, address: Address, count: int, tried: int) -> None:
         """Dial providers that are known but not connected, until so many are reached.
+
+        tried  half of how many are dialled: some may be gone
 
         Who has somebody to ask does not wait long for others, nor dials those again that were not there just now.
         """
-        connected, now = set(self._swarm.connected_peers), trio.current_time()
+        connected = set(self._swarm.connected_peers)
         is_alone = not self._connected(address)
-        absent = [peer for peer in self._register.providers(address) if peer not in connected]
-        likely = [peer for peer in absent if is_alone or self._absent_until.get(peer, now) <= now]
-        places = {peer: some_of(self._register.addresses_of(peer)) for peer in self._links.order(likely)[: 2 * count]}
+        known = self._register.providers(address) if is_alone else self._likely(address)
+        absent = [peer for peer in known if peer not in connected]
+        places = {peer: some_of(self._register.addresses_of(peer)) for peer in self._links.order(absent)[: 2 * tried]}
         reached: list[str] = []
 
         async def dial(peer: str) -> None:
@@ -301,6 +340,10 @@ class Directory:
             async with trio.open_nursery() as nursery:
                 for peer in places:
                     nursery.start_soon(dial, peer)
+        if len(reached) < count and not is_alone:
+            with self._register.together():
+                for peer in places.keys() - self._swarm.connected_peers:
+                    self._register.note_provider_absent(address, peer)
 
     def _note_absent(self, peer: str) -> None:
         """A peer is being dialled: it counts as absent until it is reached, or for a while."""

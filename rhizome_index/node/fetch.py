@@ -4,7 +4,8 @@ Promises: each block is checked against its name before anybody sees it, and giv
 once, as soon as it is here; what one peer lacks is asked of the next; a peer that lies, is gone or is too
 slow loses its part to the others; when nothing is left to hand out, what the
 slowest has been asked for is asked of an idle peer too, and the first answer
-counts. So one bad provider among several costs little.
+counts. So one bad provider among several costs little. The first few peers are asked; the others only where one of
+those is of no more use.
 
 Does not know: what blocks mean, where they go, who is worth asking.
 """
@@ -12,14 +13,21 @@ Does not know: what blocks mean, where they go, who is worth asking.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import trio
 
 from rhizome_index.blocks.cid import Cid, format_cid
 from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError, first_of
-from rhizome_index.limits import ANSWER_SILENCE_SECONDS, FETCH_JOB_WANTS, FETCH_JOBS_PER_PEER, FETCH_LATE_SECONDS
+from rhizome_index.limits import (
+    ANSWER_SILENCE_SECONDS,
+    FETCH_JOB_WANTS,
+    FETCH_JOBS_PER_PEER,
+    FETCH_LATE_SECONDS,
+    PROVIDERS_WANTED,
+)
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.link import Links
 from rhizome_index.wire.want import PROTOCOL, OnBlocks, Want, Wanting
@@ -65,9 +73,9 @@ class Fetcher:
         jobs = _Jobs(wanted, on_blocks)
         try:
             async with trio.open_nursery() as nursery:
-                for peer in self._peers:
-                    for _ in range(FETCH_JOBS_PER_PEER):
-                        nursery.start_soon(self._work, peer, jobs)
+                reserve = iter(tuple(self._peers))
+                for peer in islice(reserve, PROVIDERS_WANTED):
+                    nursery.start_soon(self._employ, peer, jobs, reserve)
         except BaseExceptionGroup as group:  # `on_blocks` failed
             raise first_of(group) from None
         if jobs.left:
@@ -78,6 +86,17 @@ class Fetcher:
             if isinstance(problem, IntegrityError):
                 return problem
         return UnavailableError(f"no peer has the block {format_cid(cid)}")
+
+    async def _employ(self, peer: str, jobs: _Jobs, reserve: Iterator[str]) -> None:
+        """Let a peer work as long as it can; then, if something is left, another one in its place."""
+        while True:
+            async with trio.open_nursery() as nursery:
+                for _ in range(FETCH_JOBS_PER_PEER):
+                    nursery.start_soon(self._work, peer, jobs)
+            following = next(reserve, None) if jobs.left else None
+            if following is None:
+                return
+            peer = following
 
     async def _work(self, peer: str, jobs: _Jobs) -> None:
         while jobs.left and peer in self._peers:

@@ -19,7 +19,14 @@ from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError, RemoteError, RhizomeError, StoreError, UnavailableError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
-from rhizome_index.limits import HEADS_ASKED, HEADS_PULL_SECONDS, PROGRESS_SECONDS, RETRY_SECONDS, SYNCS_AT_ONCE_MAX
+from rhizome_index.limits import (
+    BEHIND_TRIES,
+    HEADS_ASKED,
+    HEADS_PULL_SECONDS,
+    PROGRESS_SECONDS,
+    RETRY_SECONDS,
+    SYNCS_AT_ONCE_MAX,
+)
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
@@ -166,7 +173,8 @@ class Follower:
                 if not failures:  # whose disk or line takes long for one head has others to serve, too
                     with trio.move_on_after(min(HEADS_PULL_SECONDS, trio.current_time() - began)):
                         await state.asked.wait()
-                pause = min(HEADS_PULL_SECONDS, RETRY_SECONDS * 2 ** (failures - 1)) if failures else HEADS_PULL_SECONDS
+                doubled = max(0, failures - (BEHIND_TRIES if is_behind else 1))
+                pause = min(HEADS_PULL_SECONDS, RETRY_SECONDS * 2**doubled) if failures else HEADS_PULL_SECONDS
                 with trio.move_on_after(pause * (0.75 + 0.5 * self._chance.random())):
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._widen, state)

@@ -62,7 +62,7 @@ class Membership:
         self.directory = Directory(swarm, self.links, register, clock)
         self.dht = Dht(store, register, swarm, self.links, nursery, clock)
         self.directory.search, self.directory.keep = self.dht.find, self.dht.keep
-        self.server = Server(store, register, swarm, keys)
+        self.server = Server(store, register, swarm, keys, chance.random)
         self.inquirer = Inquirer(store, register, self.links)
         self.resolver = Resolver(store, clock, self.links, self.directory, self.inquirer)
         syncer = Syncer(store, self.links, self.resolver.check_head)

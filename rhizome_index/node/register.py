@@ -142,9 +142,20 @@ class Register:
         return [address for (address,) in rows]
 
     def note_provider(self, dataset: Address, peer_id: str, now: float) -> None:
-        """A peer serves a dataset."""
+        """A peer serves a dataset, and is there: it says so itself, or a peer that is connected to it."""
         self._remember("insert or replace into providers values (?, ?, ?)", (str(dataset), peer_id, now))
         self._forget("providers", PROVIDERS_REMEMBERED_MAX)
+
+    def note_provider_unseen(self, dataset: Address, peer_id: str) -> None:
+        """A peer served a dataset some time ago, if that was not known."""
+        self._remember("insert or ignore into providers values (?, ?, 0)", (str(dataset), peer_id))
+        self._forget("providers", PROVIDERS_REMEMBERED_MAX)
+
+    def note_provider_absent(self, dataset: Address, peer_id: str) -> None:
+        """A peer that serves a dataset is not there: the first to be forgotten."""
+        self._remember(
+            "update providers set seen_seconds = 0 where (dataset, peer_id) = (?, ?)", (str(dataset), peer_id)
+        )
 
     def providers(self, dataset: Address, *, among: Iterable[str] | None = None, most: int = -1) -> list[str]:
         """Peers that serve a dataset, the last that did so first: those among some, or not more than so many."""

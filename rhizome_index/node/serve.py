@@ -11,7 +11,8 @@ connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import chain, islice
@@ -36,6 +37,7 @@ from rhizome_index.limits import (
     IN_FLIGHT_BYTES_MAX,
     PLANS_REMEMBERED_MAX,
     PROVIDERS_MAX,
+    PROVIDERS_WANTED,
 )
 from rhizome_index.node.disk import DiskStore, describe_missing
 from rhizome_index.node.events import DEBUG, INFO, note
@@ -118,12 +120,20 @@ class Server:
     tally     where answers are counted
     """
 
-    def __init__(self, store: DiskStore, register: Register, swarm: Swarm, keys: Keys) -> None:
+    def __init__(
+        self,
+        store: DiskStore,
+        register: Register,
+        swarm: Swarm,
+        keys: Keys,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._store = store
         self._keys = keys
         self._ladder = Ladder(store)
         self._register = register
         self._swarm = swarm
+        self._chance = chance
         self.tally = swarm.tally
         self._plans: Plans = {}
         self._answerer = _Serving(store, self._plans)
@@ -132,15 +142,20 @@ class Server:
         self.places = Places(ANSWERS_AT_ONCE_MAX)
         self.requests = 0
 
+    @property
+    def answering(self) -> Mapping[str, Answering]:
+        """What answers requests, by protocol: the frames of an answer. Raises IntegrityError for what is no request."""
+        return {
+            ask.PROTOCOL: self._answer_ask,
+            want.PROTOCOL: self._answer_want,
+            heads.PROTOCOL: self._answer_heads,
+            sync.PROTOCOL: self._answer_sync,
+            trust.PROTOCOL: self._answer_trust,
+        }
+
     def start(self) -> None:
         """Begin to answer."""
-        for protocol, answering in (
-            (ask.PROTOCOL, self._answer_ask),
-            (want.PROTOCOL, self._answer_want),
-            (heads.PROTOCOL, self._answer_heads),
-            (sync.PROTOCOL, self._answer_sync),
-            (trust.PROTOCOL, self._answer_trust),
-        ):
+        for protocol, answering in self.answering.items():
             self._swarm.handle(protocol, partial(self._converse, protocol, answering))
 
     async def _converse(self, protocol: str, answering: Answering, stream: Stream) -> None:
@@ -213,8 +228,12 @@ class Server:
     def _providers(self, address: Address) -> tuple[str, ...]:
         """Full addresses of who serves a dataset: ourselves if we do, and others that we have heard of."""
         own = some_of(self._swarm.addresses) if self._serves(address) else ()
-        known = self._register.providers(address, most=4 * PROVIDERS_MAX)  # of some no address is known any more
-        others = (self._register.addresses_of(peer) for peer in known)
+        # Those who are here now, in any order: else the same would be told to everybody. Others may be gone for long.
+        here = self._register.providers(address, among=self._swarm.connected_peers)
+        here.sort(key=lambda peer: self._chance())
+        room = max(0, PROVIDERS_WANTED - len(here))
+        gone = [peer for peer in self._register.providers(address, most=room + len(here)) if peer not in here][:room]
+        others = map(self._register.addresses_of, chain(here, gone))
         texts = chain(own, (found[0] for found in others if found))
         # Lazily: thousands may be known, and each is looked up.
         return tuple(islice((text for text in texts if len(text) <= ADDRESS_BYTES_MAX), PROVIDERS_MAX))

@@ -99,7 +99,7 @@ class MemorySwarm:
 
     peer_id = "us"
     addresses = ()
-    connected_peers = ()
+    connected_peers: tuple[str, ...] = ()
 
     def __init__(self, nursery: trio.Nursery, answering: StreamHandler | None = None) -> None:
         self._nursery = nursery

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from rhizome_index.limits import (
     ABSENT_SECONDS,
     DIAL_TIMEOUT_SECONDS,
     DIALS_AT_ONCE_MAX,
+    DRAWN_AMONG,
+    DRAWN_SECONDS,
     NOTED_SECONDS,
+    PROVIDERS_WANTED,
     REACH_SECONDS,
     RELAY_HEAD_START_SECONDS,
     RETRY_SECONDS,
@@ -94,13 +98,13 @@ def store(tmp_path: Path) -> Iterator[DiskStore]:
     with_heads.close()
 
 
-def directory_of(store: DiskStore, swarm: Any, providers: list[str]) -> Directory:
+def directory_of(store: DiskStore, swarm: Any, providers: list[str], chance: int = 1) -> Directory:
     """A directory that has heard of these providers."""
     register = Register(store)
     for peer in providers:
         register.note_provider(DATASET, peer, 0.0)
         register.note_hearsay(f"/ip4/10.0.0.1/tcp/1/p2p/{peer}", peer)
-    links = Links(swarm, None, Picker(random.Random(1).random))  # type: ignore[arg-type]
+    links = Links(swarm, None, Picker(random.Random(chance).random))  # type: ignore[arg-type]
     return Directory(swarm, links, register, lambda: 0.0)
 
 
@@ -135,6 +139,71 @@ async def test_who_has_nobody_waits_and_dials_everybody_again(store: DiskStore, 
     swarm.dialled.clear()
     assert await directory.providers(DATASET) == ["far"]
     assert sorted(swarm.dialled) == ["far", "gone"]
+
+
+async def test_whom_everybody_meets_first_is_drawn_no_more_often_than_others(
+    store: DiskStore, autojump_clock: MockClock
+) -> None:
+    """A crowd of newcomers, each connected to one peer that names many others."""
+    others = [f"other {number}" for number in range(15)]
+    drawn: Counter[str] = Counter()
+    for number in range(200):
+        swarm = Places(dict.fromkeys(others, 0.1))
+        swarm.connected_peers = ("first",)
+        directory = directory_of(store, swarm, ["first", *others], chance=number)
+        order = await directory.providers(DATASET)
+        assert PROVIDERS_WANTED <= len(order) <= 2 * PROVIDERS_WANTED + 1
+        drawn.update(order[:PROVIDERS_WANTED])
+    fair = 200 * PROVIDERS_WANTED / 16
+    assert 0.5 * fair < drawn["first"] < 1.5 * fair and set(drawn) == {"first", *others}
+
+
+async def test_who_was_drawn_stays_for_a_while_and_is_asked_before_others(
+    store: DiskStore, autojump_clock: MockClock
+) -> None:
+    peers = [f"peer {number}" for number in range(12)]
+    swarm = Places(dict.fromkeys(peers, 0.1))
+    swarm.connected_peers = tuple(peers)
+    directory = directory_of(store, swarm, peers)
+    drawn = set((await directory.providers(DATASET))[:PROVIDERS_WANTED])
+    for _ in range(10):
+        order = await directory.providers(DATASET)
+        assert set(order[:PROVIDERS_WANTED]) == drawn and sorted(order) == sorted(peers)
+    lost = min(drawn)
+    swarm.connected_peers = tuple(peer for peer in peers if peer != lost)
+    after = set((await directory.providers(DATASET))[:PROVIDERS_WANTED])
+    assert after > drawn - {lost} and len(after) == PROVIDERS_WANTED
+    met = set[str]()
+    for _ in range(20):
+        await trio.sleep(DRAWN_SECONDS)
+        met |= set((await directory.providers(DATASET))[:PROVIDERS_WANTED])
+    assert len(met) >= len(peers) - 1
+
+
+async def test_who_was_seen_long_ago_is_not_drawn_while_others_were_seen_since(
+    store: DiskStore, autojump_clock: MockClock
+) -> None:
+    """Of those that are not connected: whoever lives long has heard of thousands that are gone."""
+    swarm = Places({"here": 0.1})
+    swarm.connected_peers = ("here",)
+    directory = directory_of(store, swarm, ["here"])
+    register = Register(store)
+    for number in range(DRAWN_AMONG + 1):
+        register.note_provider(DATASET, f"peer {number}", 1.0 + number)
+    assert set(directory._likely(DATASET)) == {"here", *(f"peer {number + 1}" for number in range(DRAWN_AMONG))}
+
+
+async def test_who_is_not_reached_counts_as_seen_long_ago(store: DiskStore, autojump_clock: MockClock) -> None:
+    swarm = Places({})
+    swarm.connected_peers = ("here",)
+    directory = directory_of(store, swarm, ["here"])
+    register = Register(store)
+    register.note_provider(DATASET, "gone", 9.0)
+    register.note_hearsay("/ip4/10.0.0.1/tcp/1/p2p/gone", "gone")
+    register.note_provider(DATASET, "here", 8.0)
+    assert register.providers(DATASET)[0] == "gone"
+    await directory.providers(DATASET)
+    assert register.providers(DATASET) == ["here", "gone"]
 
 
 async def test_how_a_provider_was_heard_of_is_what_was_heard_first(

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from rhizome_index.blocks.cid import Cid, cid_of
 from rhizome_index.errors import IntegrityError, RemoteError, StoreError, UnavailableError
-from rhizome_index.limits import FETCH_JOB_WANTS, FETCH_LATE_SECONDS
+from rhizome_index.limits import FETCH_JOB_WANTS, FETCH_LATE_SECONDS, PROVIDERS_WANTED
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.fetch import Fetcher, Wanted
 from rhizome_index.wire import message as m
@@ -105,6 +105,28 @@ class BreakingLinks(FakeLinks):
                 self.asked["a"] += len(reply.blocks)
                 conversation.take(reply)
         raise UnavailableError("gone")
+
+
+async def test_no_more_are_asked_than_it_takes(autojump_clock: MockClock) -> None:
+    """Those behind the first few are not worked for as long as the first are of use."""
+    peers = [f"peer {number}" for number in range(PROVIDERS_WANTED + 3)]
+    links = FakeLinks(dict.fromkeys(peers, BLOCKS.get))
+    found, _, fetcher = await fetch(links)
+    assert found == BLOCKS and fetcher.peers == tuple(peers)
+    assert [peer for peer in peers if links.asked[peer]] == peers[:PROVIDERS_WANTED]
+
+
+@pytest.mark.parametrize("useless", ["lacks all", "is gone", "lies"])
+async def test_others_take_the_place_of_those_that_are_of_no_use(useless: str, autojump_clock: MockClock) -> None:
+    def answer(cid: Cid) -> bytes | None:
+        if useless == "is gone":
+            raise UnavailableError("gone")
+        return None if useless == "lacks all" else b"a lie"
+
+    bad = [f"bad {number}" for number in range(PROVIDERS_WANTED)]
+    links = FakeLinks({**dict.fromkeys(bad, answer), "good": BLOCKS.get, "spare": BLOCKS.get})
+    found, _, _ = await fetch(links)
+    assert found == BLOCKS and all(links.asked[peer] for peer in bad)
 
 
 async def test_what_came_before_a_peer_was_gone_is_not_asked_for_again(autojump_clock: MockClock) -> None:

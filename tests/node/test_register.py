@@ -60,3 +60,16 @@ def test_providers_among_some_and_the_newest_only(register: Register) -> None:
     assert register.providers(DATASET, among=[]) == []
     assert register.providers(DATASET, most=2) == ["peer 4", "peer 3"]
     assert register.providers(DATASET, among=["peer 1", "peer 3"], most=1) == ["peer 3"]
+
+
+def test_who_is_absent_comes_last_and_hearsay_of_old_makes_nobody_fresher(register: Register) -> None:
+    for number in range(3):
+        register.note_provider(DATASET, f"peer {number}", float(number + 1))
+    register.note_provider_unseen(DATASET, "peer 0")
+    register.note_provider_unseen(DATASET, "peer 3")
+    register.note_provider_absent(DATASET, "peer 2")
+    register.note_provider_absent(DATASET, "nobody")
+    assert register.providers(DATASET) == ["peer 1", "peer 0", "peer 2", "peer 3"]
+    assert register.providers(DATASET, most=2) == ["peer 1", "peer 0"]
+    register.note_provider(DATASET, "peer 2", 4.0)
+    assert register.providers(DATASET, most=1) == ["peer 2"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,7 @@ from rhizome_index.limits import (
     IN_FLIGHT_BYTES_MAX,
     PROOF_BYTES_MAX,
     PROVIDERS_MAX,
+    PROVIDERS_WANTED,
     ROWS_BATCH,
     STREAM_WINDOW_BYTES,
     TURN_TIMEOUT_SECONDS,
@@ -303,8 +306,38 @@ async def test_no_more_providers_are_looked_up_than_are_told(
 
     monkeypatch.setattr(Register, "addresses_of", counted)
     with serving(tmp_path, nursery) as (server, swarm):
-        register = server._register
-        for number in range(known):
-            register.note_provider(DATASET, f"peer {number}", 1.0)
-            register.note_hearsay(f"address {number}", f"peer {number}")
+        swarm.connected_peers = know_providers(server._register, known)
         assert len(await told_providers(swarm)) == len(looked_up) == PROVIDERS_MAX
+
+
+def know_providers(register: Register, count: int) -> tuple[str, ...]:
+    """Let so many providers be known, the last seen last; their peer ids."""
+    for number in range(count):
+        register.note_provider(DATASET, f"peer {number}", 1.0 + number)
+        register.note_hearsay(f"address {number}", f"peer {number}")
+    return tuple(f"peer {number}" for number in range(count))
+
+
+@pytest.mark.parametrize("connected", [0, 1, PROVIDERS_WANTED - 1, PROVIDERS_WANTED, PROVIDERS_WANTED + 1])
+async def test_who_is_not_here_is_told_only_where_few_are(
+    connected: int, tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    with serving(tmp_path, nursery) as (server, swarm):
+        known = know_providers(server._register, 30)
+        swarm.connected_peers = known[:connected]
+        told = await told_providers(swarm)
+    assert set(told[:connected]) == {f"address {number}" for number in range(connected)}
+    assert list(told[connected:]) == [f"address {29 - number}" for number in range(PROVIDERS_WANTED - connected)]
+
+
+async def test_all_who_are_here_are_told_alike(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Else those told would be asked by everybody, and told on."""
+    told: Counter[str] = Counter()
+    with serving(tmp_path, nursery) as (server, swarm):
+        server._chance = random.Random(1).random
+        swarm.connected_peers = know_providers(server._register, 4 * PROVIDERS_MAX)
+        for _ in range(100):
+            told.update(server._providers(DATASET))
+    assert len(told) == 4 * PROVIDERS_MAX and max(told.values()) < 2 * 100 / 4

@@ -10,7 +10,7 @@ import pytest
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import cid_of
 from rhizome_index.errors import RemoteError
-from rhizome_index.limits import INDEX_ELEMENTS_MAX, INLINE_VALUE_BYTES_MAX, PROVIDERS_MAX
+from rhizome_index.limits import INDEX_ELEMENTS_MAX, INLINE_VALUE_BYTES_MAX, PROVIDERS_MAX, PROVIDERS_WANTED
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.register import Register
 from rhizome_index.simulation.byzantine import Slow, Spoiler, Stale, Sybil, Withholder
@@ -177,7 +177,7 @@ def test_an_answer_about_many_providers_is_written_at_once() -> None:
     async def main(sim: Simulation) -> None:
         publisher = await sim.publish(5)
         register = publisher.running.peer.register
-        for number in range(10):
+        for number in range(PROVIDERS_WANTED):
             peer_id = f"{SOMEBODY[:-2]}{number:02}"
             register.note_provider(publisher.dataset, peer_id, sim.world.clock())
             register.note_hearsay(f"/ip4/10.9.9.{number}/tcp/1/p2p/{peer_id}", peer_id)
@@ -186,7 +186,9 @@ def test_an_answer_about_many_providers_is_written_at_once() -> None:
         membership = reader.running.peer.membership
         assert membership is not None
         await membership.directory.ask(publisher.peer_id, [publisher.dataset], Cost())
-        sim.expect("all are noted", len(reader.running.peer.register.providers(publisher.dataset)) == 11)
+        sim.expect(
+            "all are noted", len(reader.running.peer.register.providers(publisher.dataset)) == PROVIDERS_WANTED + 1
+        )
         sim.expect("one writing", reader.host.disk.syncs == syncs + 1, f"{reader.host.disk.syncs - syncs} syncs")
 
     assert broken(play(main)) == []
@@ -262,10 +264,10 @@ def test_who_names_providers_looks_up_no_more_than_it_names(monkeypatch: pytest.
         monkeypatch.setattr(Register, "addresses_of", counted)
         told = await membership.directory.ask(publisher.peer_id, [publisher.dataset], Cost())
         monkeypatch.undo()
-        assert len(told[publisher.dataset].providers) == PROVIDERS_MAX
+        assert len(told[publisher.dataset].providers) == 1 + PROVIDERS_WANTED  # the first is the publisher itself
 
     assert broken(play(main)) == []
-    assert len(looked_up) == PROVIDERS_MAX - 1  # the first is the publisher itself
+    assert len(looked_up) == PROVIDERS_WANTED
 
 
 @pytest.mark.parametrize("seed", range(3))
