@@ -43,7 +43,7 @@ from rhizome_index.query.plan import decode_plan, encode_plan
 from rhizome_index.tree.node import decode_node
 from rhizome_index.trust.attest import open_attestation
 from rhizome_index.trust.evidence import decode_fraud
-from rhizome_index.wire import circuit, control, gossip, mdns, protobuf
+from rhizome_index.wire import circuit, control, dcutr, gossip, mdns, protobuf
 from rhizome_index.wire import message as m
 from rhizome_index.wire.ask import Ask, Asking
 from rhizome_index.wire.frame import FrameReader, encode_frame
@@ -298,6 +298,18 @@ def _circuit() -> Iterator[bytes]:
     yield from FrameReader().feed(circuit.stop_connect(SIGNER.peer_id, limit) + circuit.stop_answer(circuit.Status.OK))
 
 
+def _read_upgrade(data: bytes) -> None:
+    for read in (dcutr.read_connect, dcutr.check_sync):
+        try:
+            read(data)
+        except IntegrityError:
+            continue
+
+
+def _upgrade() -> Iterator[bytes]:
+    yield from FrameReader().feed(dcutr.encode_connect(["/ip4/192.0.2.1/tcp/4711"]) + dcutr.encode_sync())
+
+
 def _neighbour() -> bytes:
     return mdns.encode_text(f"/ip4/192.0.2.1/tcp/{port}/p2p/{SIGNER.peer_id}" for port in (1, 2))
 
@@ -334,6 +346,7 @@ _RECORDS = (
 )
 
 TARGETS: dict[str, Target] = {
+    "upgrades": Target(_read_upgrade, _LIES, _upgrade),
     "circuits": Target(_read_circuit, _LIES, _circuit),
     "neighbours": Target(mdns.read_text, _LIES, lambda: iter([_neighbour()])),
     "frames": Target(lambda data: list(FrameReader().feed(data)), _LIES, _field("message", "stream", "not_frames")),
