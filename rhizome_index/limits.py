@@ -247,6 +247,7 @@ RELAY_WATCH_SECONDS = 2.0  # between looks at whether a relay is connected still
 UPGRADE_DELAY_SECONDS = 0.5  # after a peer has come through a relay: its first question goes first
 UPGRADE_ADDRESSES_MAX = 8  # of a peer that is to be dialled directly: a laptop has two or three
 UPGRADE_DIAL_SECONDS = 3.0  # for one of them: a relay is there meanwhile
+UPGRADE_TURN_SECONDS = 0.5  # for the other side's dial, before ours: one connection is enough
 UPGRADE_SECONDS = 10.0  # for all that an upgrade takes
 UPGRADES_AT_ONCE_MAX = 8  # each dials one address at a time
 RETIRE_LOOK_SECONDS = 5.0  # between looks at whether a relayed connection is still of use: longer than answers pause

@@ -4,7 +4,7 @@ Whoever was reached through a relay begins. What works: a plain dial, either way
 the addresses that a peer listens on; so it takes one of the two that can be reached
 directly, on the same local network, say. Two peers that are both behind routers which let
 nobody in stay with the relay: their routers would have to be opened from the very
-port that is listened on, at the same moment.
+port that is listened on, at the same moment. So ours dial one after the other.
 
 When there is a direct connection, new streams use it, and the relayed one ends as
 soon as nothing more goes over it.
@@ -30,6 +30,7 @@ from rhizome_index.limits import (
     UPGRADE_DELAY_SECONDS,
     UPGRADE_DIAL_SECONDS,
     UPGRADE_SECONDS,
+    UPGRADE_TURN_SECONDS,
     UPGRADES_AT_ONCE_MAX,
 )
 from rhizome_index.node.events import DEBUG, INFO, note
@@ -76,6 +77,7 @@ class Upgrader:
             await trio.sleep(UPGRADE_DELAY_SECONDS)
             with trio.move_on_after(UPGRADE_SECONDS), suppress(UnavailableError, IntegrityError):
                 addresses = await self._agree(peer)
+                await trio.sleep(UPGRADE_TURN_SECONDS)
                 await self._dial(peer, addresses)
         finally:
             self._upgrading.discard(peer)
