@@ -14,10 +14,12 @@ import click
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.show import size, to_json
 from rhizome_index.errors import UsageError
+from rhizome_index.simulation import page
 from rhizome_index.simulation.backends import NAMES, SIMULATED
 from rhizome_index.simulation.report import Report
 from rhizome_index.simulation.scenario import Simulation, adapt, known, load, run
 from rhizome_index.simulation.sweep import Point, Run, parse_sweep, sweep
+from rhizome_index.simulation.timeline import Timeline
 
 _SHOW_SECONDS = 0.25
 
@@ -31,6 +33,7 @@ Examples:
   rhizome simulate partition_and_heal --set posts=2000 --json
   rhizome simulate cold_start --sweep peers=10,100,1000
   rhizome simulate publisher_offline --backend libp2p --peers 50
+  rhizome simulate flash_crowd --html report.html
 """,
 )
 @click.argument("name", required=False)
@@ -44,6 +47,7 @@ Examples:
     "--backend", "on", type=click.Choice(NAMES), default=SIMULATED, show_default=True, help="What it runs on."
 )
 @click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Write every event to this file.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with plots to this file.")
 @common
 def simulate_command(
     settings: Settings,
@@ -56,6 +60,7 @@ def simulate_command(
     swept: str | None,
     on: str,
     trace: Path | None,
+    html: Path | None,
 ) -> None:
     """Run a scenario: the node's own code on a simulated network, in virtual time.
 
@@ -66,12 +71,13 @@ def simulate_command(
         _list(settings)
         return
     values = dict(_pair(text) for text in settings_)
+    paper = _Page(html) if html is not None else None
     if swept is not None:
         if trace is not None:
             raise UsageError("--trace is for a single run", hint="run one of the sweep by itself")
         if on != SIMULATED:
             raise UsageError("a sweep runs on the simulated network", hint="leave --backend out")
-        _sweep(settings, Run(name, seed, peers, minutes, values), swept)
+        _sweep(settings, Run(name, seed, peers, minutes, values), swept, paper)
         return
     chosen = adapt(load(name), peers=peers, minutes=minutes, values=values)
     started = time.monotonic()
@@ -81,7 +87,8 @@ def simulate_command(
             file = stack.enter_context(trace.open("w", encoding="utf-8")) if trace is not None else None
         except OSError as error:
             raise UsageError(f"cannot write {trace}: {error.strerror}") from None
-        report = run(chosen, seed, on=on, trace_file=file, on_progress=progress)
+        timeline = Timeline(chosen.minutes) if paper is not None else None
+        report = run(chosen, seed, on=on, trace_file=file, on_progress=progress, timeline=timeline)
     if progress is not None:
         progress.clear()
     seconds = time.monotonic() - started
@@ -89,6 +96,8 @@ def simulate_command(
         print(to_json({**report.as_json(), "real_seconds": round(seconds, 3)}))
     else:
         _print(report, seconds)
+    if paper is not None and timeline is not None:
+        paper.write(report, timeline, quiet=settings.as_json)
     if not report.holds:
         raise click.exceptions.Exit(4)
 
@@ -100,7 +109,30 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _sweep(settings: Settings, base: Run, text: str) -> None:
+class _Page:
+    """Where a page with plots goes. Raises UsageError at once where it cannot be made."""
+
+    def __init__(self, path: Path) -> None:
+        page.check_installed()
+        self._path = path
+        self._write("")
+
+    def write(self, report: Report, timeline: Timeline, *, quiet: bool) -> None:
+        self._write(page.render(report, timeline), quiet=quiet)
+
+    def write_sweep(self, setting: str, points: Sequence[Point], *, quiet: bool) -> None:
+        self._write(page.render_sweep(setting, points), quiet=quiet)
+
+    def _write(self, text: str, *, quiet: bool = True) -> None:
+        try:
+            self._path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot write {self._path}: {error.strerror}") from None
+        if not quiet:
+            print(f"  page: {self._path}")
+
+
+def _sweep(settings: Settings, base: Run, text: str, html: _Page | None) -> None:
     """Run a scenario for several values: a line of JSON each as it comes, or a table."""
     setting, values = parse_sweep(text)
     points: list[Point] = []
@@ -116,6 +148,8 @@ def _sweep(settings: Settings, base: Run, text: str) -> None:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     if not settings.as_json:
         _print_curves(setting, points)
+    if html is not None:
+        html.write_sweep(setting, points, quiet=settings.as_json)
     if not all(point.report.holds for point in points):
         raise click.exceptions.Exit(4)
 

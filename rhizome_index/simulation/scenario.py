@@ -30,6 +30,7 @@ from rhizome_index.simulation.cluster import Cluster, Member, Strategy
 from rhizome_index.simulation.disks import Speed
 from rhizome_index.simulation.network import REGIONS, Place, Weather
 from rhizome_index.simulation.report import Report
+from rhizome_index.simulation.timeline import Timeline
 from rhizome_index.simulation.workload import Model, Posts, Question, Questions, draw
 
 Value = int | float | str
@@ -214,11 +215,13 @@ def run(
     on: str = SIMULATED,
     trace_file: TextIO | None = None,
     on_progress: OnProgress | None = None,
+    timeline: Timeline | None = None,
 ) -> Report:
     """Run a scenario: what it has shown.
 
     on           the backend that it runs on
     on_progress  called every second of its time
+    timeline     is filled, for pictures
 
     Raises UsageError for a backend that there is not, and for a scenario that cannot run there.
     """
@@ -232,8 +235,10 @@ def run(
             async with trio.open_nursery() as nursery:
                 sim = Simulation(chosen, seed, make_cluster(nursery), nursery)
                 nursery.start_soon(sim.look)
-                if on_progress is not None:
-                    nursery.start_soon(_show, sim, on_progress)
+                if timeline is not None:
+                    timeline.begin(sim)
+                if watchers := [watcher for watcher in (on_progress, timeline) if watcher is not None]:
+                    nursery.start_soon(_show, sim, watchers)
                 await _play(sim)
                 for checker in sim.checkers:
                     checker.finish()
@@ -262,9 +267,10 @@ async def _play(sim: Simulation) -> None:
     sim.expect("the scenario came to its end", not scope.cancelled_caught and not problem, problem)
 
 
-async def _show(sim: Simulation, on_progress: OnProgress) -> None:
+async def _show(sim: Simulation, watchers: Sequence[OnProgress]) -> None:
     while True:
-        on_progress(sim)
+        for watcher in watchers:
+            watcher(sim)
         await trio.sleep(1.0)
 
 
