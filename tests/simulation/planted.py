@@ -20,7 +20,7 @@ import trio
 from rhizome_index.errors import IntegrityError, UnavailableError
 from rhizome_index.index import envelope as envelope_module
 from rhizome_index.index import head as head_module
-from rhizome_index.node import disk, follow, link, local, publish
+from rhizome_index.node import disk, follow, link, local, publish, race
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.publish import Publisher
@@ -386,6 +386,7 @@ def the_nearest_peer_is_always_asked_first(patch: Patch) -> None:
 @bug(ask_the_silent, SOON, ANSWERED)
 def silence_is_borne(patch: Patch) -> None:
     patch.setattr(link, "ANSWER_SILENCE_SECONDS", 30.0)
+    patch.setattr(race, "FETCH_LATE_SECONDS", 30.0)
 
 
 @bug(start_again_alone, CONVERGE)
