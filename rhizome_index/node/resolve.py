@@ -18,6 +18,7 @@ from rhizome_index.errors import (
     PartialError,
     RemoteError,
     RhizomeError,
+    StoreError,
     UnavailableError,
     UnprovenError,
     UsageError,
@@ -180,7 +181,19 @@ class Resolver:
                 break  # everybody has been looked for already
         if resolution.last is not None:
             raise PartialError(f"the answer is right as far as it goes, but incomplete: {problems[-1]}")
-        raise _worst(problems, address)
+        raise self._never_back(address, _worst(problems, address))
+
+    def _never_back(self, address: Address, error: RhizomeError) -> RhizomeError:
+        """The error, or what is to be known where an older head is all here, but is not answered from any more."""
+        held, current = self._store.held_head(address), self._store.current_head(address)
+        is_missing = isinstance(error, UnavailableError) and not isinstance(error, StoreError)
+        if not is_missing or held is None or current is None or held.sequence >= current.sequence:
+            return error
+        return UnavailableError(
+            f"an answer was given from head {current.sequence} of {address}, which nobody reached has; "
+            f"what is all here is the older head {held.sequence}",
+            hint=f"bring the newest here as soon as a peer has it: rhizome sync {address}",
+        )
 
     async def _find_others(self, address: Address) -> Sequence[str]:
         """Who serves a dataset, when those whom the user has named do not."""

@@ -9,7 +9,7 @@ import pytest
 
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import cid_of
-from rhizome_index.errors import RemoteError
+from rhizome_index.errors import RemoteError, UnavailableError
 from rhizome_index.limits import INDEX_ELEMENTS_MAX, INLINE_VALUE_BYTES_MAX, PROVIDERS_MAX, PROVIDERS_WANTED
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.register import Register
@@ -93,7 +93,8 @@ def test_a_first_sync_that_brings_an_older_head_than_an_answer_does_not_go_back(
         await sim.sleep(30)
         held = store.held_head(publisher.dataset)
         assert held is not None and held.sequence == 1
-        await sim.ask(reader, publisher)
+        with pytest.raises(UnavailableError, match=r"given from head 2 of .* here is the older head 1"):
+            await sim.cluster.ask(reader, sim.question(), publisher.dataset)
         for cut in cuts:
             sim.network.heal(cut)
         await sim.settle()
