@@ -333,12 +333,13 @@ class DiskStore:
         )
         return rows[0] if rows else None
 
-    def current_heads(self) -> list[Head]:
-        """The head to answer from of every dataset, by address; without those that are damaged."""
+    def current_heads(self, publisher: str | None = None) -> list[Head]:
+        """The head to answer from of every dataset, or of those of one publisher, by address; not the damaged ones."""
         found = []
         for (dataset,) in self.execute(DATASETS):
             with suppress(IntegrityError, UsageError):
-                head = self.current_head(Address.parse(str(dataset or b"", "utf-8", "replace")))
+                address = Address.parse(str(dataset or b"", "utf-8", "replace"))
+                head = self.current_head(address) if publisher in (None, address.publisher) else None
                 found += [head] if head is not None else []
         return found
 

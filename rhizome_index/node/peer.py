@@ -202,9 +202,8 @@ class Peer:
         while True:
             await trio.sleep(READERS_MET_SECONDS)
             with suppress(StoreError):  # the next look may work
-                for head in self.store.current_heads():
-                    if head.address.publisher == self.keys.peer_id:
-                        await membership.directory.introduce(head.address)
+                for head in self.store.current_heads(self.keys.peer_id):
+                    await membership.directory.introduce(head.address)
 
     async def _renew_heads(self) -> None:
         """What we publish for a time is signed anew before that is over."""
