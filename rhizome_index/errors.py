@@ -9,6 +9,8 @@ The class answers one question: who has to change something? The caller
 
 from __future__ import annotations
 
+from unicodedata import combining, east_asian_width
+
 
 class RhizomeError(Exception):
     """Base of all errors raised on purpose. `hint` says what to do next."""
@@ -52,7 +54,13 @@ class QueryError(UsageError):
         if not self.text:
             return ""
         text = "".join(char if char.isprintable() else " " for char in self.text)
-        return f"{text}\n{' ' * self.start}{'^' * max(1, self.end - self.start)}"
+        before, meant = text[: self.start], text[self.start : self.end]
+        return f"{text}\n{' ' * _columns(before)}{'^' * max(1, _columns(meant))}"
+
+
+def _columns(text: str) -> int:
+    """How wide a terminal shows a text: ideographs and emoji take two columns, marks none."""
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 class UnavailableError(RhizomeError):

@@ -52,6 +52,7 @@ VALUES_SEEN_MAX = 64  # values of a path that are offered, or compared with a sl
 VALUES_LEAVES_MAX = 16  # leaves read for them: some 60 kB
 ROWS_HINTED_BY = 16  # first rows that are looked at for what is nowhere: enough to see it somewhere
 HISTORY_BYTES_MAX = 256 * 1024  # of lines typed in the shell: some thousand, of which the newer half is kept then
+HINTS_SECONDS = 2.0  # for what may have been meant to be looked for at peers: the answer itself is there
 HINTS_MAX = 3  # said of one answer: who reads more finds the slip without
 LIVE_ROWS_MAX = 100_000  # a query that is watched holds its rows, each up to a whole record
 

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from rhizome_index.api import Results, open_node
 from rhizome_index.errors import UsageError
+from rhizome_index.index.address import Address
+from rhizome_index.limits import HINTS_SECONDS
+from rhizome_index.node.hinting import hints_for
 from rhizome_index.query import choose as choosing
 from tests.node.test_asking import TCP, publish
 
@@ -49,6 +53,22 @@ async def test_of_a_peer(tmp_path: Path) -> None:
                 assert await results.hints(ask=True) == [HINT]
                 assert page.cost.round_trips > 1 and page.cost.blocks_remote < 25
                 assert (await reader.query("first 8 posts tagged #Cats", address).page()).hints == (HINT,)
+
+
+async def test_peers_are_not_waited_for(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async def nobody(address: Address) -> list[str]:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with open_node(tmp_path) as node:
+        await publish(node)
+        results = node.query("count posts tagged #Cats")
+        await results.page()
+        address, resolver = results.address, node.peer.resolver
+        assert await hints_for(resolver, address, results.resolution, [], None) == [HINT]
+        started = trio.current_time()
+        assert await hints_for(resolver, address, results.resolution, [], nobody) == []
+        assert trio.current_time() - started == HINTS_SECONDS
 
 
 async def test_of_nothing(tmp_path: Path) -> None:

@@ -77,6 +77,9 @@ def test_what_was_looked_at_is_said() -> None:
     assert hint == 'no record has anything at tgas; did you mean "tags"?'
     assert FEW_SOURCE.run(declared_hints(FEW, None))[0].startswith("no record has anything at created")
     assert SOURCE.run(declared_hints(THINGS, "liked")) == []
+    source, parted = a_collection(RECORDS, "part=tgas where likes > 3")
+    (hint,) = source.run(declared_hints(parted, "part"))
+    assert hint.startswith("none of the ")  # a part says nothing of the rest
 
 
 def test_what_is_said_of_rows() -> None:

@@ -137,6 +137,18 @@ def test_an_error_points_at_its_place(text: str, place: str, hint: str) -> None:
         assert shown == text and carets == " " * error.start + "^" * max(1, len(place))
 
 
+def test_wide_letters_are_pointed_at_where_they_are_shown() -> None:
+    for text, columns, carets in (
+        ("first 3 posts tagged #\u732b whre", 25, 4),
+        ('first 3 posts where text = "e\u0301" whre', 31, 4),
+        ("first 3 posts\n\t\u732b\u732b", 15, 4),
+    ):
+        with pytest.raises(QueryError) as caught:
+            parse(text)
+        shown, line = caught.value.pointer().split("\n")
+        assert line == " " * columns + "^" * carets and len(shown) == len(text)
+
+
 @pytest.mark.parametrize(
     "text",
     [
