@@ -68,7 +68,7 @@ async def carry_out(nodes: list[Node], order: dict[str, Any]) -> Any:
     try:
         page = await node.query("first 32 posts tagged #cats", address).page()
     except RhizomeError as error:
-        return {"problem": str(error)}
+        return {"problem": f"after {time.perf_counter() - started:.1f} s: {error}"}
     return {"seconds": time.perf_counter() - started, "rows": len(page.rows)}
 
 
@@ -105,7 +105,7 @@ def running(folder: Path, count: int, hub: str = "") -> Iterator[Worker]:
         worker.process.wait()
 
 
-def run(nodes: int = 50, followers: int = 5) -> list[dict[str, Any]]:
+def run(nodes: int = 50, followers: int = 5, settle_seconds: float = SETTLE_SECONDS) -> list[dict[str, Any]]:
     """What each of the others was answered, and in how many seconds, once the publisher is gone."""
     with TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -117,10 +117,10 @@ def run(nodes: int = 50, followers: int = 5) -> list[dict[str, Any]]:
             worker = stack.enter_context(running(folder / f"nodes-{start}", count, hub.addresses[0]))
             places += [(worker, number) for number in range(count)]
         dataset = publisher.do(0, "publish")
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(settle_seconds)
         for worker, number in places[:followers]:
             worker.do(number, "follow", dataset)
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(settle_seconds)
         publisher.process.kill()
         return [worker.do(number, "ask", dataset) for worker, number in [(hub, 0), *places[followers:]]]
 
@@ -129,13 +129,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=50)
     parser.add_argument("--followers", type=int, default=5)
+    parser.add_argument("--settle", type=float, default=SETTLE_SECONDS, help="seconds, twice: more on a busy machine")
     parser.add_argument("--worker", nargs=3, metavar=("FOLDER", "COUNT", "HUB"), help="be one of its processes")
     given = parser.parse_args()
     if given.worker:
         folder, count, hub = given.worker
         trio.run(work, Path(folder), int(count), hub)
         return
-    found = run(given.nodes, given.followers)
+    found = run(given.nodes, given.followers, given.settle)
     seconds = sorted(item["seconds"] for item in found if "seconds" in item)
     print(f"{given.nodes} nodes, publisher gone, {given.followers} followers: {len(seconds)} of {len(found)} answered")
     if seconds:
