@@ -1,6 +1,6 @@
 """`python -m tests.benchmarks.swarm`: a swarm whose publisher is gone, over real libp2p on loopback.
 
-Fifty nodes, five to a process, each introduced to one hub alone. One publishes, five follow, then the publisher
+Fifty nodes, each in a process of its own, introduced to one hub alone. One publishes, five follow, then the publisher
 stops. Each of the others, who has never met any of those, asks for the dataset: found over provider records or from
 what peers tell. Prints how long each took.
 """
@@ -26,7 +26,7 @@ from rhizome_index.api import Node, open_node
 from rhizome_index.errors import RhizomeError
 from rhizome_index.index.address import Address
 
-NODES_PER_PROCESS = 5
+NODES_PER_PROCESS = 1  # those of one process share its bound on connections from one address
 SETTLE_SECONDS = 15.0  # for announcements: nodes look every few seconds at whom to tell
 POSTS = [{"id": number, "tags": ["cats"], "created": number} for number in range(200)]
 
