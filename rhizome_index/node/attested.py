@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 
 from rhizome_index.blocks import cbor
 from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError
 from rhizome_index.index.head import Head
 from rhizome_index.limits import ATTESTATIONS_KEPT_MAX, ATTESTERS_MIN
+from rhizome_index.node.checked import with_check, without_check
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.trust.attest import Attestation, open_attestation
 from rhizome_index.trust.ladder import ATTESTED, PROVEN, Derivation, Standing
-
-_CHECK_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +89,13 @@ class Attestations:
 
 
 def _encode(word: Word) -> bytes:
-    body = cbor.encode([word.network, word.attestation.envelope])
-    return sha256(body).digest()[:_CHECK_BYTES] + body
+    return with_check(cbor.encode([word.network, word.attestation.envelope]))
 
 
 def _decode(data: bytes) -> Word | None:
     """What a row says; None if it is damaged."""
-    check, body = data[:_CHECK_BYTES], data[_CHECK_BYTES:]
     with suppress(IntegrityError, ValueError, TypeError):
-        if sha256(body).digest()[:_CHECK_BYTES] == check:
+        if (body := without_check(data)) is not None:
             network, envelope = cbor.decode(body)
             return Word(open_attestation(envelope), network)
     return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from hashlib import sha256
 
 from rhizome_index.blocks import cbor
 from rhizome_index.errors import IntegrityError
@@ -17,6 +16,7 @@ from rhizome_index.index.manifest import Manifest
 from rhizome_index.index.schema import Collection
 from rhizome_index.limits import PROVEN_MAX
 from rhizome_index.node.attested import Attestations
+from rhizome_index.node.checked import with_check, without_check
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.query.combine import Choice
 from rhizome_index.tree.boundary import Rule
@@ -50,7 +50,7 @@ class Ladder:
                 name, found = derivation.digest, cbor.encode([level, said])
                 self._store.execute(
                     "insert or replace into proven (derivation, level, dataset, found) values (?, ?, ?, ?)",
-                    (name, level, str(address), _checked(name, found)),
+                    (name, level, str(address), with_check(found, name)),
                 )
             self._store.execute(
                 "delete from proven where dataset = ?1 and id <= "
@@ -97,15 +97,11 @@ def _how_good(standing: Standing) -> tuple[int, float, float]:
     return standing.level, -bound.bad_fraction, bound.confidence
 
 
-def _checked(name: bytes, found: bytes) -> bytes:
-    return sha256(name + found).digest()[:8] + found
-
-
 def _read(name: bytes, data: bytes) -> Standing | None:
     """What a row says; None if it is damaged, or says what this version does not know."""
     with suppress(IntegrityError, ValueError, TypeError):
-        if _checked(name, data[8:]) == data:
-            level, said = cbor.decode(data[8:])
+        if (body := without_check(data, name)) is not None:
+            level, said = cbor.decode(body)
             bound = None if said is None else Bound(*said)
             if type(level) is int and AUDITED <= level <= MADE and (level == AUDITED) is (bound is not None):
                 return Standing(level, bound)

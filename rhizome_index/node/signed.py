@@ -9,11 +9,11 @@ and the heads, which are there then, say it.
 from __future__ import annotations
 
 from contextlib import suppress
-from hashlib import sha256
 
 from rhizome_index.errors import UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
+from rhizome_index.node.checked import check_of
 from rhizome_index.node.disk import DiskStore
 
 
@@ -49,4 +49,4 @@ class Signed:
 
 
 def _digest(address: Address, sequence: int | None) -> bytes:
-    return sha256(f"{address} {sequence}".encode()).digest()[:8]
+    return check_of(f"{address} {sequence}".encode())
