@@ -21,18 +21,12 @@ from rhizome_index.node import disk
 from rhizome_index.node.disk import DiskStore
 from tests.cli.faulty_disk import broken, files_of_at_most, from_step, full, give_up_rights, killed
 from tests.cli.faulty_disk import need_rights_that_can_be_given_up as need_rights
-from tests.cli.terminal import DECLARED, POSTS, Terminal, check_error, check_json_error
+from tests.cli.terminal import Terminal, check_error, check_json_error
 
 READING = [["status"], ["query", "first 1 posts tagged #cats"], ["get", "posts", "a"]]
 MISSING = "bafyrei" + "a" * 51 + "q"  # a block that nobody has
 WRITING = [["put", "posts", '{"id": "z"}'], ["index", "add", "posts", "by_id=id"], ["delete", "posts", "a"]]
 MORE = b"".join(b'{"id": %d, "tags": ["cats", "%d"], "t": "%s"}\n' % (n, n, b"x" * 3000) for n in range(100))
-
-
-@pytest.fixture
-def published(rhizome: Terminal) -> Terminal:
-    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
-    return rhizome
 
 
 def check_whole(rhizome: Terminal, state: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rhizome_index.limits import RECORD_BYTES_MAX, RECORD_DEPTH_MAX
-from tests.cli.terminal import DECLARED, POSTS, Terminal, check_error, check_json_error
+from tests.cli.terminal import Terminal, check_error, check_json_error
 
 NOBODY = "12D3KooWSxpeJpcAebtV9emdNM7bUNATFhTx2JirESHYLkxhVvHC"
 
@@ -102,12 +102,6 @@ RECORDS = [
 def short(value: Any) -> str:
     text = value.decode(errors="replace") if type(value) is bytes else " ".join(value) if type(value) is list else value
     return str(text[:40])
-
-
-@pytest.fixture
-def published(rhizome: Terminal) -> Terminal:
-    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
-    return rhizome
 
 
 @pytest.mark.parametrize(("words", "says"), WORDS, ids=short)

@@ -16,17 +16,11 @@ import pytest
 from rhizome_index.node import directory, serve
 from rhizome_index.wire import ask as ask_protocol
 from rhizome_index.wire import message as m
-from tests.cli.terminal import DECLARED, POSTS, Terminal, check_json_error
+from tests.cli.terminal import Terminal, check_json_error
 
 NOBODY = "12D3KooWSxpeJpcAebtV9emdNM7bUNATFhTx2JirESHYLkxhVvHC"
 QUERY = ["query", "first 2 posts tagged #cats", "--from", f"rhizome:{NOBODY}/main"]
 NOT_A_PEER = "is no libp2p peer"
-
-
-@pytest.fixture
-def published(rhizome: Terminal) -> Terminal:
-    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
-    return rhizome
 
 
 @contextmanager

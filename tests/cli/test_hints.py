@@ -8,13 +8,7 @@ import shlex
 import pytest
 
 from rhizome_index.query import choose as choosing
-from tests.cli.terminal import DECLARED, POSTS, Terminal
-
-
-@pytest.fixture
-def published(rhizome: Terminal) -> Terminal:
-    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
-    return rhizome
+from tests.cli.terminal import POSTS, Terminal
 
 
 def test_an_empty_answer_says_what_may_have_been_meant(published: Terminal) -> None:

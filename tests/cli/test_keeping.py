@@ -11,21 +11,8 @@ import pytest
 from rhizome_index.cli.sizes import parse_size
 from rhizome_index.errors import UsageError
 from rhizome_index.limits import QUOTA_BYTES_DEFAULT, QUOTA_BYTES_MAX, QUOTA_BYTES_MIN
-from tests.cli.terminal import DECLARED, POSTS, Terminal
+from tests.cli.terminal import Terminal
 from tests.cli.test_running import QUERY, both_running
-
-
-@pytest.fixture
-def published(rhizome: Terminal) -> Terminal:
-    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
-    return rhizome
-
-
-@pytest.fixture
-def reader(rhizome: Terminal, tmp_path: Path) -> Terminal:
-    found = Terminal(tmp_path / "reader", rhizome.monkeypatch, rhizome.capsys)
-    found("init")
-    return found
 
 
 def as_json(terminal: Terminal, *words: str) -> Any:

@@ -27,22 +27,9 @@ from rhizome_index.cli import watching
 from rhizome_index.cli.main import main
 from rhizome_index.node.lender import Lender
 from tests.cli.faulty_disk import give_up_rights, need_rights_that_can_be_given_up
-from tests.cli.terminal import DECLARED, POSTS, Terminal
+from tests.cli.terminal import Terminal
 
 QUERY = "first 2 posts tagged #cats"
-
-
-@pytest.fixture
-def published(rhizome: Terminal) -> Terminal:
-    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
-    return rhizome
-
-
-@pytest.fixture
-def reader(rhizome: Terminal, tmp_path: Path) -> Terminal:
-    found = Terminal(tmp_path / "reader", rhizome.monkeypatch, rhizome.capsys)
-    found("init")
-    return found
 
 
 @contextmanager

@@ -17,14 +17,8 @@ from rhizome_index.cli import prompt as prompting
 from rhizome_index.cli import shell
 from rhizome_index.cli.lines import COMMANDS
 from rhizome_index.query.complete import Completion
-from tests.cli.terminal import DECLARED, POSTS, Terminal
+from tests.cli.terminal import POSTS, Terminal
 from tests.cli.test_bad_input import NOBODY
-
-
-@pytest.fixture
-def published(rhizome: Terminal) -> Terminal:
-    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
-    return rhizome
 
 
 def say(terminal: Terminal, *lines: str, code: int = 0, words: Sequence[str] = ()) -> tuple[list[Any], str]:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from tests.cli.terminal import DECLARED, POSTS, Terminal, nothing
+from tests.cli.terminal import Terminal, nothing
 
 
 @contextmanager
@@ -34,12 +34,6 @@ def watching(rhizome: Terminal, *words: str) -> Iterator[tuple[TextIO, TextIO]]:
 def read(file: TextIO) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(file.readline())
     return found
-
-
-@pytest.fixture
-def published(rhizome: Terminal) -> Terminal:
-    rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
-    return rhizome
 
 
 def test_rows_as_they_come_and_go(published: Terminal) -> None:
