@@ -13,7 +13,7 @@ from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamReset
 from trio.testing import MockClock
 
-from rhizome_index.api import open_node
+from rhizome_index.api import Node, open_node
 from rhizome_index.errors import UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Identity
@@ -290,22 +290,32 @@ async def test_what_is_no_way_through_a_relay_is_refused(address: str, says: str
             await dial(asking, address)
 
 
+@asynccontextmanager
+async def node_behind(tmp_path: Path, records: list[dict[str, Any]]) -> AsyncIterator[tuple[Node, str]]:
+    """A node that publishes these things behind a relay, and where it is reached through that."""
+    async with (
+        open_node(tmp_path / "relay", listen=[LOOPBACK], as_relay=True) as middle,
+        open_node(tmp_path / "behind", listen=[LOOPBACK], relays=middle.addresses) as far,
+    ):
+        things = far.collection("things")
+        await things.create()
+        await things.put_many(records)
+        (address,) = (text for text in far.addresses if "/p2p-circuit/" in text)
+        yield far, address
+
+
 async def test_a_node_behind_a_relay_answers_queries(tmp_path: Path) -> None:
     """Three nodes: the relay, the one behind it, and one that asks."""
+    records = [{"id": f"{number}", "text": "x" * 1000} for number in range(300)]
     with trio.fail_after(LIMIT_SECONDS):
         async with (
-            open_node(tmp_path / "relay", listen=[LOOPBACK], as_relay=True) as middle,
-            open_node(tmp_path / "behind", listen=[LOOPBACK], relays=middle.addresses) as far,
+            node_behind(tmp_path, records) as (far, address),
+            open_node(tmp_path / "asking", peers=[address]) as asking,
         ):
-            things = far.collection("things")
-            await things.create()
-            await things.put_many([{"id": f"{number}", "text": "x" * 1000} for number in range(300)])
-            (address,) = (text for text in far.addresses if "/p2p-circuit/" in text)
-            async with open_node(tmp_path / "asking", peers=[address]) as asking:
-                assert asking.peers == (far.peer_id,)
-                rows = [row async for row in asking.query("all things", Address(far.peer_id, "main"))]
-                assert len(rows) == 300
-                assert asking.peer.joined().swarm.is_relayed(far.peer_id)
+            assert asking.peers == (far.peer_id,)
+            rows = [row async for row in asking.query("all things", Address(far.peer_id, "main"))]
+            assert len(rows) == 300
+            assert asking.peer.joined().swarm.is_relayed(far.peer_id)
 
 
 async def test_who_only_asks_needs_no_relay(tmp_path: Path) -> None:

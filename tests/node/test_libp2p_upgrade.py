@@ -31,7 +31,7 @@ from rhizome_index.wire import dcutr
 from rhizome_index.wire.frame import FrameReader, encode_frame
 from rhizome_index.wire.protobuf import field
 from tests.node.memory_swarm import MemorySwarm
-from tests.node.test_libp2p_circuits import behind, dial, relaying, swarm_of, through, until
+from tests.node.test_libp2p_circuits import behind, dial, node_behind, relaying, swarm_of, through, until
 from tests.node.test_libp2p_swarm import LOOPBACK, exchange, free_port
 
 LIMIT_SECONDS = 20
@@ -196,17 +196,12 @@ async def test_so_many_upgrades_are_under_way_at_once(nursery: trio.Nursery, mon
 async def test_requests_move_over_to_the_direct_connection(tmp_path: Path) -> None:
     with trio.fail_after(LIMIT_SECONDS):
         async with (
-            open_node(tmp_path / "relay", listen=[LOOPBACK], as_relay=True) as middle,
-            open_node(tmp_path / "behind", listen=[LOOPBACK], relays=middle.addresses) as far,
+            node_behind(tmp_path, [{"id": "x"}]) as (far, address),
+            open_node(tmp_path / "asking", peers=[address]) as asking,
         ):
-            things = far.collection("things")
-            await things.create()
-            await things.put({"id": "x"})
-            address = next(text for text in far.addresses if "/p2p-circuit/" in text)
-            async with open_node(tmp_path / "asking", peers=[address]) as asking:
-                place, swarm = Address(far.peer_id, "main"), asking.peer.joined().swarm
-                assert isinstance(swarm, Libp2pSwarm)
-                for _ in range(2):
-                    assert [row async for row in asking.query("all things", place)] == [{"id": "x"}]
-                    await until(lambda: not swarm.relayed_connections(far.peer_id))
-                assert far.peer_id in swarm.connected_peers and not swarm.is_relayed(far.peer_id)
+            place, swarm = Address(far.peer_id, "main"), asking.peer.joined().swarm
+            assert isinstance(swarm, Libp2pSwarm)
+            for _ in range(2):
+                assert [row async for row in asking.query("all things", place)] == [{"id": "x"}]
+                await until(lambda: not swarm.relayed_connections(far.peer_id))
+            assert far.peer_id in swarm.connected_peers and not swarm.is_relayed(far.peer_id)
