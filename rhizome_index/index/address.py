@@ -26,6 +26,7 @@ def peer_id_of(public_key: bytes) -> str:
     return base58.b58encode(_ID_HEADER + public_key).decode()
 
 
+@lru_cache(1024)  # as of `Address.parse`
 def public_key_of(peer_id: str) -> bytes:
     """The 32-byte Ed25519 public key in a peer id. Raises UsageError if there is none."""
     try:

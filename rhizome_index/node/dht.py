@@ -77,6 +77,7 @@ class Dht:
         self._nursery = nursery
         self._later = Later(nursery)
         self._clock = clock
+        self._own_key = base58.b58decode(swarm.peer_id)
         self.table = Table(swarm.peer_id)
         self.provided = Provided()
         self._served: dict[bytes, Address] = {}
@@ -85,7 +86,7 @@ class Dht:
         self._brief: dict[str, int] = {}  # peers dialled for a question, and how many questions there are
         self._greeting: set[str] = set()
         self._allowances: dict[str, Allowance] = {}
-        self._greeted_at: dict[str, float] = {}
+        self._placed_at: dict[str, float] = {}  # when each peer was last known to be where it says
         self._found_itself = False
         self._stir = trio.Event()
         self._looked_at = 0.0
@@ -136,7 +137,7 @@ class Dht:
             if texts := [text for contact in found for text in contact.addresses]:
                 take(texts)
 
-        await self._look_up(Message(GET_PROVIDERS, key), place_of(key), heard)
+        await self._look_up(self._request(GET_PROVIDERS, key), place_of(key), heard)
 
     async def _look_up(
         self, request: Message, place: int, heard: Callable[[Message], None] | None = None, enough: int = CLOSEST
@@ -192,8 +193,12 @@ class Dht:
         self._note(contact)
         return answer
 
+    def _request(self, kind: int, key: bytes) -> Message:
+        """A request that says where we are, if we take part: then nobody has to ask us that."""
+        return Message(kind, key, closer=(self._us(),) if self._swarm.addresses else ())
+
     def _note(self, contact: Contact) -> bool:
-        """A peer has answered; whether it is in the table from now on. One that is new there may have to be told."""
+        """A peer has answered, or asks; whether it is in the table from now on. One that is new may have to be told."""
         is_new = contact.peer_id not in self.table
         is_there = self.table.note(contact)
         if is_there and is_new:
@@ -230,6 +235,7 @@ class Dht:
         for text in contact.addresses:
             try:
                 await self._swarm.dial(text, timeout_seconds=KAD_ANSWER_SECONDS)
+                self._note_place_known(contact.peer_id)
                 return
             except (UnavailableError, UsageError) as error:
                 problem = error
@@ -265,17 +271,14 @@ class Dht:
 
     def _serves(self) -> dict[bytes, Address]:
         """What is published here, and what is held of others."""
-        published = [head.address for head in self._store.current_heads() if self._is_ours(head.address)]
+        published = [head.address for head in self._store.current_heads(self._swarm.peer_id)]
         followed = [follow.address for follow in self._register.follows()]
         held = [address for address in followed if self._store.held_head(address) is not None]
         return {key_of(address): address for address in [*published, *held][:KAD_ANNOUNCED_MAX]}
 
-    def _is_ours(self, address: Address) -> bool:
-        return address.publisher == self._swarm.peer_id
-
     async def _find_place(self) -> None:
         """Get to know who is near us."""
-        request = Message(FIND_NODE, base58.b58decode(self._swarm.peer_id))
+        request = self._request(FIND_NODE, self._own_key)
         await self._look_up(request, place_of_peer(self._swarm.peer_id), enough=NEIGHBOURS)
 
     async def _announce_one(self, key: bytes) -> bool:
@@ -283,7 +286,7 @@ class Dht:
         place, now = place_of(key), trio.current_time()
         nearest = self.table.closest(place)
         if nearest and self._due.get(key, now) <= now:
-            nearest = await self._look_up(Message(FIND_NODE, key), place)
+            nearest = await self._look_up(self._request(FIND_NODE, key), place)
             self._due[key], self._told[key] = now + KAD_ANNOUNCE_SECONDS, set()
         told = self._told.setdefault(key, set())
         waiting = [contact for contact in nearest if contact.peer_id not in told]
@@ -313,22 +316,32 @@ class Dht:
 
     def _greet_soon(self, peer: str, delay_seconds: float) -> None:
         """A peer has connected, or asks: where is it, and does it take part? One that we may forget again is let be."""
-        now = trio.current_time()
-        if peer in self.table and self._greeted_at.get(peer, -math.inf) + KAD_GREET_SECONDS > now:
+        if self._knows_place(peer):
             return
         if peer not in self._greeting and self.table.has_room(peer):
             self._greeting.add(peer)
-            self._later.after(delay_seconds, partial(self._start_greeting, peer))
+            turns = 1 if self._swarm.peer_id < peer else 2  # one of two asks, and so says where it is itself
+            self._later.after(turns * delay_seconds, partial(self._start_greeting, peer))
 
     def _start_greeting(self, peer: str) -> None:
-        if peer in self._swarm.connected_peers:
+        if peer in self._swarm.connected_peers and not self._knows_place(peer):
             self._nursery.start_soon(self._greet, peer)
         else:
             self._greeting.discard(peer)
 
+    def _knows_place(self, peer: str) -> bool:
+        """Whether a peer takes part and has lately been where it says."""
+        at = self._placed_at.get(peer, -math.inf)
+        return peer in self.table and at + KAD_GREET_SECONDS > trio.current_time()
+
+    def _note_place_known(self, peer: str) -> None:
+        if len(self._placed_at) >= PEERS_COUNTED_MAX:
+            del self._placed_at[next(iter(self._placed_at))]
+        self._placed_at[peer] = trio.current_time()
+
     async def _greet(self, peer: str) -> None:
         try:
-            request = Message(FIND_NODE, base58.b58decode(peer))
+            request = self._request(FIND_NODE, base58.b58decode(peer))
             with suppress(UnavailableError):
                 answer = await self._ask(Contact(peer), request)
                 self._meet(next((contact for contact in answer.closer if contact.peer_id == peer), Contact(peer)))
@@ -339,9 +352,7 @@ class Dht:
         is_new = contact.peer_id not in self.table
         if not self._note(contact):
             return
-        if len(self._greeted_at) >= PEERS_COUNTED_MAX:
-            del self._greeted_at[next(iter(self._greeted_at))]
-        self._greeted_at[contact.peer_id] = trio.current_time()
+        self._note_place_known(contact.peer_id)
         if not is_new:
             return
         for told in self._told.values():
@@ -351,21 +362,31 @@ class Dht:
     async def _answer_all(self, stream: Stream) -> None:
         """Answer what a peer asks on one stream, no faster than it may ask."""
         peer = stream.peer_id
-        if peer not in self.table:
-            self._greet_soon(peer, 0.0)
         frames, allowance = FrameReader(), self._allowance(peer)
         try:
             while data := await stream.receive():
                 for body in frames.feed(data):
                     if wait := allowance.owe(1, trio.current_time()):
                         await trio.sleep(wait)
-                    answer = self._answer(peer, read_request(body))
+                    request = read_request(body)
+                    self._hear_of(peer, request)
+                    answer = self._answer(peer, request)
                     if answer is not None:
                         await stream.send(encode_frame(answer.encode()))
         except IntegrityError:
             await self._links.drop(peer)
         except UnavailableError:
             pass  # it has gone
+
+    def _hear_of(self, peer: str, request: Message) -> None:
+        """A peer asks, and says where it is or has to be asked."""
+        if peer in self.table:
+            return
+        itself = next((one for one in (*request.closer, *request.providers) if one.peer_id == peer), None)
+        if itself is not None and itself.addresses:
+            self._meet(itself)
+        else:
+            self._greet_soon(peer, 0.0)
 
     def _allowance(self, peer: str) -> Allowance:
         if peer not in self._allowances:
@@ -385,7 +406,7 @@ class Dht:
             own = (self._us(),) if request.key in self._served else ()
             providers = (*own, *self.provided.providers(request.key, trio.current_time()))
             return Message(request.kind, request.key, self._closer(peer, place_of(request.key)), providers)
-        own = (self._us(),) if request.key == base58.b58decode(self._swarm.peer_id) else ()
+        own = (self._us(),) if request.key == self._own_key else ()
         return Message(request.kind, request.key, (*own, *self._closer(peer, place_of(request.key))))
 
     def _closer(self, peer: str, place: int) -> tuple[Contact, ...]:

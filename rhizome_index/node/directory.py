@@ -157,7 +157,7 @@ class Directory:
         key = (address, peer_id)
         if key not in self._heard:
             _make_room(self._heard)
-            self._heard[key] = REMEMBERED if self._register.providers(address, among=[peer_id]) else how
+            self._heard[key] = REMEMBERED if self._register.is_provider(address, peer_id) else how
         if how == DHT:  # records stay for hours
             self._register.note_provider_unseen(address, peer_id)
         else:

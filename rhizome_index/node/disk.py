@@ -27,7 +27,7 @@ from rhizome_index.index.head import Head, open_head
 from rhizome_index.limits import CHUNK_CACHE_BYTES, LOG_PAGES_MAX, USES_NOTED_MAX
 from rhizome_index.node.sqlite import RESTORE, TRY_AGAIN, connect, connect_reading, explain
 from rhizome_index.node.succession import Successions
-from rhizome_index.node.tables import DATASETS, HEAD_COLUMNS, SCHEMAS, open_row
+from rhizome_index.node.tables import DATASETS, DATASETS_BETWEEN, HEAD_COLUMNS, SCHEMAS, open_row
 from rhizome_index.node.uses import Uses
 from rhizome_index.tree.node import Node, decode_node, node_of
 
@@ -281,6 +281,9 @@ class DiskStore:
 
     def put_heard(self, head: Head) -> None:
         """Keep a verified head that others have told of, as fetched blocks are kept: they know it too."""
+        known = "select 1 from heads where (dataset, sequence, envelope) = (?, ?, ?)"
+        if self.execute(known, (str(head.address), head.sequence, head.envelope)):
+            return  # most are told of by several
         with self.unhurried():
             self.put_head(head, is_heard=True)
 
@@ -336,10 +339,14 @@ class DiskStore:
     def current_heads(self, publisher: str | None = None) -> list[Head]:
         """The head to answer from of every dataset, or of those of one publisher, by address; not the damaged ones."""
         found = []
-        for (dataset,) in self.execute(DATASETS):
+        if publisher is None:
+            names = self.execute(DATASETS)
+        else:
+            names = self.execute(DATASETS_BETWEEN, (f"rhizome:{publisher}/", f"rhizome:{publisher}0"))
+        for (dataset,) in names:
             with suppress(IntegrityError, UsageError):
                 address = Address.parse(str(dataset or b"", "utf-8", "replace"))
-                head = self.current_head(address) if publisher in (None, address.publisher) else None
+                head = self.current_head(address)
                 found += [head] if head is not None else []
         return found
 
@@ -383,6 +390,9 @@ class DiskStore:
 
         They have one sequence and different manifests, or one of them is disowned by the other.
         """
+        hints = "select 1 from contradicted where dataset = ?1", "select 1 from heads where dataset = ?1 and disowned"
+        if not self.execute(f"{' union all '.join(hints)} limit 1", (str(address),)):
+            return None
         rows = self._heads(
             "where dataset = ?1 and not disowned and sequence = (select max(sequence) from (select sequence from heads "
             "where dataset = ?1 and not disowned group by sequence having count(distinct manifest) > 1)) "

@@ -114,7 +114,7 @@ class Gossip:
     def _subscribe(self) -> None:
         """Hear of what is followed and published, and of nothing else."""
         followed = [follow.address for follow in self._register.follows()]
-        published = [head.address for head in self._store.current_heads() if self._is_ours(head.address)]
+        published = [head.address for head in self._store.current_heads(self._keys.peer_id)]
         wanted = dict.fromkeys([*published, *followed][:GOSSIP_TOPICS_MAX])
         now = trio.current_time()
         for address in [address for address in self._datasets if address not in wanted]:

@@ -6,7 +6,7 @@ All of it stands in the store, so that a restart changes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -133,6 +133,16 @@ class Register:
         )
         return [address for (address,) in rows]
 
+    def newest_addresses(self, peer_ids: Sequence[str]) -> list[str]:
+        """Where each of these peers was reached last, in their order, without those of whom that is not known."""
+        rows = self._store.execute(
+            "select peer_id, address from peers where peer_id in (select value from json_each(?)) "
+            "order by seen_seconds, address desc",
+            (json.dumps(peer_ids),),
+        )
+        newest = dict(rows)
+        return [newest[peer_id] for peer_id in peer_ids if peer_id in newest]
+
     def reached_at(self, peer_id: str) -> list[str]:
         """The same, without what is hearsay."""
         rows = self._store.execute(
@@ -171,6 +181,11 @@ class Register:
                 (str(dataset), json.dumps(list(among)), most),
             )
         return [peer_id for (peer_id,) in rows]
+
+    def is_provider(self, dataset: Address, peer_id: str) -> bool:
+        """Whether a peer is known to serve a dataset."""
+        statement = "select 1 from providers where (dataset, peer_id) = (?, ?)"
+        return bool(self._store.execute(statement, (str(dataset), peer_id)))
 
     def _remember(self, statement: str, values: tuple[Any, ...]) -> None:
         with suppress(StoreError), self._store.transaction():  # whom we have met is a courtesy to the next start

@@ -15,7 +15,6 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
-from itertools import chain, islice
 from weakref import WeakValueDictionary
 
 import trio
@@ -232,11 +231,10 @@ class Server:
         here = self._register.providers(address, among=self._swarm.connected_peers)
         here.sort(key=lambda peer: self._chance())
         room = max(0, PROVIDERS_WANTED - len(here))
-        gone = [peer for peer in self._register.providers(address, most=room + len(here)) if peer not in here][:room]
-        others = map(self._register.addresses_of, chain(here, gone))
-        texts = chain(own, (found[0] for found in others if found))
-        # Lazily: thousands may be known, and each is looked up.
-        return tuple(islice((text for text in texts if len(text) <= ADDRESS_BYTES_MAX), PROVIDERS_MAX))
+        known = self._register.providers(address, most=room + len(here)) if room else []
+        gone = [peer for peer in known if peer not in here][:room]
+        others = self._register.newest_addresses([*here, *gone][: 2 * PROVIDERS_MAX])
+        return tuple(text for text in (*own, *others) if len(text) <= ADDRESS_BYTES_MAX)[:PROVIDERS_MAX]
 
     def _serves(self, address: Address) -> bool:
         return address.publisher == self._swarm.peer_id or self._store.held_head(address) is not None

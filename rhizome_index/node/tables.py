@@ -79,16 +79,32 @@ create table cached (digest blob primary key, bytes integer not null, used integ
 create index cached_by_use on cached (used, digest);
 create table settings (name text primary key, value) without rowid;
 """,
+    """
+create table contradicted (dataset text primary key) without rowid;
+insert into contradicted select distinct dataset from
+    (select dataset from heads group by dataset, sequence having count(distinct manifest) > 1);
+create trigger heads_contradict after insert on heads when exists (
+    select 1 from heads where dataset = new.dataset and sequence = new.sequence and manifest is not new.manifest
+) begin insert or ignore into contradicted values (new.dataset); end;
+create index heads_disowned on heads (dataset) where disowned;
+""",
 )
 
-# Every dataset of which there are heads, in order, without looking at all of its heads.
-DATASETS = """
+
+def _datasets(condition: str) -> str:
+    """Every dataset of which there are heads, in order, without looking at all of its heads."""
+    return f"""
 with recursive names(name) as (
-    select min(dataset) from heads
-    union all select (select min(dataset) from heads where dataset > name) from names where name is not null
+    select min(dataset) from heads where {condition}
+    union all select (select min(dataset) from heads where dataset > name and {condition}) from names
+        where name is not null
 )
 select cast(name as blob) from names where name is not null
 """
+
+
+DATASETS = _datasets("true")
+DATASETS_BETWEEN = _datasets("dataset >= ?1 and dataset < ?2")
 
 # As bytes, whatever a damaged file says they are.
 HEAD_COLUMNS = "cast(dataset as blob), cast(sequence as integer), cast(manifest as blob), cast(envelope as blob)"

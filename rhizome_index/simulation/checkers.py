@@ -167,6 +167,7 @@ class HeadsOnlyRise(Checker):
     def __init__(self, cluster: Cluster, model: Model) -> None:
         super().__init__(cluster, model)
         self._seen: dict[tuple[str, Address], int] = {}
+        self._looked_at: dict[str, tuple[int, ...]] = {}  # the version of each member's store
 
     def on_head(self, member: Member, head: Head) -> None:
         self._see(member, head)
@@ -182,8 +183,11 @@ class HeadsOnlyRise(Checker):
             self._look_at(member)
 
     def _look_at(self, member: Member) -> None:
-        for head in member.running.peer.store.current_heads():
-            self._see(member, head)
+        version = (member.starts, *member.running.peer.store.version())
+        if self._looked_at.get(member.name) != version:
+            self._looked_at[member.name] = version
+            for head in member.running.peer.store.current_heads():
+                self._see(member, head)
 
     def _see(self, member: Member, head: Head) -> None:
         if not member.strategy.is_honest:

@@ -193,6 +193,7 @@ class Cluster:
             path = Path(member.folder) / "store.sqlite"
             store = DiskStore(path, make=True, vfs=self.vfs, log_pages=_LOG_PAGES, is_shared=False, decode=self._decode)
             store.execute(f"pragma cache_size = {_CACHE_PAGES}")
+            store.execute("pragma busy_timeout = 0")  # nobody else has it open, and SQLite asks before each statement
         except StoreError as error:
             self._tell("on_unreadable", member, error)
             started.set()

@@ -45,7 +45,7 @@ class SimStream:
         self._peer_id, self._sender = connection.other(host).peer_id, connection.other(host).name
         self._active_at = swarm.world.now
         self.problem = ""  # why it can no longer be used at all
-        self._changed = trio.lowlevel.ParkingLot()
+        self._senders, self._receivers = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()  # those who wait
         # sending
         self._queue: deque[bytes] = deque()  # b"" stands for the end
         self._queued = self._taken = 0  # bytes, ever
@@ -67,9 +67,10 @@ class SimStream:
 
     async def send(self, data: bytes) -> None:
         """See `node.swarm.Stream`. Cancelled when a part has gone, it resets the stream."""
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._check()
         if not data:
+            await trio.lowlevel.checkpoint()
             return
         self.host.counts.messages_sent += 1
         self._swarm.tally.note_sent(self._peer_id, self.protocol, len(data))
@@ -79,10 +80,12 @@ class SimStream:
         end = self._queued
         self.host.offer(self)
         try:
+            if self._taken >= end:
+                await trio.lowlevel.cancel_shielded_checkpoint()
             while self._taken < end:
                 before = self._taken
                 with trio.move_on_after(WRITE_TIMEOUT_SECONDS) as scope:
-                    await self._changed.park()
+                    await self._senders.park()
                 self._check()
                 if scope.cancelled_caught and self._taken == before:
                     self.connection.leave(self.host, "it does not read")
@@ -99,7 +102,7 @@ class SimStream:
             if self._has_ended:
                 return b""
             self._check()
-            await self._changed.park()
+            await self._receivers.park()
         size = 0
         parts = []
         while self._received and size + len(self._received[0]) <= _READ_BYTES:
@@ -115,7 +118,7 @@ class SimStream:
             self._received.clear()
             self._queue.append(b"")
             self.host.offer(self)
-            self._changed.unpark_all()
+            self._wake()
 
     async def reset(self) -> None:
         self._abandon()
@@ -152,7 +155,7 @@ class SimStream:
     async def wait_answered(self) -> None:
         """Until the other host has answered, or the stream is gone."""
         while self.twin is None and not self.problem:
-            await self._changed.park()
+            await self._senders.park()
 
     # --- for its host and its connection ---
 
@@ -173,14 +176,14 @@ class SimStream:
             data = data[:size]
         self._credit -= size
         self._taken += size
-        self._changed.unpark_all()
+        self._senders.unpark_all()
         return size, partial(self.twin.take_data, data)
 
     def fail(self, reason: str) -> None:
         self.problem = self.problem or reason
         self._queue.clear()
         self.connection.ends.pop(self, None)
-        self._changed.unpark_all()
+        self._wake()
 
     # --- from its twin ---
 
@@ -195,13 +198,13 @@ class SimStream:
         self._swarm.world.trace.note("data", self.host.name, f"{self._sender} {self.protocol} {checksum(data)}")
         self._active_at = self._swarm.world.now
         self._received.append(data)
-        self._changed.unpark_all()
+        self._receivers.unpark_all()
 
     def take_end(self) -> None:
         """The other end has finished."""
         self._has_ended = True
         self._drop_if_over()
-        self._changed.unpark_all()
+        self._receivers.unpark_all()
 
     def take_reset(self) -> None:
         """The other end has reset the stream."""
@@ -220,7 +223,12 @@ class SimStream:
             self.fail(f"it does not speak {self.protocol}")
         elif self.problem:  # nobody waits for it any more
             self.connection.signal(self.host, twin.take_reset)
-        self._changed.unpark_all()
+        self._senders.unpark_all()
+
+    def _wake(self) -> None:
+        """Whoever waits, for whatever: it is over."""
+        self._senders.unpark_all()
+        self._receivers.unpark_all()
 
     def _drop_if_over(self) -> None:
         if self._is_closed and self._has_ended:

@@ -96,7 +96,7 @@ class Message:
     """A request, or the answer to one.
 
     key        of providers; or a peer id's bytes, for FIND_NODE
-    closer     peers whose ids are closer to the key
+    closer     peers whose ids are closer to the key; in a request whoever asks, if it takes part
     providers  peers that are said to have what the key stands for
     """
 

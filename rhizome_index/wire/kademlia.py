@@ -1,7 +1,7 @@
 """Kademlia's two parts that decide whom to ask: a table of peers that are there, and a lookup through them.
 
 The distance between a key and a peer is the xor of their SHA-256 digests. What peers
-say of others is hearsay: only those that have answered us come into the table, and
+say of others is hearsay: only those that have answered us, or asked, come into the table, and
 a lookup asks a bounded number of peers, last those that were named by somebody
 whose other names led nowhere.
 
@@ -43,7 +43,7 @@ def place_of_peer(peer_id: str) -> int:
 
 
 class Table:
-    """Peers that have answered us, in buckets by their distance: many that are near, a few of those far away."""
+    """Peers that have answered us or asked, in buckets by distance: many that are near, a few of those far away."""
 
     def __init__(self, own_id: str) -> None:
         self._own_id = own_id

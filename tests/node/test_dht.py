@@ -104,6 +104,7 @@ class Swarm(MemorySwarm):
         self.connected_peers: tuple[str, ...] = ()  # type: ignore[assignment]
         self.replies: dict[str, Message | bytes | None] = {}
         self.asked: list[tuple[str, int]] = []
+        self.requests: list[Message] = []
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
         await trio.lowlevel.checkpoint()
@@ -132,6 +133,7 @@ class Swarm(MemorySwarm):
             for body in frames.feed(data):
                 request = Message.read(body)
                 self.asked.append((peer, request.kind))
+                self.requests.append(request)
                 reply = self.replies[peer]
                 if isinstance(reply, Message):
                     answer = Message(request.kind, request.key, reply.closer, reply.providers)
@@ -214,6 +216,28 @@ async def test_a_peer_announces_itself_and_nobody_else(store: DiskStore, autojum
         assert answer.providers == providers[:1] and len(dht.provided) == 1
         await stream.send(encode_frame(Message(ADD_PROVIDER, b"k", (), (Contact(ONE),)).encode()))
         assert not (await ask(stream, Message(GET_PROVIDERS, b"k"))).providers
+
+
+async def test_who_says_where_it_is_need_not_be_asked(store: DiskStore, autojump_clock: MockClock) -> None:
+    async with taking_part(store) as (dht, swarm):
+        swarm.replies = {peer: Message(0, b"", (Contact(peer, (at(peer),)),)) for peer in (ONE, OTHER, THIRD)}
+        swarm.connected_peers = (ONE, OTHER, THIRD)
+        told = {ONE: (Contact(ONE, (at(ONE),)),), OTHER: (Contact(ONE, (at(OTHER),)), Contact(OTHER)), THIRD: ()}
+        for peer, closer in told.items():
+            await ask(swarm.accept(peer, PROTOCOL), Message(FIND_NODE, b"k", closer))
+            assert (peer in dht.table) == (peer == ONE)
+        await trio.sleep(1)
+        assert {peer for peer, _ in swarm.asked} == {OTHER, THIRD}
+        assert {request.closer for request in swarm.requests} == {(Contact(US, (at(US),)),)}
+        assert dht.table.closest(0) and {ONE, OTHER, THIRD} == {contact.peer_id for contact in dht.table.closest(0)}
+
+
+async def test_who_cannot_be_dialled_does_not_say_where_it_is(store: DiskStore, autojump_clock: MockClock) -> None:
+    async with taking_part(store) as (dht, swarm):
+        swarm.addresses = ()
+        swarm.replies, swarm.connected_peers = {ONE: Message(0, b"")}, (ONE,)
+        assert await find(dht) == []
+        assert swarm.requests and not any(request.closer for request in swarm.requests)
 
 
 async def test_what_is_served_is_announced_and_told_to_who_asks(store: DiskStore, autojump_clock: MockClock) -> None:

@@ -268,6 +268,25 @@ def test_what_was_heard_before_there_was_a_difference_is_told_apart(
         assert store.current_heads() == [heads[0], heads[3]]
 
 
+def test_contradictions_are_known_that_came_before_they_were_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = next(number for number, schema in enumerate(SCHEMAS) if "create table contradicted" in schema)
+    monkeypatch.setattr(disk, "SCHEMAS", SCHEMAS[:place])
+    home = a_home(tmp_path / "home")
+    heads = [
+        sign_head(home.identity, name, sequence, cid_of(manifest), 0)
+        for name, sequence, manifest in [("torn", 1, b"a"), ("torn", 1, b"b"), ("whole", 1, b"a"), ("whole", 2, b"b")]
+    ]
+    with home.open_store(make=True) as store:
+        for head in heads:
+            store.put_head(head)
+    monkeypatch.undo()
+    with home.open_store() as store:
+        assert set(store.equivocation(heads[0].address) or ()) == set(heads[:2])
+        assert store.equivocation(heads[2].address) is None
+
+
 def test_whoever_waits_for_heads_is_told_once_they_are_durable(tmp_path: Path) -> None:
     home = a_home(tmp_path / "home")
     with home.open_store() as store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -246,11 +247,11 @@ def test_a_delta_that_lies_costs_the_peer_its_connection_and_the_head_nothing(va
 
 def test_who_names_providers_looks_up_no_more_than_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_up: list[str] = []
-    addresses_of = Register.addresses_of
+    newest_addresses = Register.newest_addresses
 
-    def counted(self: Register, peer_id: str) -> list[str]:
-        looked_up.append(peer_id)
-        return addresses_of(self, peer_id)
+    def counted(self: Register, peer_ids: Sequence[str]) -> list[str]:
+        looked_up.extend(peer_ids)
+        return newest_addresses(self, peer_ids)
 
     async def main(sim: Simulation) -> None:
         publisher = await sim.publish(5)
@@ -262,7 +263,7 @@ def test_who_names_providers_looks_up_no_more_than_it_names(monkeypatch: pytest.
         reader = await sim.peer("reader", named=[publisher])
         membership = reader.running.peer.membership
         assert membership is not None
-        monkeypatch.setattr(Register, "addresses_of", counted)
+        monkeypatch.setattr(Register, "newest_addresses", counted)
         told = await membership.directory.ask(publisher.peer_id, [publisher.dataset], Cost())
         monkeypatch.undo()
         assert len(told[publisher.dataset].providers) == 1 + PROVIDERS_WANTED  # the first is the publisher itself
