@@ -2,7 +2,7 @@
 
 import { createPublicKey, verify } from 'node:crypto'
 import { base58btc } from 'multiformats/bases/base58'
-import { equal, join, uvarint } from './bytes.mjs'
+import { equal, hex, join, uvarint } from './bytes.mjs'
 import { decode, encode, encodeText, fieldsOf, isBytes, isInteger, Link } from './block.mjs'
 import { must, Refused } from './errors.mjs'
 import { isName } from './manifest.mjs'
@@ -56,7 +56,24 @@ function takeFields (bytes, numbers) {
 
 const withLength = (bytes) => join(uvarint(bytes.length), bytes)
 
+// Points of which eight times themselves is the neutral element, without their sign: as keys they sign everything.
+const SMALL = new Set([
+  '0000000000000000000000000000000000000000000000000000000000000000',
+  '0100000000000000000000000000000000000000000000000000000000000000',
+  'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+  '26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05',
+  'c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a'
+])
+const PRIME = 2n ** 255n - 19n
+
+function isPlainPoint (bytes) {
+  const y = Uint8Array.from(bytes)
+  y[31] &= 127
+  return !SMALL.has(hex(y)) && BigInt(`0x${hex(y.reverse())}`) < PRIME
+}
+
 function mustBeSigned (publicKey, type, payload, signature) {
+  must(isPlainPoint(publicKey) && isPlainPoint(signature.slice(0, 32)), 'a point of small order, or not canonical')
   const x = Buffer.from(publicKey).toString('base64url')
   const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' })
   const signed = join(...[DOMAIN, type, payload].map(withLength))

@@ -1,10 +1,13 @@
 // Messages (protocols/message/1): frames, requests, and the replies to one of them.
 
+import { inflateRawSync } from 'node:zlib'
+
 import { EMPTY, equal, join, uvarint } from './bytes.mjs'
 import { decode, encode, isBytes, isInteger } from './block.mjs'
 import { must, PeerError } from './errors.mjs'
 
 const FRAME_BYTES_MAX = 65536
+const UNPACKED_BYTES_MAX = 65536
 const PARTS_BYTES_MAX = 1048576
 const NUMBER_MAX = 2n ** 32n - 1n
 const ERROR_TEXT_MAX = 500
@@ -54,6 +57,7 @@ export class Replies {
   constructor (number, conversation) {
     this.number = BigInt(number)
     this.conversation = conversation
+    this.mayBePacked = conversation.request?.packed === true
     this.parts = []
     this.ended = false
   }
@@ -63,6 +67,10 @@ export class Replies {
     must(number === this.number && !this.ended, 'a reply to no request')
     if (kind === 'part') return this.part(rest[0])
     if (kind === 'blocks') return this.blocks(rest[0])
+    if (kind === 'packed') {
+      must(this.mayBePacked, 'packed where that was not asked for')
+      return this.blocks(unpack(rest[0]))
+    }
     must(this.parts.length === 0 || kind === 'error', `${kind} within a block`)
     if (kind === 'open') return this.conversation.open(rest[0])
     this.ended = true
@@ -88,6 +96,22 @@ export class Replies {
   }
 }
 
+export function unpack (bytes) {
+  const { buffer, engine } = inflate(bytes)
+  must(engine.bytesWritten === bytes.length, 'bytes behind what was packed')
+  const blocks = decode(new Uint8Array(buffer))
+  must(areBlocks(blocks), 'not a list of blocks')
+  return blocks
+}
+
+function inflate (bytes) {
+  try {
+    return inflateRawSync(bytes, { info: true, maxOutputLength: UNPACKED_BYTES_MAX })
+  } catch (error) {
+    return must(false, `not packed: ${error.message}`)
+  }
+}
+
 export function readReply (body) {
   const reply = decode(body)
   must(Array.isArray(reply) && isInteger(reply[0], 0, NUMBER_MAX), 'not a reply')
@@ -97,12 +121,14 @@ export function readReply (body) {
 }
 
 const isItem = (block) => block === null || isBytes(block)
+const areBlocks = (blocks) => Array.isArray(blocks) && blocks.length > 0 && blocks.every(isItem)
 
 function isSound (kind, [first, second]) {
   switch (kind) {
     case 'open': case 'end': return first instanceof Map
     case 'part': return isBytes(first) && first.length > 0
-    case 'blocks': return Array.isArray(first) && first.length > 0 && first.every(isItem)
+    case 'packed': return isBytes(first)
+    case 'blocks': return areBlocks(first)
     case 'error': return CODES.includes(first) && typeof second === 'string' && [...second].length <= ERROR_TEXT_MAX
     default: return false
   }

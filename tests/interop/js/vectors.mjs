@@ -337,8 +337,15 @@ const checks = {
       for (const body of new Frames().receive(unhex(frames.join('')))) replies.receive(body)
       same(found.map((bytes, i) => bytes !== null && i === 2 ? hex(Link.of(bytes).bytes) : hexOrNull(bytes)), blocks)
     },
+    packed: ({ body, blocks }) => {
+      const found = []
+      const number = decode(unhex(body))[0]
+      const replies = new Replies(number, { request: { packed: true }, block: (bytes) => found.push(hexOrNull(bytes)) })
+      replies.receive(unhex(body))
+      same(found, blocks)
+    },
     not_replies: ({ bodies }) => refused(() => {
-      const replies = new Replies(7, { open () {}, block () {}, end () {} })
+      const replies = new Replies(7, { request: { packed: true }, open () {}, block () {}, end () {} })
       for (const body of bodies.map(unhex)) replies.receive(body)
     })
   },
@@ -398,8 +405,8 @@ function asking (request) {
 
 function wanting (request, wanted) {
   const links = wanted.map((text) => Link.fromBytes(unhex(text)))
-  const { cids, root, keys, budget } = fieldsOf(request)
-  return cids === undefined ? Want.records(root, keys, links, budget) : Want.blocks(links, budget)
+  const { cids, root, keys, budget, packed } = fieldsOf(request)
+  return cids === undefined ? Want.records(root, keys, links, budget, packed) : Want.blocks(links, budget, packed)
 }
 
 // The conversation must ask as the vector does, and then hears the vector's replies, up to the end of the stream.

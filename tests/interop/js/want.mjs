@@ -18,13 +18,13 @@ export class Want {
     this.complete = false
   }
 
-  static blocks (links, budget = BUDGET_MAX) {
-    return new Want(links, { cids: links, budget: BigInt(budget), packed: false })
+  static blocks (links, budget = BUDGET_MAX, packed = true) {
+    return new Want(links, { cids: links, budget: BigInt(budget), packed })
   }
 
   // `root`: that of a collection's primary; `keys`: primary keys in it, the keys of `links`.
-  static records (root, keys, links, budget = BUDGET_MAX) {
-    return new Want(links, { root, keys, budget: BigInt(budget), packed: false })
+  static records (root, keys, links, budget = BUDGET_MAX, packed = true) {
+    return new Want(links, { root, keys, budget: BigInt(budget), packed })
   }
 
   open () {
