@@ -8,6 +8,7 @@ asker gets a RemoteError that says what was wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -152,12 +153,17 @@ class Links:
 
 
 class _Waiting:
-    """Somebody who waits for an answer."""
+    """Somebody who waits for an answer.
+
+    until  when that is to be there, if nothing comes meanwhile
+    won    seconds that were won on the stream before
+    """
 
     def __init__(
         self,
         conversation: Conversation,
-        scope: trio.CancelScope,
+        until: float,
+        won: float,
         weight: int,
         on_heard: Callable[[], None] | None,
     ) -> None:
@@ -167,12 +173,12 @@ class _Waiting:
         self.received = 0
         self.done = trio.Event()
         self.error: Exception | None = None
-        self._scope = scope
+        self._until = until - won
         self._latest = trio.current_time() + ANSWER_SECONDS_MAX
 
-    def extend(self, size: int) -> None:
-        """Wait longer: bytes have arrived."""
-        self._scope.deadline = min(self._latest, self._scope.deadline + size / ANSWER_BYTES_PER_SECOND_MIN)
+    def until(self, won: float) -> float:
+        """When the answer is to be there, now that so many seconds were won on the stream."""
+        return min(self._latest, self._until + won)
 
 
 class _Link:
@@ -194,6 +200,7 @@ class _Link:
         self._sending = trio.Lock()
         self._next = 0
         self._received = 0
+        self._won = 0.0  # seconds, by what was received: answers on one stream share the line
         self._scope = trio.CancelScope()
         self.is_closed = False
 
@@ -213,13 +220,14 @@ class _Link:
     ) -> int:
         """Send a request, at once after `wait_turn`, and wait for the end of its answer."""
         number = self._take_number()
-        waiting = self._waiting[number] = _Waiting(conversation, scope, m.weight(fields), on_heard)
+        waiting = self._waiting[number] = _Waiting(conversation, scope.deadline, self._won, m.weight(fields), on_heard)
         self._weight += waiting.weight
         is_sent = False
         try:
             async with self._sending:
                 await self._stream.send(m.encode_request(number, fields))
             is_sent = True
+            scope.deadline = inf  # from here on it depends on what comes
             await self._wait(waiting, silence_seconds)
         finally:
             del self._waiting[number]
@@ -255,16 +263,25 @@ class _Link:
             self._scope.cancel()
 
     async def _wait(self, waiting: _Waiting, silence_seconds: float | None) -> None:
-        if silence_seconds is None:
-            await waiting.done.wait()
-            return
-        heard = -1
+        """Until the answer has ended. Raises SilentError, and trio.TooSlowError when its time is over.
+
+        What was won meanwhile is looked at when its time would be over, not with each piece that comes: a feed has a
+        thousand answers under way.
+        """
+        heard, patience = self._received, inf if silence_seconds is None else silence_seconds
+        silent_at = trio.current_time() + patience
         while not waiting.done.is_set():
-            if heard == self._received:
-                raise SilentError(self._stream.peer_id)
-            heard = self._received
-            with trio.move_on_after(silence_seconds):
+            with trio.move_on_at(min(silent_at, waiting.until(self._won))):
                 await waiting.done.wait()
+            now = trio.current_time()
+            if waiting.done.is_set():
+                return
+            if now >= waiting.until(self._won):
+                raise trio.TooSlowError
+            if now >= silent_at:
+                if heard == self._received:
+                    raise SilentError(self._stream.peer_id)
+                heard, silent_at = self._received, now + patience
 
     async def read(self) -> None:
         """Read replies until the stream ends."""
@@ -295,8 +312,7 @@ class _Link:
                 if waiting.on_heard is not None:  # a frame may take long on a slow line
                     waiting.on_heard()
             for body in frames.feed(data):
-                for waiting in self._waiting.values():
-                    waiting.extend(len(body))  # whoever's it is: answers on one stream share the line
+                self._won += len(body) / ANSWER_BYTES_PER_SECOND_MIN
                 reply = replies.read(body)
                 if replies.number in self._waiting:
                     self._waiting[replies.number].received += len(body)

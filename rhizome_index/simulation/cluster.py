@@ -141,6 +141,11 @@ class Member:
         return self.name
 
 
+def identity_of(world: World, name: str) -> Identity:
+    """The key of a member: it follows from the seed and its name."""
+    return Identity(world.chance("key", name).randbytes(32))
+
+
 class Cluster:
     """All members, by name."""
 
@@ -154,8 +159,8 @@ class Cluster:
         self._nursery = nursery
 
     def add(self, name: str, place: Place, speed: Speed | None = None, strategy: Strategy | None = None) -> Member:
-        """A new member, which does not run yet. Its key follows from the seed and its name."""
-        identity = Identity(self.world.chance("key", name).randbytes(32))
+        """A new member, which does not run yet."""
+        identity = identity_of(self.world, name)
         disk = Disk(lambda: self.world.now, self.world.chance("disk", name), speed or Speed())
         host = self.network.add(name, identity.peer_id, place, disk)
         member = Member(name, identity, host, self._files.add(name, disk), strategy or Strategy())

@@ -52,6 +52,11 @@ class Disk:
     fuse: int | None = None
     files: dict[str, _Content] = field(default_factory=dict)
 
+    def lay(self, path: str, data: bytes) -> None:
+        """Let there be a file, whole and synced, that was made elsewhere."""
+        content = self.files[path] = _Content()
+        content.data[:] = data
+
     def work(self, seconds: float) -> None:
         if seconds:
             self.busy_until = max(self.busy_until, self.clock()) + seconds

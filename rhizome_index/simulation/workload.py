@@ -96,21 +96,24 @@ class Posts:
         self._coming: Iterator[Record] = posts(count, seed)
         self._chance = random.Random(seed)
         self.published: dict[str, Record] = {}
+        self._keys: list[str] = []  # of these
 
     def more(self, count: int) -> Changes:
         """The next posts."""
         changes = {str(post["id"]): post for post in islice(self._coming, count)}
         self.published |= changes
+        self._keys += changes
         return changes
 
     def edits(self, count: int) -> Changes:
         """New likes for some posts, and about every tenth of them deleted."""
         changes: dict[str, Record | None] = {}
         for _ in range(min(count, len(self.published) // 2)):
-            key = draw(self._chance, list(self.published))
+            place = draw(self._chance, range(len(self._keys)))
+            key = self._keys[place]
             if self._chance.random() < 0.1:
                 changes[key] = None
-                del self.published[key]
+                del self.published[key], self._keys[place]
             else:
                 changes[key] = self.published[key] = {**self.published[key], "likes": int(self._chance.random() * 100)}
         return changes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -344,6 +345,36 @@ async def test_a_slow_line_is_waited_for(autojump_clock: MockClock, nursery: tri
         both.start_soon(ask, links)
         both.start_soon(ask, links)
     assert trio.current_time() > 8 * ASK_TIMEOUT_SECONDS and not swarm.disconnected
+
+
+async def test_of_many_answers_under_way_each_costs_what_it_would_alone(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """A feed has a thousand under way: what comes for one must not be a matter for all who wait."""
+
+    async def steps(count: int) -> int:
+        """Calls of functions while so many answers come that were all asked for before."""
+        other = Other()
+        links, _ = links_to(other, nursery)
+        found = 0
+
+        def note(*_: object) -> None:
+            nonlocal found
+            found += 1
+
+        async with trio.open_nursery() as asking:
+            for _ in range(count):
+                asking.start_soon(partial(ask, links, budget=BUDGET_COUNTED_MIN))
+            await wait_all_tasks_blocked()
+            assert len(other.asked) == count
+            sys.setprofile(note)
+            for number in other.asked:
+                await other.stream.send(m.encode_end(number, {}))
+        sys.setprofile(None)
+        return found
+
+    few, many = await steps(50), await steps(400)
+    assert many < 12 * few
 
 
 async def test_who_gets_no_turn_leaves_the_others_theirs(autojump_clock: MockClock, nursery: trio.Nursery) -> None:

@@ -149,3 +149,16 @@ def test_a_file_system_that_is_gone_is_gone() -> None:
     system = FileSystem()
     system.close()
     assert system.name not in apsw.vfs_names()
+
+
+def test_a_store_that_was_made_elsewhere_is_whole_and_synced(files: FileSystem, tmp_path: Path) -> None:
+    made = DiskStore(tmp_path / "store.sqlite", make=True)
+    made.put_many(blocks_of(1, 2, 3))
+    made.close()
+    disk = a_disk()
+    path = f"{files.add('host', disk)}/store.sqlite"
+    disk.lay(path, (tmp_path / "store.sqlite").read_bytes())
+    disk.cut_power()
+    store = DiskStore(Path(path), vfs=files.name, is_shared=False)
+    assert sorted(store.all_blocks()) == sorted(blocks_of(1, 2, 3))
+    close(store)
