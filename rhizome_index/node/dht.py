@@ -416,8 +416,9 @@ class Dht:
         self.provided.add(key, contact, trio.current_time())
         address = self._served.get(key)
         if address is not None:  # so that we can send others there, who ask for heads
-            self._register.note_provider(address, contact.peer_id, self._clock())
-            self._register.note_hearsay(contact.addresses[0], contact.peer_id)
+            with self._register.together():
+                self._register.note_provider(address, contact.peer_id, self._clock())
+                self._register.note_hearsay(contact.addresses[0], contact.peer_id)
 
 
 async def _receive(stream: Stream) -> bytes:

@@ -108,7 +108,7 @@ class Register:
     @contextmanager
     def together(self) -> Iterator[None]:
         """What is noted within is written at once: a disk takes its time for each writing."""
-        with suppress(StoreError), self._store.transaction():
+        with suppress(StoreError), self._store.unhurried(), self._store.transaction():
             yield
 
     def note_peer(self, address: str, peer_id: str, now: float) -> None:
@@ -118,6 +118,9 @@ class Register:
 
     def note_hearsay(self, address: str, peer_id: str) -> None:
         """Somebody says that a peer can be reached at this address: the first to be forgotten."""
+        with suppress(StoreError):
+            if self._store.execute("select 1 from peers where address = ?", (address,)):
+                return
         self._remember("insert or ignore into peers values (?, ?, 0)", (address, peer_id))
         self._forget("peers", PEERS_REMEMBERED_MAX)
 
@@ -188,7 +191,8 @@ class Register:
         return bool(self._store.execute(statement, (str(dataset), peer_id)))
 
     def _remember(self, statement: str, values: tuple[Any, ...]) -> None:
-        with suppress(StoreError), self._store.transaction():  # whom we have met is a courtesy to the next start
+        # Whom we have met is a courtesy to the next start: it does not wait for the disk.
+        with suppress(StoreError), self._store.unhurried(), self._store.transaction():
             self._store.execute(statement, values)
 
     def _forget(self, table: str, rows_max: int) -> None:
