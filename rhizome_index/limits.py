@@ -105,6 +105,7 @@ HEADS_ASKED = 3  # providers asked for the newest head: one may be behind
 NOTED_SECONDS = 60.0  # until it is noted again that somebody serves a dataset: whom we hear of, we hear of often
 HEADS_PULL_SECONDS = 30.0  # between pulls of heads; hints come at once
 READERS_MET_SECONDS = 5.0  # between looks for who serves what we publish: a crowd comes within a minute
+READERS_AGAIN_SECONDS = 600.0  # until who reads here is asked again what it serves
 RETRY_SECONDS = 1.0  # after a first failure; doubled after each more, up to the pull
 BEHIND_TRIES = 5  # for a head that was heard of, before that doubles: it comes from peer to peer, a second or so each
 RENEWALS_SECONDS = 30.0  # between looks at which heads of ours are to be signed anew

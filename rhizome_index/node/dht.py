@@ -271,10 +271,8 @@ class Dht:
 
     def _serves(self) -> dict[bytes, Address]:
         """What is published here, and what is held of others."""
-        published = [head.address for head in self._store.current_heads(self._swarm.peer_id)]
-        followed = [follow.address for follow in self._register.follows()]
-        held = [address for address in followed if self._store.held_head(address) is not None]
-        return {key_of(address): address for address in [*published, *held][:KAD_ANNOUNCED_MAX]}
+        served = self._register.served(self._swarm.peer_id)
+        return {key_of(address): address for address in served[:KAD_ANNOUNCED_MAX]}
 
     async def _find_place(self) -> None:
         """Get to know who is near us."""

@@ -31,6 +31,7 @@ from rhizome_index.node.lent_swarm import LentSwarm
 from rhizome_index.node.link import Links
 from rhizome_index.node.part import PartKeeper, kept_by
 from rhizome_index.node.publish import Publisher
+from rhizome_index.node.readers import Readers
 from rhizome_index.node.register import Follow, Policy, Register
 from rhizome_index.node.reserve import Reservations
 from rhizome_index.node.resolve import Resolver
@@ -63,6 +64,7 @@ class Membership:
         self.dht = Dht(store, register, swarm, self.links, nursery, clock)
         self.directory.search, self.directory.keep = self.dht.find, self.dht.keep
         self.server = Server(store, register, swarm, keys, chance.random)
+        self.server.on_read = Readers(swarm, self.directory, nursery).note
         self.inquirer = Inquirer(store, register, self.links)
         self.resolver = Resolver(store, clock, self.links, self.directory, self.inquirer)
         syncer = Syncer(store, self.links, self.resolver.check_head)

@@ -103,6 +103,12 @@ class Register:
                 found.append(Follow(address, Policy.decode(policy or b"")))
         return found
 
+    def served(self, publisher: str) -> list[Address]:
+        """What is published here under a peer id, and what is all here of what is followed."""
+        published = [head.address for head in self._store.current_heads(publisher)]
+        held = [follow.address for follow in self.follows() if self._store.held_head(follow.address) is not None]
+        return list(dict.fromkeys([*published, *held]))
+
     # --- peers ---
 
     @contextmanager

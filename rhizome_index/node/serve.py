@@ -117,6 +117,7 @@ class Server:
     places    of answers under way
     requests  how many have been read
     tally     where answers are counted
+    on_read   told of each peer that blocks or changes were given to
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Server:
         self._shares: WeakValueDictionary[str, trio.Semaphore] = WeakValueDictionary()
         self.places = Places(ANSWERS_AT_ONCE_MAX)
         self.requests = 0
+        self.on_read: Callable[[str], None] = lambda peer: None
 
     @property
     def answering(self) -> Mapping[str, Answering]:
@@ -294,6 +296,8 @@ class _Conversation:
                 return
             try:
                 how = await self._send_answer(number, answer, place)
+                if how == DONE and self._protocol in (want.PROTOCOL, sync.PROTOCOL):
+                    self._server.on_read(self._stream.peer_id)
             finally:
                 tally.answering.note(trio.current_time() - begun_at)
                 self._server.places.leave(place)

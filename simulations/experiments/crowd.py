@@ -33,6 +33,7 @@ from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Fetcher, Wanted
 from rhizome_index.node.link import Links, in_turn
+from rhizome_index.node.readers import Readers
 from rhizome_index.node.register import Register
 from rhizome_index.node.serve import Server
 from rhizome_index.simulation.disks import Disk, Speed
@@ -106,6 +107,7 @@ class One:
     links: Links
     directory: Directory
     server: Server
+    readers: Readers
     nursery: trio.Nursery
     since: float
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -162,6 +164,8 @@ class ShortLinks(Links):
             self._picker.note_failure(peer_id, started)
             raise UnavailableError(f"peer {peer_id} is gone")
         data = b"".join(there.answer(protocol, m.Request(0, fields)))
+        if protocol == want.PROTOCOL:
+            there.readers.note(self._swarm.peer_id)
         there.free_at = max(there.free_at, started) + len(data) / there.host.place.up_bytes_per_second
         await trio.sleep(there.free_at - started + latency)
         if peer_id not in self._crowd.alive:
@@ -256,7 +260,8 @@ class Crowd:
         links = ShortLinks(swarm, nursery, self.plan.make_picker(chance.random, register), self)
         directory = Directory(swarm, links, register, self.world.clock)
         server = Server(store, register, swarm, Identity(_SEED), chance.random)
-        return One(host, store, register, links, directory, server, nursery, self.world.now)
+        readers = Readers(swarm, directory, nursery)
+        return One(host, store, register, links, directory, server, readers, nursery, self.world.now)
 
     def _contact(self, chance: random.Random) -> str | None:
         """The address of whom a newcomer knows at first."""

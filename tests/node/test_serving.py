@@ -183,6 +183,27 @@ async def test_a_number_is_free_as_soon_as_its_answer_is_there(
             assert (await replies(stream))[-1] == m.End(5, {"sent": 1})
 
 
+async def test_who_takes_blocks_is_told_of_and_who_asks_for_heads_is_not(
+    tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    with serving(tmp_path, nursery) as (server, swarm):
+        read: list[str] = []
+        server.on_read = read.append
+        for peer, protocol, fields in (
+            ("asks", heads.PROTOCOL, heads.request_fields([DATASET])),
+            ("takes", want.PROTOCOL, SMALL),
+            ("vanishes", want.PROTOCOL, BULKY),
+        ):
+            stream = swarm.accept(peer, protocol)
+            await ask(stream, 1, fields=fields)
+            if peer == "vanishes":
+                await stream.reset()
+            else:
+                await replies(stream)
+            await wait_all_tasks_blocked()
+        assert read == ["takes"]
+
+
 async def test_a_number_in_use_costs_the_connection(
     tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
