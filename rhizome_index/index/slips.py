@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from rhizome_index.limits import NAME_BYTES_MAX
 
@@ -13,5 +12,7 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
 
     What is longer than names are is no slip, and would take long to compare.
     """
+    from difflib import get_close_matches  # slips are rare
+
     close = get_close_matches(word, list(known), 1) if len(word) <= NAME_BYTES_MAX else []
     return "; ".join(filter(None, (f'did you mean "{close[0]}"?' if close else "", otherwise)))
