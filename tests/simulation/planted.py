@@ -392,7 +392,7 @@ def silence_is_borne(patch: Patch) -> None:
 @bug(start_again_alone, CONVERGE)
 def whom_it_has_met_is_forgotten(patch: Patch) -> None:
     patch.setattr(Register, "peers", lambda self: [])
-    patch.setattr(Register, "providers", lambda self, dataset: [])
+    patch.setattr(Register, "providers", lambda self, dataset, **how: [])
 
 
 @bug(ask_a_crowd, ANSWERED)
