@@ -184,37 +184,37 @@ class Directory:
             found = self._connected(address)
         if not found:
             await self._seek(address, wanted)
-        drawn = await self._draw(address, wanted)
-        found = self._connected(address)
+            found = self._connected(address)
+        drawn, found = await self._draw(address, found, wanted)
         for peer in found:
             self.keep(peer)
         return [*self._links.order(drawn), *self._links.order(peer for peer in found if peer not in drawn)]
 
-    async def _draw(self, address: Address, wanted: int) -> list[str]:
-        """So many connected providers, drawn among all that are known; they stay drawn for a while.
+    async def _draw(self, address: Address, connected: list[str], wanted: int) -> tuple[list[str], list[str]]:
+        """So many connected providers, drawn among all that are known; they stay drawn for a while. And all of those.
 
         Drawing among those alone who happen to be connected would send everybody to whom everybody meets first.
         """
-        now, connected = trio.current_time(), self._connected(address)
+        now, now_connected = trio.current_time(), connected
         drawn = {peer: end for peer, end in self._drawn.get(address, {}).items() if end > now and peer in connected}
         missing = wanted - len(drawn)
         if missing > 0 and connected:
-            known = [peer for peer in self._likely(address) if peer not in drawn]
+            known = [peer for peer in self._likely(address, connected) if peer not in drawn]
             chosen = self._links.order(known)[:missing]
             far = [peer for peer in chosen if peer not in connected]
             if far:
                 await self._reach(address, len(far), missing)
-            now_connected = self._connected(address)
+                now_connected = self._connected(address)
             reached = [peer for peer in now_connected if peer not in connected and peer not in chosen]
             fresh = [peer for peer in (*chosen, *reached) if peer in now_connected][:missing]
             drawn |= dict.fromkeys(fresh, trio.current_time() + DRAWN_SECONDS)
             _make_room(self._drawn)
             self._drawn[address] = drawn
-        return list(drawn)
+        return list(drawn), now_connected
 
-    def _likely(self, address: Address) -> list[str]:
+    def _likely(self, address: Address, connected: list[str]) -> list[str]:
         """Providers that are connected, and those seen last, without those that were not there just now."""
-        now, connected = trio.current_time(), self._connected(address)
+        now = trio.current_time()
         known = self._register.providers(address, most=DRAWN_AMONG + len(connected))
         absent = [peer for peer in known if peer not in connected and self._absent_until.get(peer, now) <= now]
         return [*connected, *absent[:DRAWN_AMONG]]
@@ -307,9 +307,9 @@ class Directory:
 
         Who has somebody to ask does not wait long for others, nor dials those again that were not there just now.
         """
-        connected = set(self._swarm.connected_peers)
-        is_alone = not self._connected(address)
-        known = self._register.providers(address) if is_alone else self._likely(address)
+        connected, serving = set(self._swarm.connected_peers), self._connected(address)
+        is_alone = not serving
+        known = self._register.providers(address) if is_alone else self._likely(address, serving)
         absent = [peer for peer in known if peer not in connected]
         places = {peer: some_of(self._register.addresses_of(peer)) for peer in self._links.order(absent)[: 2 * tried]}
         reached: list[str] = []

@@ -190,7 +190,10 @@ async def test_who_was_seen_long_ago_is_not_drawn_while_others_were_seen_since(
     register = Register(store)
     for number in range(DRAWN_AMONG + 1):
         register.note_provider(DATASET, f"peer {number}", 1.0 + number)
-    assert set(directory._likely(DATASET)) == {"here", *(f"peer {number + 1}" for number in range(DRAWN_AMONG))}
+    assert set(directory._likely(DATASET, ["here"])) == {
+        "here",
+        *(f"peer {number + 1}" for number in range(DRAWN_AMONG)),
+    }
 
 
 async def test_who_is_not_reached_counts_as_seen_long_ago(store: DiskStore, autojump_clock: MockClock) -> None:
