@@ -5,14 +5,10 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-
-from simulations.experiments import results
+from simulations.experiments import pages, results
 from simulations.experiments.crowd import FRIEND, PUBLISHER, VETERANS
 from simulations.experiments.load import BEST_KNOWN, LOTTERY
 
-_COLOURS = {LOTTERY: "#2266aa", BEST_KNOWN: "#dd7722"}
 _BOUND = 0.2
 
 Cells = list[dict[str, Any]]
@@ -20,11 +16,9 @@ Cells = list[dict[str, Any]]
 
 def plot(cells: Cells) -> None:
     """Both policies side by side: share of the oldest, Lorenz curves, load by age."""
-    with rc_context({"svg.hashsalt": "rhizome", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(11, 3.4), layout="constrained")
-        shares, curves, ages = figure.subplots(1, 3)
+    with pages.plotted("load", 3) as (shares, curves, ages):
         for place, policy in enumerate((LOTTERY, BEST_KNOWN)):
-            runs, colour = chosen(cells, policy, PUBLISHER), _COLOURS[policy]
+            runs, colour = chosen(cells, policy, PUBLISHER), pages.COLOURS[place]
             values = [run["oldest_tenth"] for run in runs]
             shares.bar([place], [mean(values)], color=colour, width=0.6)
             shares.plot([place] * len(values), values, "k.", markersize=5)
@@ -43,9 +37,6 @@ def plot(cells: Cells) -> None:
         ages.set_yscale("log")
         ages.set(xlabel="age", ylabel="load, as a multiple of the mean")
         ages.tick_params(axis="x", labelrotation=45)
-        for axes in (shares, curves, ages):
-            axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(results.FOLDER / "load.svg", metadata={"Date": None, "Creator": None})
 
 
 def chosen(cells: Cells, policy: str, contact: str) -> Cells:
@@ -53,10 +44,9 @@ def chosen(cells: Cells, policy: str, contact: str) -> Cells:
     return [cell for cell in cells if (cell["policy"], cell["contact"]) == (policy, contact)]
 
 
-def page(cells: Cells) -> str:
-    """What was found, as markdown."""
-    lines = [_HEAD, "", "| policy | first contact | joins | oldest tenth | publisher | Gini | 12 to 24 h old |"]
-    lines.append("|---|---|---|---|---|---|---|")
+def page(cells: Cells) -> list[str]:
+    """What was found, as lines of markdown."""
+    rows: list[list[object]] = []
     for contact in (PUBLISHER, FRIEND, VETERANS):
         for policy in (LOTTERY, BEST_KNOWN):
             runs = chosen(cells, policy, contact)
@@ -65,9 +55,10 @@ def page(cells: Cells) -> str:
             old = [run["load_by_age"]["<24 h"] for run in runs if "<24 h" in run["load_by_age"]]
             aged = f"{mean(old):.1f} × mean" if old else "-"
             gini = f"{mean(run['gini'] for run in runs):.2f}"
-            lines.append(f"| {policy} | {contact} | {joins:,} | {' | '.join(parts)} | {gini} | {aged} |")
-    lines += ["", _REMOVED, "", "| policy | removed | answered | not by the first asked | newcomers served |"]
-    lines.append("|---|---|---|---|---|")
+            rows.append([policy, contact, f"{joins:,}", *parts, gini, aged])
+    head = ["policy", "first contact", "joins", "oldest tenth", "publisher", "Gini", "12 to 24 h old"]
+    lines = [_HEAD, "", *pages.table(head, rows), "", _REMOVED, ""]
+    rows = []
     for policy in (LOTTERY, BEST_KNOWN):
         runs = chosen(cells, policy, PUBLISHER)
         for count in runs[0]["removed"]:
@@ -76,9 +67,9 @@ def page(cells: Cells) -> str:
             answered = sum(item["answered"] * item["asked"] for item in told) / asked
             over = sum(item["failed_over"] for item in told) / asked
             newcomers = sum(item["newcomers_served"] for item in told)
-            row = f"{policy} | {count} | {answered:.1%} | {over:.1%} | {newcomers} of {10 * len(told)}"
-            lines.append(f"| {row} |")
-    return "\n".join([*lines, ""])
+            rows.append([policy, count, f"{answered:.1%}", f"{over:.1%}", f"{newcomers} of {10 * len(told)}"])
+    head = ["policy", "removed", "answered", "not by the first asked", "newcomers served"]
+    return lines + pages.table(head, rows)
 
 
 def _span(runs: Cells, name: str, times: float) -> str:
@@ -114,7 +105,7 @@ once, and ten newcomers come. With the publisher as first contact:"""
 def main() -> None:
     cells = results.load("load")
     plot(cells)
-    (results.FOLDER / "load.md").write_text(page(cells), encoding="utf-8")
+    pages.keep("load", page(cells))
 
 
 if __name__ == "__main__":
