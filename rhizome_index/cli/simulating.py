@@ -33,6 +33,7 @@ Examples:
   rhizome simulate partition_and_heal --set posts=2000 --json
   rhizome simulate cold_start --sweep peers=10,100,1000
   rhizome simulate publisher_offline --backend libp2p --peers 50
+  rhizome simulate cold_start --backend processes --peers 20
   rhizome simulate flash_crowd --html report.html
 """,
 )
@@ -64,8 +65,9 @@ def simulate_command(
 ) -> None:
     """Run a scenario: the node's own code on a simulated network, in virtual time.
 
-    NAME is one of --list, or a file. With --backend libp2p the real stack runs on the simulated links; such a run is
-    not the same again for the same seed. Exit code 0 if every promise was kept, 4 if not.
+    NAME is one of --list, or a file. With --backend libp2p the real stack runs on the simulated links; with --backend
+    processes each peer is a `rhizome node` on loopback, in real time, and what takes a simulated world is refused.
+    Neither is the same again for the same seed. Exit code 0 if every promise was kept, 4 if not.
     """
     if listing or name is None:
         _list(settings)
@@ -228,7 +230,7 @@ class _Progress:
         messages = sum(host.counts.messages_sent for host in hosts)
         received = sum(host.counts.bytes_received for host in hosts)
         faster = virtual / max(now - self._started, 1e-9)
-        text = f"{virtual:.0f} s virtual, {faster:.0f} times as fast as the world · {sim.world.trace.events:,} events"
+        text = f"{virtual:.0f} s, {faster:.0f} times as fast as the world · {sim.world.trace.events:,} events"
         print(f"\r{text} · {messages:,} messages · {size(received)}\x1b[K", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
@@ -254,7 +256,7 @@ def _print(report: Report, seconds: float) -> None:
     for name, value in report.measured.items():
         print(f"  {name}: {value}")
     print(
-        f"  {report.virtual_seconds:.0f} s virtual in {seconds:.1f} s · {report.events:,} events · "
+        f"  {report.virtual_seconds:.0f} s of its time in {seconds:.1f} s · {report.events:,} events · "
         f"{report.messages:,} messages · {size(report.bytes)} · trace {report.trace[:16]}"
     )
     print(f"  again: {report.replay}")

@@ -3,6 +3,8 @@
 simulated  the simulated network, in virtual time: replayable from a seed, hundreds of peers
 libp2p     py-libp2p with its real Noise and Yamux over the links of the simulated network, in virtual time: dozens of
            peers, and everything that can go wrong there
+processes  a `rhizome node` for each peer, on loopback, in real time: dozens of peers, and nothing is made to fail but
+           peers that stop or are killed
 """
 
 from __future__ import annotations
@@ -54,7 +56,15 @@ def _libp2p() -> Backend:
 
 
 SIMULATED = "simulated"
-_BACKENDS: dict[str, Callable[[], Backend]] = {SIMULATED: Simulated, "libp2p": _libp2p}
+
+
+def _processes() -> Backend:
+    from rhizome_index.simulation.processes import Processes
+
+    return Processes()
+
+
+_BACKENDS: dict[str, Callable[[], Backend]] = {SIMULATED: Simulated, "libp2p": _libp2p, "processes": _processes}
 NAMES = tuple(_BACKENDS)
 
 

@@ -149,7 +149,9 @@ def identity_of(world: World, name: str) -> Identity:
 class Cluster:
     """All members, by name."""
 
-    def __init__(self, world: World, network: SimNetwork, nursery: trio.Nursery, files: FileSystem) -> None:
+    def __init__(
+        self, world: World, network: SimNetwork, nursery: trio.Nursery, files: FileSystem | None = None
+    ) -> None:
         self.world = world
         self.network = network
         self.members: dict[str, Member] = {}
