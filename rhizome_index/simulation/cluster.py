@@ -147,7 +147,10 @@ def identity_of(world: World, name: str) -> Identity:
 
 
 class Cluster:
-    """All members, by name."""
+    """All members, by name.
+
+    files  where members have their disks; None if they are elsewhere
+    """
 
     def __init__(
         self, world: World, network: SimNetwork, nursery: trio.Nursery, files: FileSystem | None = None
@@ -162,6 +165,7 @@ class Cluster:
 
     def add(self, name: str, place: Place, speed: Speed | None = None, strategy: Strategy | None = None) -> Member:
         """A new member, which does not run yet."""
+        assert self._files is not None
         identity = identity_of(self.world, name)
         disk = Disk(lambda: self.world.now, self.world.chance("disk", name), speed or Speed())
         host = self.network.add(name, identity.peer_id, place, disk)
@@ -172,6 +176,7 @@ class Cluster:
     @property
     def vfs(self) -> str:
         """SQLite's name of the file system that all disks are on."""
+        assert self._files is not None
         return self._files.name
 
     def running(self) -> list[Member]:

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from pathlib import Path
 from signal import SIGINT
 from tempfile import TemporaryDirectory
@@ -207,7 +206,7 @@ class ProcessCluster(Cluster):
     async def _count(self, member: Member, metrics_url: str) -> None:
         """What it has sent and received, by its own count."""
         try:
-            text = await trio.to_thread.run_sync(partial(_read, metrics_url), abandon_on_cancel=True)
+            text = await trio.to_thread.run_sync(_read, metrics_url)
         except OSError:  # it is ending
             return
         counts = member.host.counts
@@ -217,7 +216,7 @@ class ProcessCluster(Cluster):
 
 
 def _read(url: str) -> str:
-    with urlopen(url, timeout=10) as answer:
+    with urlopen(url, timeout=_COUNT_SECONDS) as answer:
         return str(answer.read(), "utf-8")
 
 
