@@ -71,7 +71,7 @@ _EDITED = 0.1
 _BATCH = 100
 _PROTOCOL = "/rhizome-experiment/all/1"
 _CHUNK_BYTES = 256 * 1024
-_CHECKED = 100  # of the signatures of a log one in so many is checked, and all are charged
+CHECKED = 100  # of the signatures of a log one in so many is checked, and all are charged
 _HOLDER, _NEWCOMER = Place("us-east"), Place("europe")
 
 
@@ -268,7 +268,7 @@ def _swarm(member: Member) -> Any:
 
 async def by_log(cluster: Cluster, there: Authors) -> dict[str, Any]:
     """Play all logs."""
-    replay = log.Replay(_CHECKED)
+    replay = log.Replay(CHECKED)
     told = await by_stream(cluster, there.log, lambda data: PROCESSING.log_entry * len(replay.feed(data)))
     found = [
         (-record["created"], str(Address(peer_id_of(key), DEFAULT_DATASET)), record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +24,10 @@ def plotted(name: str, columns: int, width: float = 11.0, height: float = 3.4) -
         yield axes
         for one in axes:
             one.spines[["top", "right"]].set_visible(False)
-        figure.savefig(results.FOLDER / f"{name}.svg", metadata={"Date": None, "Creator": None})
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    (results.FOLDER / f"{name}.svg").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
