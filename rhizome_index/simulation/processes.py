@@ -134,17 +134,19 @@ class ProcessCluster(Cluster):
                         Register(store).note_peer(other.host.address, other.peer_id, self.world.clock())
                 async with self._process(member) as metrics_url, open_node(home, join=True) as node:
                     member.node = node
-                    self.world.trace.note("start", member.name)
-                    self._tell("on_started", member)
-                    started.set()
-                    await self._watch(member, node, metrics_url)
+                    try:
+                        self.world.trace.note("start", member.name)
+                        self._tell("on_started", member)
+                        started.set()
+                        await self._watch(member, node, metrics_url)
+                    finally:
+                        member.node = None  # before its store is closed: others look into that
         except (RhizomeError, OSError) as error:
-            if isinstance(error, StoreError) and member.node is None:
+            if isinstance(error, StoreError) and not started.is_set():
                 self._tell("on_unreadable", member, error)
             else:
                 self._tell("on_crash", member.name, error)
         finally:
-            member.node = None
             started.set()
             member.gone.set()
 
