@@ -90,15 +90,15 @@ Virtual time passes for the network only. What processing takes was measured onc
 machine with two cores under load, as process time) and is charged as a constant, so that runs repeat:
 
 - {1e3 * PROCESSING.query_dataset:.1f} ms for each dataset of a query. That is both sides and the simulator between
-  them, and the most that any cell took, that of 1,000 authors of 1,000 posts (`process_seconds` in the raw numbers);
+  them, and the most that any cell took: that of 1,000 authors of 1,000 posts (`process_seconds` in the raw numbers);
 - {1e6 * PROCESSING.follow_record:.0f} µs for each record that is followed;
 - {1e9 * PROCESSING.copy_byte:.1f} ns for each byte of a copy;
 - {1e6 * PROCESSING.log_entry:.0f} µs for each entry of a log, to verify it and to index it in SQLite.
 
-Copies and logs are processed while they come, what is followed afterwards. The first of these was 4.2 ms, from
-`--measure-processing`, when the cells were run; since the largest feed took longer than that, it was raised afterwards
-to what that one took, to the disadvantage of the query, and the seconds of queries in `newcomer.json` were worked out
-again as network_seconds + constant × authors. Nothing else was touched.
+Copies and logs are processed while they come, what is followed afterwards. When the cells were run, the constant of
+queries was 4.2 ms, from `--measure-processing`. Since the largest feed took longer, it was raised afterwards to what
+that one took, to the disadvantage of the query, and the seconds of queries in `newcomer.json` were worked out again:
+network_seconds + constant × authors. No other number was touched.
 
 Computed is what there is up to a million posts in all. More were not: a thousand authors with a million posts each are
 a thousand times as much as was simulated here.
@@ -110,28 +110,28 @@ more than the network takes, a faster link would not help."""
 
 _READING = """## What it means
 
-The time of a query does not depend on how much one author has published: 0.59 s for a thousand posts and for a million,
-two thirds of it the dial's handshakes, and 14 to 25 kB. The others bring everything first, so their time and bytes grow with it. For
-one author of a million posts that is two minutes and 309 MB at the least, some 200 times as long and 12,000 times the
-bytes.
+The time of a query does not depend on how much one author has published: 0.59 s for a thousand posts and for a
+million, two thirds of it the dial's handshakes, and 14 to 25 kB. The others bring everything first, so their time and
+bytes grow with it. For one author of a million posts that is two minutes and 309 MB at the least, some 200 times as
+long and 12,000 times the bytes.
 
 The advantage is small where there is little: with a thousand posts of one author a log takes 0.76 s, a sixth of a
 second more, and 306 kB.
 
 A feed over many authors grows with their number, for each of them is asked: some 10 to 40 kB each, more the more they
-have and the fewer they are. A thousand authors of a thousand posts take 9.8 MB and 12 s, of which 7.6 s are processing, against 123 s and
-307 MB for the logs. Ten times as fast, then, and a thirtieth of the bytes; that is by far the worst case of the query,
-and the processor is what bounds it.
+have and the fewer they are. A thousand authors of a thousand posts take 9.8 MB and 12 s, of which 7.6 s are
+processing, against 123 s and 307 MB for the logs. Ten times as fast, then, and a thirtieth of the bytes; that is by
+far the worst case of the query, and the processor is what bounds it.
 
-What speaks for the others: they pay once. After them every further question costs no bytes, and no peer is needed. The
-last column of the second table says after how many different questions the bytes come out even: ten, for ten authors
-of a thousand posts; a thousand and more, for one large author. (A newcomer that asks again has blocks of the first answer
-already, so it would be some more.) A log that can be read from its end could stop once it has ten posts tagged #cats,
-but would not know that it has all edits of them unless it reads further, and for a rare tag, or a count, it reads
-everything. A log in larger signed batches would take less to verify than these.
+What speaks for the others: they pay once. After them every further question costs no bytes, and no peer is needed.
+The last column of the second table says after how many different questions the bytes come out even: ten, for ten
+authors of a thousand posts; a thousand and more, for one large author. (A newcomer that asks again has blocks of the
+first answer already, so it would be some more.) A log that can be read from its end could stop once it has ten posts
+tagged #cats, but would not know that it has all edits of them unless it reads further, and for a rare tag, or a
+count, it reads everything. A log in larger signed batches would take less to verify than these.
 
-At these bandwidths the network bounds copies and logs; a log would take 104 s of one core for a million posts whatever
-the line. The node's own *follow* moves the fewest bytes of the three, for indexes are derived and not sent.
+At these bandwidths the network bounds copies and logs; a log would take 104 s of one core for a million posts
+whatever the line. The node's own *follow* moves the fewest bytes of the three, for indexes are derived and not sent.
 
 What was not varied: one seed, one question, one peer that has everything, one link. Following a million posts was not
 simulated; from 10,000 to 100,000 it takes five times as long."""
