@@ -112,7 +112,7 @@ def _fit(found: dict[str, Any], measure: str) -> list[str]:
 _HEAD = """# What a newcomer's query costs, against the size of the swarm and of the dataset
 
 `python -m simulations.experiments.growth --newcomers 80`, then `python -m simulations.experiments.growth_page`; seed 1.
-The numbers of each newcomer are in `growth.json`.
+The numbers of each newcomer are in `growth.json`, with the code as it was at decision 33.
 
 How many bytes and round trips does the first answer take a newcomer with an empty store, who knows one peer that is
 there, whoever that may be, and the address of a dataset? Either from 10 to 1,000 peers around a dataset of 1,000

@@ -70,7 +70,8 @@ What time and what bytes does it take somebody with an empty store, who knows on
 has the newest ten posts tagged #cats of the authors he is interested in?
 
 `python -m simulations.experiments.newcomer`, then `python -m simulations.experiments.newcomer_page`; seed 1. The
-numbers are in `newcomer.json`. Every answer, in every way, was compared with the one worked out in plain Python.
+numbers are in `newcomer.json`, with the code as it was at decision 33. Every answer, in every way, was compared with
+the one worked out in plain Python.
 
 The two are in Europe and at the east coast of the United States: 46 ms one way with 5% jitter, and 20 Mbit/s from the
 one who has everything. All ways use this link of the simulated network, and begin with the dial. A post in ten is

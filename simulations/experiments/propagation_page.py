@@ -92,9 +92,9 @@ How long does it take until 50, 90, 99 and 100% of the followers that are there 
 
 `python -m simulations.experiments.propagation`, then `python -m simulations.experiments.propagation_page`; seeds 1 to
 3 for 10 peers, 1 and 2 for 32, 1 for more. The numbers of each head are in `propagation.json`, with a hash over the
-trace of each run. All of it is the node's own code on the simulated network (jitter 20%, 0.2% of segments lost, a
-connection breaks once an hour) and follows from the seed; bandwidth is 20 Mbit/s up and 100 Mbit/s down for each peer,
-which is drawn among five regions of the world.
+trace of each run, and the code was as at decision 33. All of it is the node's own code on the simulated network
+(jitter 20%, 0.2% of segments lost, a connection breaks once an hour) and follows from the seed; bandwidth is 20
+Mbit/s up and 100 Mbit/s down for each peer, which is drawn among five regions of the world.
 
 One peer publishes two posts more every 40 s and stays. All others follow it whole. A life lasts as long as said on
 average, short ones being the most frequent, and ends in good order, by a kill or by a loss of power; after a quarter of
@@ -116,11 +116,11 @@ _READING = """## What it means
 
 Half of the followers have a head within a second and a quarter, and nine of ten within two and a half (medians),
 whatever the size of the swarm and however short the lives. Where nobody leaves, everybody had every head within three
-seconds. Churn shows in the last percents, and there mostly by who is counted: a fifth of the followers are away when a
-head comes, return during the next seconds, and are behind for some three seconds each. The more there are of them, the
-longer it takes until there is a moment at which nobody has just come back. Those who were there and stayed had the head
-within five seconds, all but one in a hundred, in every run. So 99 and 100% grow with the number of those who come back,
-and not with the length of a head's way.
+and a half seconds. Churn shows in the last percents, and there mostly by who is counted: a fifth of the followers are
+away when a head comes, return during the next seconds, and are behind for some three seconds each. The more there are
+of them, the longer it takes until there is a moment at which nobody has just come back. Those who were there and
+stayed had the head within five seconds, all but one in a hundred, in every run. So 99 and 100% grow with the number
+of those who come back, and not with the length of a head's way.
 
 What peers send grows with churn, too: about fourfold with lives of two minutes and tenfold with lives of half a minute,
 for all that those who come back ask and tell. The publisher's share falls.
