@@ -97,6 +97,7 @@ class Peer:
         self.unreachable: PMap[str, str] = pmap()
         self.running: LentSwarm | None = None
         self._looking = trio.Event()
+        self._publishing = trio.Event()  # something of ours may be new
         self.chance = chance
         self._alone = Resolver(store, clock)
         self.feeds = FeedParts(store)
@@ -135,6 +136,8 @@ class Peer:
         membership = self.joined()
         membership.gossip.stir(addresses)
         membership.dht.stir(addresses)
+        if addresses is None or any(address.publisher == self.keys.peer_id for address in addresses):
+            self._publishing.set()
 
     def relay(self) -> None:
         """Let peers that nobody can dial be reached through us."""
@@ -204,8 +207,12 @@ class Peer:
         while True:
             await trio.sleep(READERS_MET_SECONDS)
             with suppress(StoreError):  # the next look may work
-                for head in self.store.current_heads(self.keys.peer_id):
+                heads = self.store.current_heads(self.keys.peer_id)
+                for head in heads:
                     await membership.directory.introduce(head.address)
+                if not heads:
+                    await self._publishing.wait()
+                    self._publishing = trio.Event()
 
     async def _renew_heads(self) -> None:
         """What we publish for a time is signed anew before that is over."""

@@ -41,7 +41,7 @@ from rhizome_index.errors import RhizomeError
 EPOCH_SECONDS = 1_767_225_600.0  # 2026-01-01T00:00:00Z: the wall time at which every world begins
 _ASKED_IN_VAIN = 10  # times in a row
 _TICK_SECONDS = 0.001  # within which tasks that are to wake wait for each other
-_STEPS_PER_COLLECTION = 20_000  # there is little garbage that takes collecting, and looking for it takes long
+_STEPS_PER_COLLECTION = 50_000  # there is little garbage that takes collecting, and looking for it takes long
 _STEPS_PER_FULL_COLLECTION = 1_000_000  # a thousand peers are millions of objects
 
 T = TypeVar("T")

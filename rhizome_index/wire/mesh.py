@@ -15,7 +15,7 @@ Source: https://github.com/libp2p/specs/blob/master/pubsub/gossipsub/gossipsub-v
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from rhizome_index.limits import GOSSIP_IDS_MAX, GOSSIP_SEEN_MAX, GOSSIP_TOPICS_MAX
@@ -37,6 +37,14 @@ class _Neighbour:
     asked: int = 0  # how many messages were asked of it since the last heartbeat
 
 
+@dataclass(slots=True)
+class _Recent:
+    """A message there has been, and the peers that know of it: they said so, or have been told."""
+
+    message: Message
+    known_by: set[str]
+
+
 class Mesh:
     """One peer's part in gossip.
 
@@ -49,7 +57,7 @@ class Mesh:
         self._neighbours: dict[str, _Neighbour] = {}
         self._topics: dict[str, dict[str, None]] = {}  # joined, each with its mesh
         self._seen: dict[bytes, None] = {}
-        self._history: deque[dict[bytes, Message]] = deque([{}])
+        self._history: deque[dict[bytes, _Recent]] = deque([{}])  # by name, one for each heartbeat, the last first
 
     @property
     def topics(self) -> list[str]:
@@ -64,6 +72,8 @@ class Mesh:
     def meet(self, peer: str) -> None:
         """A peer can be told something from now on: what we subscribe to."""
         self._neighbours.setdefault(peer, _Neighbour())
+        for recent in self._recent():
+            recent.known_by.discard(peer)  # it may have started anew
         self._announce([peer], [(topic, True) for topic in self._topics])
 
     def part(self, peer: str) -> None:
@@ -96,14 +106,14 @@ class Mesh:
 
     def publish(self, message: Message) -> None:
         """Tell everybody who subscribes."""
-        self._remember(message)
         told = [peer for peer, neighbour in self._neighbours.items() if message.topic in neighbour.subscribed]
+        self._remember(message, told)
         self.outbox.extend((peer, Rpc(messages=[message])) for peer in told)
 
     def forward(self, message: Message, source: str) -> None:
         """Pass on what a peer has told us and what was found good, its signature too: its name is taken now."""
-        self._remember(message)
         told = [peer for peer in self._topics.get(message.topic, ()) if peer != source]
+        self._remember(message, [*told, source])
         self.outbox.extend((peer, Rpc(messages=[message])) for peer in told)
 
     def take(self, peer: str, rpc: Rpc, now: float) -> list[Message]:
@@ -118,6 +128,10 @@ class Mesh:
         for topic, seconds in rpc.prune:
             self._topics.get(topic, {}).pop(peer, None)
             self._rest(neighbour, topic, now + min(seconds or _PRUNE_SECONDS, _PRUNE_SECONDS_LONGEST))
+        said = [message.id for message in rpc.messages] + [name for _, names in rpc.have for name in names]
+        for name in said:
+            if (recent := self._find(name)) is not None:
+                recent.known_by.add(peer)
         self._answer_have(peer, neighbour, rpc)
         self._answer_want(peer, rpc)
         return [message for message in rpc.messages if message.topic in self._topics and message.id not in self._seen]
@@ -156,16 +170,21 @@ class Mesh:
             self.outbox.append((peer, Rpc(want=wanted)))
 
     def _answer_want(self, peer: str, rpc: Rpc) -> None:
-        known = {name: message for messages in self._history for name, message in messages.items()}
         for name in dict.fromkeys(rpc.want[:GOSSIP_IDS_MAX]):
-            if name in known:
-                self.outbox.append((peer, Rpc(messages=[known[name]])))
+            if (recent := self._find(name)) is not None:
+                self.outbox.append((peer, Rpc(messages=[recent.message])))
 
-    def _remember(self, message: Message) -> None:
+    def _find(self, name: bytes) -> _Recent | None:
+        return next((messages[name] for messages in self._history if name in messages), None)
+
+    def _recent(self) -> Iterator[_Recent]:
+        return (recent for messages in self._history for recent in messages.values())
+
+    def _remember(self, message: Message, known_by: Iterable[str]) -> None:
         if len(self._seen) >= GOSSIP_SEEN_MAX:
             del self._seen[next(iter(self._seen))]
         self._seen[message.id] = None
-        self._history[0][message.id] = message
+        self._history[0][message.id] = _Recent(message, set(known_by))
 
     # --- heartbeats ---
 
@@ -174,19 +193,27 @@ class Mesh:
         for neighbour in self._neighbours.values():
             neighbour.asked = 0
             neighbour.resting = {topic: until for topic, until in neighbour.resting.items() if until > now}
-        recent: dict[str, list[bytes]] = {}
+        recent: dict[str, list[_Recent]] = {}
         for messages in list(self._history)[:_WINDOW]:
-            for name, message in messages.items():
-                recent.setdefault(message.topic, []).append(name)
+            for one in messages.values():
+                recent.setdefault(one.message.topic, []).append(one)
         for topic, mesh in self._topics.items():
             if topic in recent:
-                others = [peer for peer in self._subscribers(topic) if peer not in mesh]
-                names = recent[topic][:GOSSIP_IDS_MAX]
-                self.outbox.extend((peer, Rpc(have=[(topic, names)])) for peer in self._draw(others, _DEGREE_LAZY))
+                self._tell_of(recent[topic], topic, [peer for peer in self._subscribers(topic) if peer not in mesh])
             self._fill(topic, now)  # only now: who is new in the mesh is told what there has been, too
         self._history.appendleft({})
         while len(self._history) > _HISTORY:
             self._history.pop()
+
+    def _tell_of(self, recent: list[_Recent], topic: str, peers: list[str]) -> None:
+        """Tell a few peers which messages there have been that they do not know of."""
+        for peer in self._draw(
+            [peer for peer in peers if any(peer not in one.known_by for one in recent)], _DEGREE_LAZY
+        ):
+            fresh = [one for one in recent if peer not in one.known_by][:GOSSIP_IDS_MAX]
+            for one in fresh:
+                one.known_by.add(peer)
+            self.outbox.append((peer, Rpc(have=[(topic, [one.message.id for one in fresh])])))
 
     def next_beat(self, now: float) -> float | None:
         """When the next heartbeat has anything to do; None if nothing is to come of it."""

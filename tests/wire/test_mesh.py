@@ -123,6 +123,31 @@ def test_a_message_that_was_lost_is_asked_for() -> None:
     assert group.heard[2] == [message(1)]
 
 
+def test_nobody_is_told_twice_of_a_message_nor_who_has_it_but_who_starts_anew() -> None:
+    mesh = Mesh(random.Random(1).random)
+    mesh.join(TOPIC, 0.0)
+    for number in range(20):
+        mesh.meet(str(number))
+        mesh.take(str(number), Rpc(subscriptions=[(TOPIC, True)]), 0.0)
+    mesh.take("0", Rpc(messages=[message(1)]), 0.0)
+    mesh.outbox.clear()
+    mesh.forward(message(1), "0")
+    given = {peer for peer, rpc in mesh.outbox if rpc.messages}
+    mesh.take("1", Rpc(have=[(TOPIC, [message(1).id])]), 0.0)
+    told: list[str] = []
+    for beat in range(1, 4):
+        mesh.outbox.clear()
+        mesh.beat(float(beat))
+        told += [peer for peer, rpc in mesh.outbox if rpc.have]
+        if beat == 1:
+            again = told[0]
+            mesh.part(again)
+            mesh.meet(again)
+            mesh.take(again, Rpc(subscriptions=[(TOPIC, True)]), 1.0)
+    others = {str(number) for number in range(20)} - given - {"0", "1"}
+    assert set(told) == others and told.count(again) == 2 and len(told) == len(others) + 1
+
+
 def test_our_own_go_to_everybody_and_those_of_others_into_the_mesh() -> None:
     group = star(30)
     assert len(group.meshes[0].neighbours(TOPIC)) == 12
