@@ -150,6 +150,7 @@ class Equivocator(Spoiler):
     def __init__(self, chance: random.Random) -> None:
         super().__init__(chance)
         self._others: dict[str, StreamHandler] = {}
+        self._answering: dict[trio.CancelScope, None] = {}  # in the order of their beginning
         self._store: DiskStore | None = None
 
     async def run(self, member: Member) -> None:
@@ -162,7 +163,14 @@ class Equivocator(Spoiler):
     def handler(self, protocol: str, handler: StreamHandler) -> StreamHandler:
         async def answer(stream: Stream) -> None:
             chosen = self._others.get(protocol, handler) if self.tells_other(stream.peer_id) else handler
-            await chosen(stream)
+            with trio.CancelScope() as scope:
+                self._answering[scope] = None
+                try:
+                    await chosen(stream)
+                finally:
+                    del self._answering[scope]
+            if scope.cancelled_caught:
+                await stream.reset()
 
         return answer
 
@@ -183,6 +191,8 @@ class Equivocator(Spoiler):
         Server(store, Register(store), collected, member.identity).start()
         self._store = store
         self._others = collected.handlers
+        for scope in self._answering:  # streams stay open for long: on new ones everybody is told his story
+            scope.cancel()
         cluster.publish(member, one)
         publisher = Publisher(store, member.identity, cluster.world.clock)
         puts = [dict(record) for record in other.values() if record is not None]
