@@ -222,6 +222,7 @@ PING_AGAIN_SECONDS = 1.0  # the first ping measures a busy start
 PING_INTERVAL_SECONDS = 15.0  # a home router forgets a silent connection after a minute or so
 PING_TIMEOUT_SECONDS = 10.0  # nobody's round trip is longer; then the peer is dead
 IDENTIFY_DELAY_SECONDS = 2.0  # identify tells us nothing that the first question needs, and it costs 10 ms
+IDENTIFY_BYTES_MAX = 8192  # of what a peer says of itself: libp2p's other implementations allow as much
 PEERS_REMEMBERED_MAX = 1000  # addresses kept for the next start; then the oldest quarter is forgotten
 FEED_DATASETS_MAX = 10_000  # of one feed: what a person can follow; each costs a question and holds a row
 FEED_PARTS_REMEMBERED_MAX = 20_000  # ways to read a dataset for a query, 2 KB each: two feeds of all one can follow

@@ -9,6 +9,9 @@ port that is listened on, at the same moment. So ours dial one after the other.
 When there is a direct connection, new streams use it, and the relayed one ends as
 soon as nothing more goes over it.
 
+Some who are told of no address that they would dial fall silent in the middle of it, though they can be reached
+themselves: then what they have said counts, or what they say by identify.
+
 Rules: a peer's addresses are hearsay, which cost a few dials, one after another, once for
 each connection through a relay. It does not know what streams are for.
 """
@@ -24,6 +27,7 @@ import trio
 from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
 from rhizome_index.limits import (
     CIRCUIT_MESSAGE_BYTES_MAX,
+    IDENTIFY_BYTES_MAX,
     RETIRE_BYTES,
     RETIRE_LOOK_SECONDS,
     RETIRE_SECONDS_MAX,
@@ -38,7 +42,7 @@ from rhizome_index.node.framed import receive_message
 from rhizome_index.node.libp2p_yamux import Session
 from rhizome_index.node.swarm import Stream
 from rhizome_index.node.tally import DONE, FAILED
-from rhizome_index.wire import dcutr
+from rhizome_index.wire import dcutr, identify
 from rhizome_index.wire.frame import FrameReader
 from rhizome_index.wire.mdns import announced
 
@@ -75,8 +79,13 @@ class Upgrader:
     async def _upgrade(self, peer: str) -> None:
         try:
             await trio.sleep(UPGRADE_DELAY_SECONDS)
+            if not self._swarm.is_relayed(peer):
+                return
             with trio.move_on_after(UPGRADE_SECONDS), suppress(UnavailableError, IntegrityError):
-                addresses = await self._agree(peer)
+                try:
+                    addresses = await self._agree(peer)
+                except UnavailableError:
+                    addresses = (await self._identify(peer)).listens
                 await trio.sleep(UPGRADE_TURN_SECONDS)
                 await self._dial(peer, addresses)
         finally:
@@ -84,8 +93,6 @@ class Upgrader:
 
     async def _agree(self, peer: str) -> tuple[str, ...]:
         """Tell a peer where we are and when to dial: where it is. Returns at the moment to dial it."""
-        if not self._swarm.is_relayed(peer):
-            raise UnavailableError("there is nothing to upgrade")
         stream = await self._swarm.open_stream(peer, dcutr.PROTOCOL, timeout_seconds=UPGRADE_SECONDS)
         try:
             asked = trio.current_time()
@@ -112,12 +119,22 @@ class Upgrader:
             with trio.move_on_after(UPGRADE_SECONDS), suppress(UnavailableError, IntegrityError):
                 addresses = dcutr.read_connect(await receive_message(stream, reader))
                 await stream.send(dcutr.encode_connect(self._ours()))
-                dcutr.check_sync(await receive_message(stream, reader))
+                with suppress(UnavailableError):
+                    dcutr.check_sync(await receive_message(stream, reader))
                 await self._dial(peer, addresses)
         finally:
             self._upgrading.discard(peer)
 
     # --- both ---
+
+    async def _identify(self, peer: str) -> identify.Identified:
+        """What a peer says of itself and of us. Raises UnavailableError, IntegrityError."""
+        stream = await self._swarm.open_stream(peer, identify.PROTOCOL, timeout_seconds=UPGRADE_SECONDS)
+        try:
+            return identify.read_identify(await receive_message(stream, FrameReader(IDENTIFY_BYTES_MAX)))
+        finally:
+            with trio.CancelScope(shield=True):
+                await stream.close()
 
     def _ours(self) -> list[str]:
         tail = f"/p2p/{self._swarm.peer_id}"

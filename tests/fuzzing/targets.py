@@ -43,7 +43,7 @@ from rhizome_index.query.plan import decode_plan, encode_plan
 from rhizome_index.tree.node import decode_node
 from rhizome_index.trust.attest import open_attestation
 from rhizome_index.trust.evidence import decode_fraud
-from rhizome_index.wire import circuit, control, dcutr, gossip, mdns, protobuf
+from rhizome_index.wire import circuit, control, dcutr, gossip, identify, mdns, protobuf
 from rhizome_index.wire import message as m
 from rhizome_index.wire.ask import Ask, Asking
 from rhizome_index.wire.frame import FrameReader, encode_frame
@@ -299,7 +299,7 @@ def _circuit() -> Iterator[bytes]:
 
 
 def _read_upgrade(data: bytes) -> None:
-    for read in (dcutr.read_connect, dcutr.check_sync):
+    for read in (dcutr.read_connect, dcutr.check_sync, identify.read_identify):
         try:
             read(data)
         except IntegrityError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -377,3 +378,27 @@ def test_a_node_behind_another_programs_relay_is_asked(node: str, tmp_path: Path
     assert asked.returncode == 0, asked.stderr
     tags = [json.loads(line)["tags"] for line in asked.stdout.splitlines()]
     assert len(tags) == 5 and all("cat" in found for found in tags)
+
+
+@pytest.mark.parametrize("role", ["reach", "wait"])
+@pytest.mark.parametrize(
+    ("listening", "opened_by"),
+    [(("/ip4/11.0.0.1/tcp/0", "-"), "outbound"), (("-", "/ip4/11.0.0.1/tcp/4001"), "inbound")],
+)
+def test_a_direct_connection_comes_of_one_through_a_relay(
+    node: str, role: str, listening: tuple[str, str], opened_by: str
+) -> None:
+    """With js-libp2p's DCUtR, whichever of the two was reached, and whichever can be dialled.
+
+    In a network of its own, whose one address looks public: js-libp2p does not dial others.
+    """
+    network = ["unshare", "--map-root-user", "--net", "sh", "-c"]
+    if subprocess.run([*network, "ip link set lo up"], capture_output=True, check=False).returncode:
+        pytest.skip("no network of its own can be made here")
+    python = [sys.executable, "-m", "tests.interop.direct", role, *listening]
+    script = f"ip link set lo up && ip address add 11.0.0.1/32 dev lo && exec {shlex.join(python)}"
+    made = subprocess.run(
+        [*network, script], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, cwd=CLIENT.parents[2], check=False
+    )
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout) == {"direct": opened_by, "is_relayed": False}

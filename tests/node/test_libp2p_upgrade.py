@@ -174,6 +174,30 @@ async def test_false_addresses_cost_so_many_dials_and_harm_nothing(nursery: trio
         assert ways(far, asking) == [True]
 
 
+async def test_who_falls_silent_is_dialled_where_it_says_it_listens_by_identify(nursery: trio.Nursery) -> None:
+    """As js-libp2p's peers do when they are told of no address that they would dial."""
+    async with three(nursery, (), (LOOPBACK,)) as (far, asking):
+        asking.handle(dcutr.PROTOCOL, lambda stream: stream.reset())
+        await dial(asking, through(far))
+        await until(lambda: set(ways(far, asking)) == {False})
+        assert far.tally.upgrades[DONE] == 1
+
+
+async def test_who_has_said_where_it_is_and_falls_silent_is_dialled_there(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libp2p_upgrade, "UPGRADE_DELAY_SECONDS", 600.0)
+    async with three(nursery) as (far, asking):
+        await dial(asking, through(far))
+        stream = await far.open_stream(asking.peer_id, dcutr.PROTOCOL, timeout_seconds=LIMIT_SECONDS)
+        await stream.send(dcutr.encode_connect([far.addresses[0].partition("/p2p/")[0]]))
+        await receive_message(stream, FrameReader(CIRCUIT_MESSAGE_BYTES_MAX))
+        assert ways(far, asking) == [True]
+        await stream.close()
+        await until(lambda: set(ways(asking, far)) == {False})
+        assert asking.tally.upgrades[DONE] == 1
+
+
 async def test_nobody_upgrades_what_is_direct(nursery: trio.Nursery) -> None:
     async with swarm_of(b"s", LOOPBACK) as server, swarm_of(b"c") as client:
         await dial(client, server.addresses[0])
