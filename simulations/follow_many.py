@@ -9,7 +9,7 @@ from functools import partial
 
 from rhizome_index.simulation.cluster import Member
 from rhizome_index.simulation.scenario import Simulation, scenario
-from rhizome_index.simulation.workload import draw
+from rhizome_index.simulation.workload import draw, some
 
 
 @scenario(peers=10, minutes=1.5, publishers=3, follows=2, posts=60, every_seconds=15, asks=2)
@@ -18,7 +18,7 @@ async def follow_many(sim: Simulation) -> None:
 
     async def join(number: int) -> None:
         await sim.sleep(sim.chance.random() * 10)
-        chosen = list(dict.fromkeys(draw(sim.chance, publishers) for _ in range(sim["follows"])))
+        chosen = some(sim.chance, publishers, sim["follows"])
         follower = await sim.peer(f"follower-{number}", met=publishers, follows=chosen)
         for _ in range(sim["asks"]):
             await sim.sleep(20 + sim.chance.random() * max(0, 60 * sim.minutes - 60))

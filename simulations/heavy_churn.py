@@ -8,7 +8,7 @@ synced. Whatever was acknowledged must still be there, and when it is over all a
 
 from functools import partial
 
-from rhizome_index.simulation.cluster import Member
+from rhizome_index.simulation.cluster import ENDS, Member
 from rhizome_index.simulation.network import Weather
 from rhizome_index.simulation.scenario import Simulation, scenario
 
@@ -22,7 +22,7 @@ async def heavy_churn(sim: Simulation) -> None:
     for number in range(sim.peers - 1):
         members.append(await sim.peer(f"follower-{number}", met=members[-4:], follows=[publisher]))
     end = 60 * sim.minutes
-    ends = {"stop": 0, "kill": 0, "power": 0, "torn": 0}
+    ends = dict.fromkeys((*ENDS, "torn"), 0)
 
     async def live_and_die(member: Member) -> None:
         while True:
@@ -31,12 +31,10 @@ async def heavy_churn(sim: Simulation) -> None:
                 return
             how = list(ends)[int(sim.chance.random() * len(ends))]
             ends[how] += 1
-            if how == "stop":
-                await sim.cluster.stop(member)
-            elif how == "torn":
+            if how == "torn":
                 await tear(member)
             else:
-                await sim.cluster.kill(member, power=how == "power")
+                await sim.cluster.end(member, how)
             await sim.sleep(sim["pause_seconds"] * sim.chance.random())
             await sim.cluster.start(member, met=[other for other in members if other is not member][:4])
             await sim.ask(member, publisher)

@@ -11,10 +11,10 @@ has kept. The publisher comes and goes as all do. As large as the machine allows
 
 from functools import partial
 
-from rhizome_index.simulation.cluster import Member
+from rhizome_index.simulation.cluster import ENDS, Member
 from rhizome_index.simulation.network import Weather
 from rhizome_index.simulation.scenario import Simulation, scenario
-from rhizome_index.simulation.workload import draw
+from rhizome_index.simulation.workload import draw, some
 from rhizome_index.simulation.world import exponential
 
 _KNOWN = 4  # peers that somebody who joins knows
@@ -33,14 +33,13 @@ _KNOWN = 4  # peers that somebody who joins knows
 async def living_swarm(sim: Simulation) -> None:
     publisher = await sim.publish(sim["posts"])
     end = 60 * sim.minutes
-    ends = {"stop": 0, "kill": 0, "power": 0}
+    ends = dict.fromkeys(ENDS, 0)
 
     def about(seconds: float) -> float:
         return seconds * exponential(sim.chance.random())
 
     def known() -> list[Member]:
-        there = sim.cluster.running()
-        return list(dict.fromkeys(draw(sim.chance, there) for _ in range(_KNOWN))) if there else []
+        return some(sim.chance, sim.cluster.running(), _KNOWN)
 
     async def live(member: Member) -> None:
         while True:
@@ -53,10 +52,7 @@ async def living_swarm(sim: Simulation) -> None:
                 return
             how = draw(sim.chance, list(ends))
             ends[how] += 1
-            if how == "stop":
-                await sim.cluster.stop(member)
-            else:
-                await sim.cluster.kill(member, power=how == "power")
+            await sim.cluster.end(member, how)
             await sim.sleep(about(sim["pause_seconds"]))
             await sim.cluster.start(member, met=known())
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from rhizome_index.simulation.byzantine import Partial
 from rhizome_index.simulation.scenario import Simulation, scenario
-from rhizome_index.simulation.workload import draw
+from rhizome_index.simulation.workload import draw, some
 
 
 @scenario(peers=10, minutes=1, posts=100, older=60, readers=5)
@@ -27,8 +27,7 @@ async def mixed_versions(sim: Simulation) -> None:
         named = [servers[-1], *(draw(sim.chance, servers) for _ in range(3))]
         reader = await sim.peer(f"reader-{number}", named=list(dict.fromkeys(named)))
         await sim.ask(reader, publisher)
-        met = [draw(sim.chance, servers) for _ in range(3)]
-        await sim.peer(f"newcomer-{number}", met=list(dict.fromkeys(met)), follows=[publisher])
+        await sim.peer(f"newcomer-{number}", met=some(sim.chance, servers, 3), follows=[publisher])
 
     await sim.together([partial(read, number) for number in range(sim["readers"])])
     sim.publish_more(publisher, 10, edits=5)

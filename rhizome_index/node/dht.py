@@ -32,7 +32,6 @@ from rhizome_index.limits import (
     KAD_PAUSE_SECONDS,
     KAD_REQUESTS_AT_ONCE,
     KAD_REQUESTS_PER_SECOND,
-    PEERS_COUNTED_MAX,
 )
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.later import Later
@@ -40,6 +39,7 @@ from rhizome_index.node.link import Links
 from rhizome_index.node.register import Register
 from rhizome_index.node.swarm import Stream, Swarm
 from rhizome_index.wire.allowance import Allowance
+from rhizome_index.wire.counted import make_room
 from rhizome_index.wire.frame import FrameReader, encode_frame
 from rhizome_index.wire.kad import (
     ADD_PROVIDER,
@@ -333,8 +333,7 @@ class Dht:
         return peer in self.table and at + KAD_GREET_SECONDS > trio.current_time()
 
     def _note_place_known(self, peer: str) -> None:
-        if len(self._placed_at) >= PEERS_COUNTED_MAX:
-            del self._placed_at[next(iter(self._placed_at))]
+        make_room(self._placed_at)
         self._placed_at[peer] = trio.current_time()
 
     async def _greet(self, peer: str) -> None:
@@ -388,8 +387,7 @@ class Dht:
 
     def _allowance(self, peer: str) -> Allowance:
         if peer not in self._allowances:
-            if len(self._allowances) >= PEERS_COUNTED_MAX:
-                del self._allowances[next(iter(self._allowances))]
+            make_room(self._allowances)
             self._allowances[peer] = Allowance(KAD_REQUESTS_PER_SECOND, KAD_REQUESTS_AT_ONCE)
         return self._allowances[peer]
 

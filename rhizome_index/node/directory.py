@@ -11,7 +11,6 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import trio
 
@@ -28,7 +27,6 @@ from rhizome_index.limits import (
     HEADS_PULL_SECONDS,
     KAD_ASKED_MAX,
     NOTED_SECONDS,
-    PEERS_COUNTED_MAX,
     PROVIDERS_MAX,
     PROVIDERS_WANTED,
     REACH_SECONDS,
@@ -42,6 +40,7 @@ from rhizome_index.node.register import Register
 from rhizome_index.node.swarm import Swarm
 from rhizome_index.node.tally import DONE, FAILED
 from rhizome_index.wire import heads as protocol
+from rhizome_index.wire.counted import make_room
 from rhizome_index.wire.heads import AskingHeads, DatasetHeads
 from rhizome_index.wire.multiaddr import RELAYED, some_of
 
@@ -142,7 +141,7 @@ class Directory:
         now = trio.current_time()
         if self._noted_until.get(named, now) > now:
             return False
-        _make_room(self._noted_until)
+        make_room(self._noted_until)
         self._noted_until[named] = now + NOTED_SECONDS
         return True
 
@@ -156,7 +155,7 @@ class Directory:
     def _note_provider(self, address: Address, peer_id: str, how: str) -> None:
         key = (address, peer_id)
         if key not in self._heard:
-            _make_room(self._heard)
+            make_room(self._heard)
             self._heard[key] = REMEMBERED if self._register.is_provider(address, peer_id) else how
         if how == DHT:  # records stay for hours
             self._register.note_provider_unseen(address, peer_id)
@@ -165,8 +164,8 @@ class Directory:
 
     def note_local(self, peer_id: str) -> None:
         """A peer was heard on the local network, and is connected."""
-        if peer_id not in self.local and len(self.local) >= PEERS_COUNTED_MAX:
-            del self.local[next(iter(self.local))]
+        if peer_id not in self.local:
+            make_room(self.local)
         self.local[peer_id] = None
 
     def how_heard(self, address: Address, peer_id: str) -> str:
@@ -208,7 +207,7 @@ class Directory:
             reached = [peer for peer in now_connected if peer not in connected and peer not in chosen]
             fresh = [peer for peer in (*chosen, *reached) if peer in now_connected][:missing]
             drawn |= dict.fromkeys(fresh, trio.current_time() + DRAWN_SECONDS)
-            _make_room(self._drawn)
+            make_room(self._drawn)
             self._drawn[address] = drawn
         return list(drawn), now_connected
 
@@ -297,7 +296,7 @@ class Directory:
     def _note_stranger(self, address: Address, peer: str, now: float) -> None:
         _, pause = self._strangers.get((address, peer), (now, RETRY_SECONDS / 2))
         pause = min(2 * pause, HEADS_PULL_SECONDS)
-        _make_room(self._strangers)
+        make_room(self._strangers)
         self._strangers[address, peer] = now + pause, pause
 
     async def _reach(self, address: Address, count: int, tried: int) -> None:
@@ -347,7 +346,7 @@ class Directory:
 
     def _note_absent(self, peer: str) -> None:
         """A peer is being dialled: it counts as absent until it is reached, or for a while."""
-        _make_room(self._absent_until)
+        make_room(self._absent_until)
         self._absent_until[peer] = trio.current_time() + ABSENT_SECONDS
 
     async def _meet_again(self, address: Address) -> None:
@@ -384,9 +383,3 @@ class Directory:
                     await self.ask(peer, others[start : start + HEADS_DATASETS_MAX], Cost())
             except (UnavailableError, IntegrityError):
                 continue
-
-
-def _make_room(noted: dict[Any, Any]) -> None:
-    """For one more peer: the one noted first is forgotten."""
-    if len(noted) >= PEERS_COUNTED_MAX:
-        del noted[next(iter(noted))]

@@ -27,7 +27,7 @@ from rhizome_index.index.head import Head, open_head
 from rhizome_index.limits import CHUNK_CACHE_BYTES, LOG_PAGES_MAX, USES_NOTED_MAX
 from rhizome_index.node.sqlite import RESTORE, TRY_AGAIN, connect, connect_reading, explain
 from rhizome_index.node.succession import Successions
-from rhizome_index.node.tables import DATASETS, DATASETS_BETWEEN, HEAD_COLUMNS, SCHEMAS, open_row
+from rhizome_index.node.tables import CONTRADICTED, DATASETS, DATASETS_BETWEEN, HEAD_COLUMNS, SCHEMAS, open_row
 from rhizome_index.node.uses import Uses
 from rhizome_index.tree.node import Node, decode_node, node_of
 
@@ -390,8 +390,7 @@ class DiskStore:
 
         They have one sequence and different manifests, or one of them is disowned by the other.
         """
-        hints = "select 1 from contradicted where dataset = ?1", "select 1 from heads where dataset = ?1 and disowned"
-        if not self.execute(f"{' union all '.join(hints)} limit 1", (str(address),)):
+        if not self.execute(CONTRADICTED, (str(address),)):
             return None
         rows = self._heads(
             "where dataset = ?1 and not disowned and sequence = (select max(sequence) from (select sequence from heads "

@@ -26,7 +26,6 @@ from rhizome_index.limits import (
     GOSSIP_HEADS_AT_ONCE,
     GOSSIP_PAUSE_SECONDS,
     GOSSIP_TOPICS_MAX,
-    PEERS_COUNTED_MAX,
 )
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.gossip_streams import GossipStreams
@@ -34,6 +33,7 @@ from rhizome_index.node.link import Links
 from rhizome_index.node.register import Register
 from rhizome_index.node.swarm import Swarm
 from rhizome_index.wire.allowance import Allowance
+from rhizome_index.wire.counted import make_room
 from rhizome_index.wire.gossip import Message, Rpc, address_of, read_head, sign_message, topic_of
 from rhizome_index.wire.mesh import Mesh
 
@@ -168,8 +168,7 @@ class Gossip:
     def _may_check(self, peer: str) -> bool:
         allowance = self._checks.get(peer)
         if allowance is None:
-            if len(self._checks) >= PEERS_COUNTED_MAX:
-                del self._checks[next(iter(self._checks))]
+            make_room(self._checks)
             allowance = self._checks[peer] = Allowance(GOSSIP_CHECKS_PER_SECOND, GOSSIP_CHECKS_AT_ONCE)
         return allowance.spend(1, trio.current_time())
 

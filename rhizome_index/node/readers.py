@@ -8,11 +8,12 @@ from functools import partial
 import trio
 
 from rhizome_index.errors import IntegrityError, UnavailableError
-from rhizome_index.limits import PEERS_COUNTED_MAX, READERS_AGAIN_SECONDS, READERS_MET_SECONDS
+from rhizome_index.limits import READERS_AGAIN_SECONDS, READERS_MET_SECONDS
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.later import Later
 from rhizome_index.node.swarm import Swarm
+from rhizome_index.wire.counted import make_room
 
 
 class Readers:
@@ -34,8 +35,7 @@ class Readers:
         if self._noted_until.get(peer, now) > now:
             return
         self._noted_until.pop(peer, None)
-        if len(self._noted_until) >= PEERS_COUNTED_MAX:
-            del self._noted_until[next(iter(self._noted_until))]
+        make_room(self._noted_until)
         self._noted_until[peer] = now + READERS_AGAIN_SECONDS
         self._later.after(READERS_MET_SECONDS, partial(self._nursery.start_soon, self._ask, peer))
 

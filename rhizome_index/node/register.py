@@ -113,7 +113,10 @@ class Register:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What is noted within is written at once: a disk takes its time for each writing."""
+        """What is noted within is written at once: a disk takes its time for each writing.
+
+        Nor does it wait for the disk: whom we have met is a courtesy to the next start.
+        """
         with suppress(StoreError), self._store.unhurried(), self._store.transaction():
             yield
 
@@ -197,8 +200,7 @@ class Register:
         return bool(self._store.execute(statement, (str(dataset), peer_id)))
 
     def _remember(self, statement: str, values: tuple[Any, ...]) -> None:
-        # Whom we have met is a courtesy to the next start: it does not wait for the disk.
-        with suppress(StoreError), self._store.unhurried(), self._store.transaction():
+        with self.together():
             self._store.execute(statement, values)
 
     def _forget(self, table: str, rows_max: int) -> None:

@@ -106,6 +106,11 @@ select cast(name as blob) from names where name is not null
 DATASETS = _datasets("true")
 DATASETS_BETWEEN = _datasets("dataset >= ?1 and dataset < ?2")
 
+# Whether heads of a dataset may contradict each other.
+CONTRADICTED = """
+select 1 from contradicted where dataset = ?1 union all select 1 from heads where dataset = ?1 and disowned limit 1
+"""
+
 # As bytes, whatever a damaged file says they are.
 HEAD_COLUMNS = "cast(dataset as blob), cast(sequence as integer), cast(manifest as blob), cast(envelope as blob)"
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from rhizome_index.limits import PEERS_COUNTED_MAX
+from rhizome_index.wire.counted import make_room
 
 IN, OUT = "in", "out"
 DONE, FAILED, REFUSED = "done", "failed", "refused"
@@ -31,8 +31,7 @@ class _Peers(dict[str, PeerTally]):
     """By peer id. Of more than PEERS_COUNTED_MAX the first is forgotten."""
 
     def __missing__(self, peer_id: str) -> PeerTally:
-        if len(self) >= PEERS_COUNTED_MAX:
-            del self[next(iter(self))]
+        make_room(self)
         made = self[peer_id] = PeerTally()
         return made
 

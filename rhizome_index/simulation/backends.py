@@ -55,15 +55,13 @@ def _libp2p() -> Backend:
     return Simulated(LinkedCluster)
 
 
-SIMULATED = "simulated"
-
-
 def _processes() -> Backend:
     from rhizome_index.simulation.processes import Processes
 
     return Processes()
 
 
+SIMULATED = "simulated"
 _BACKENDS: dict[str, Callable[[], Backend]] = {SIMULATED: Simulated, "libp2p": _libp2p, "processes": _processes}
 NAMES = tuple(_BACKENDS)
 

@@ -46,6 +46,8 @@ DECLARATION = Declaration(
     indexes=dict(parse_index(text) for text in ("by_tag=tags,-created", "by_author=author,-created")),
 )
 
+ENDS = ("stop", "kill", "power")  # of a life: in good order, by a kill, by a loss of power
+
 Changes = Mapping[str, Mapping[str, Any] | None]  # records by id; None: deleted
 
 
@@ -165,13 +167,17 @@ class Cluster:
 
     def add(self, name: str, place: Place, speed: Speed | None = None, strategy: Strategy | None = None) -> Member:
         """A new member, which does not run yet."""
-        assert self._files is not None
         identity = identity_of(self.world, name)
         disk = Disk(lambda: self.world.now, self.world.chance("disk", name), speed or Speed())
         host = self.network.add(name, identity.peer_id, place, disk)
-        member = Member(name, identity, host, self._files.add(name, disk), strategy or Strategy())
+        member = Member(name, identity, host, self.make_folder(name, identity, disk), strategy or Strategy())
         self.members[name] = member
         return member
+
+    def make_folder(self, name: str, identity: Identity, disk: Disk) -> str:
+        """Where a new member keeps what it has; the path."""
+        assert self._files is not None
+        return self._files.add(name, disk)
 
     @property
     def vfs(self) -> str:
@@ -280,6 +286,13 @@ class Cluster:
         self.network.leave(member.host, "its peer was killed")
         member.scope.cancel()
         await member.gone.wait()
+
+    async def end(self, member: Member, how: str) -> None:
+        """End a member's life in one of the ways of ENDS."""
+        if how == "stop":
+            await self.stop(member)
+        else:
+            await self.kill(member, power=how == "power")
 
     # --- datasets ---
 

@@ -14,7 +14,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from signal import SIGINT
@@ -27,10 +28,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rhizome_index.api import Node, open_node
 from rhizome_index.errors import RhizomeError, StoreError, UnavailableError, UsageError
-from rhizome_index.index.head import Head
+from rhizome_index.index.head import Head, Identity
 from rhizome_index.node.home import Home
 from rhizome_index.node.register import Register
-from rhizome_index.simulation.cluster import Cluster, Member, Strategy, identity_of
+from rhizome_index.simulation.backends import MakeCluster
+from rhizome_index.simulation.cluster import Cluster, Member, Strategy
 from rhizome_index.simulation.disks import Disk, Speed
 from rhizome_index.simulation.network import Host, Place, SimNetwork, Weather
 from rhizome_index.simulation.world import World
@@ -80,9 +82,6 @@ class _Loopback(SimNetwork):
     def cut(self, some: Iterable[Host], others: Iterable[Host] | None = None, *, one_way: bool = False) -> int:
         _refuse("cutting the network")
 
-    def leave(self, host: Host, reason: str = "") -> None:
-        """Its process closes what it had open."""
-
 
 class ProcessCluster(Cluster):
     """A cluster whose members are processes, their homes in a folder.
@@ -104,13 +103,13 @@ class ProcessCluster(Cluster):
             _refuse(f"a member that is a {type(strategy).__name__.lower()}")
         if not place.is_dialable:
             _refuse("a member that cannot be dialled")
-        identity = identity_of(self.world, name)
-        disk = Disk(lambda: self.world.now, self.world.chance("disk", name), Speed())
-        host = self.network.add(name, identity.peer_id, place, disk)
+        return super().add(name, place)
+
+    def make_folder(self, name: str, identity: Identity, disk: Disk) -> str:
+        """A home of its own."""
         folder = self._folder / f"{len(self.members)}"
         Home(folder).create(identity.seed)
-        member = self.members[name] = Member(name, identity, host, str(folder), Strategy())
-        return member
+        return str(folder)
 
     async def kill(self, member: Member, *, power: bool = False) -> None:
         """See `Cluster.kill`."""
@@ -208,24 +207,24 @@ class ProcessCluster(Cluster):
     async def _count(self, member: Member, metrics_url: str) -> None:
         """What it has sent and received, by its own count."""
         try:
-            text = await trio.to_thread.run_sync(_read, metrics_url)
+            found = await trio.to_thread.run_sync(read_metrics, metrics_url)
         except OSError:  # it is ending
             return
         counts = member.host.counts
-        counts.bytes_sent = max(counts.bytes_sent, _total(text, "rhizome_sent_bytes"))
-        counts.bytes_received = max(counts.bytes_received, _total(text, "rhizome_received_bytes"))
-        counts.dials = max(counts.dials, _total(text, "rhizome_dials"))
+        counts.bytes_sent = max(counts.bytes_sent, int(found["rhizome_sent_bytes_total"]))
+        counts.bytes_received = max(counts.bytes_received, int(found["rhizome_received_bytes_total"]))
+        counts.dials = max(counts.dials, int(found["rhizome_dials_total"]))
 
 
-def _read(url: str) -> str:
-    with urlopen(url, timeout=_COUNT_SECONDS) as answer:
-        return str(answer.read(), "utf-8")
-
-
-def _total(text: str, name: str) -> int:
-    """The sum of a counter over its labels, from metrics as text."""
-    families = text_string_to_metric_families(text)
-    return int(sum(one.value for family in families for one in family.samples if one.name == f"{name}_total"))
+def read_metrics(url: str, timeout_seconds: float = _COUNT_SECONDS) -> Mapping[str, float]:
+    """What a node's metrics are now, each summed over its labels. Raises OSError."""
+    with urlopen(url, timeout=timeout_seconds) as answer:
+        text = str(answer.read(), "utf-8")
+    found: defaultdict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name] += sample.value
+    return found
 
 
 class Processes:
@@ -235,7 +234,7 @@ class Processes:
         return RealWorld(seed, trace_file)
 
     @contextmanager
-    def open(self, world: World, weather: Weather) -> Iterator[Callable[[trio.Nursery], Cluster]]:
+    def open(self, world: World, weather: Weather) -> Iterator[MakeCluster]:
         if weather != Weather():
             _refuse("weather")
         with TemporaryDirectory(prefix="rhizome-simulate-") as folder:

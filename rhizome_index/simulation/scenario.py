@@ -28,10 +28,10 @@ from rhizome_index.simulation.backends import SIMULATED, backend
 from rhizome_index.simulation.checkers import CONVERGE_SECONDS, EVERYWHERE, HeadsConverge, Verdict
 from rhizome_index.simulation.cluster import Cluster, Member, Strategy
 from rhizome_index.simulation.disks import Speed
-from rhizome_index.simulation.network import REGIONS, Place, Weather
+from rhizome_index.simulation.network import Place, Weather
 from rhizome_index.simulation.report import Report
 from rhizome_index.simulation.timeline import Timeline
-from rhizome_index.simulation.workload import Model, Posts, Question, Questions, draw
+from rhizome_index.simulation.workload import Model, Posts, Question, Questions, somewhere
 
 Value = int | float | str
 Main = Callable[["Simulation"], Awaitable[None]]
@@ -109,7 +109,7 @@ class Simulation:
 
     def place(self, **how: Any) -> Place:
         """A place drawn among the regions, otherwise as said."""
-        return Place(**{"region": draw(self.chance, REGIONS), **how})
+        return somewhere(self.chance, **how)
 
     async def peer(
         self,

@@ -17,6 +17,7 @@ from rhizome_index.cli.samples import posts
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
 from rhizome_index.simulation.cluster import Changes, Member, Observer
+from rhizome_index.simulation.network import REGIONS, Place
 
 Record = Mapping[str, Any]
 _ROWS = (1, 5, 10, 32)
@@ -167,6 +168,16 @@ def _newest(records: Mapping[str, Record], fits: Callable[[Record], bool]) -> li
 def draw(chance: random.Random, items: Sequence[Any]) -> Any:
     """One of several, each as likely."""
     return items[int(chance.random() * len(items))]
+
+
+def some(chance: random.Random, items: Sequence[Any], count: int) -> list[Any]:
+    """What so many draws give, each once; nothing of nothing."""
+    return list(dict.fromkeys(draw(chance, items) for _ in range(count))) if items else []
+
+
+def somewhere(chance: random.Random, **how: Any) -> Place:
+    """A place drawn among the regions, otherwise as said."""
+    return Place(**{"region": draw(chance, REGIONS), **how})
 
 
 def spread(chance: random.Random, count: int, seconds: float) -> list[float]:

@@ -207,9 +207,8 @@ class Mesh:
 
     def _tell_of(self, recent: list[_Recent], topic: str, peers: list[str]) -> None:
         """Tell a few peers which messages there have been that they do not know of."""
-        for peer in self._draw(
-            [peer for peer in peers if any(peer not in one.known_by for one in recent)], _DEGREE_LAZY
-        ):
+        unaware = [peer for peer in peers if any(peer not in one.known_by for one in recent)]
+        for peer in self._draw(unaware, _DEGREE_LAZY):
             fresh = [one for one in recent if peer not in one.known_by][:GOSSIP_IDS_MAX]
             for one in fresh:
                 one.known_by.add(peer)

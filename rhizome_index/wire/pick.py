@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from rhizome_index.limits import PEERS_COUNTED_MAX
+from rhizome_index.wire.counted import make_room
 
 _REQUEST_BYTES = 32_768  # what a weight supposes a request to bring: about one answer
 _SMOOTHING = 0.25  # weight of the newest measurement
@@ -99,8 +99,8 @@ class Picker:
         return measured.failures * forgiven
 
     def _of(self, peer: str) -> _Measured:
-        if peer not in self._peers and len(self._peers) >= PEERS_COUNTED_MAX:
-            del self._peers[next(iter(self._peers))]
+        if peer not in self._peers:
+            make_room(self._peers)
         return self._peers.setdefault(peer, _Measured())
 
 

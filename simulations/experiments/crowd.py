@@ -37,9 +37,9 @@ from rhizome_index.node.readers import Readers
 from rhizome_index.node.register import Register
 from rhizome_index.node.serve import Server
 from rhizome_index.simulation.disks import Disk, Speed
-from rhizome_index.simulation.network import REGIONS, Host, Place, SimNetwork
+from rhizome_index.simulation.network import Host, SimNetwork
 from rhizome_index.simulation.swarm import SimSwarm
-from rhizome_index.simulation.workload import draw
+from rhizome_index.simulation.workload import draw, somewhere
 from rhizome_index.simulation.world import World
 from rhizome_index.wire import message as m
 from rhizome_index.wire import want
@@ -238,7 +238,7 @@ class Crowd:
         self.joined += 1
         chance = self.world.chance("peer", self.joined)
         contact = self._contact(chance)
-        place = Place(region=draw(chance, REGIONS), up_bytes_per_second=_UPLINK)
+        place = somewhere(chance, up_bytes_per_second=_UPLINK)
         name = f"peer-{self.joined}"
         host = self.network.add(name, peer_id, place, Disk(lambda: self.world.now, chance, Speed()))
         store = DiskStore(Path(f"/{name}"), make=True, vfs="memdb")

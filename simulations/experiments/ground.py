@@ -7,12 +7,11 @@ does not know better; only the time that this takes is left out.
 
 from __future__ import annotations
 
-import random
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import trio
 
@@ -24,8 +23,8 @@ from rhizome_index.node.register import Follow, Policy, Register
 from rhizome_index.simulation.backends import Simulated
 from rhizome_index.simulation.checkers import NothingCrashes
 from rhizome_index.simulation.cluster import COLLECTION, DECLARATION, Cluster, Member
-from rhizome_index.simulation.network import REGIONS, Place, Weather
-from rhizome_index.simulation.workload import Model, Record, draw
+from rhizome_index.simulation.network import Weather
+from rhizome_index.simulation.workload import Model, Record
 from rhizome_index.simulation.world import EPOCH_SECONDS, World
 
 _BIG = 20_000  # records that are sorted on disk
@@ -78,8 +77,3 @@ def followed(path: Path, heads: Sequence[Head]) -> Path:
 def lay(member: Member, path: Path) -> None:
     """Let a member that does not run yet have this store."""
     member.host.disk.lay(f"{member.folder}/store.sqlite", path.read_bytes())
-
-
-def somewhere(chance: random.Random, **how: Any) -> Place:
-    """A place drawn among the regions, otherwise as said."""
-    return Place(**{"region": draw(chance, REGIONS), **how})

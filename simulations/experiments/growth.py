@@ -35,6 +35,8 @@ from rhizome_index.simulation.workload import (
     count_tagged,
     draw,
     oldest_tagged,
+    some,
+    somewhere,
     spread,
     tagged,
 )
@@ -71,9 +73,8 @@ class Growing:
     async def join(self, name: str, store: Path | None, when: float) -> None:
         """Somebody joins, who holds the dataset or asks of it."""
         await trio.sleep(when)
-        there = self.cluster.running()
-        met = list(dict.fromkeys(draw(self.chance, there) for _ in range(_KNOWN))) if there else []
-        member = self.cluster.add(name, ground.somewhere(self.chance))
+        met = some(self.chance, self.cluster.running(), _KNOWN)
+        member = self.cluster.add(name, somewhere(self.chance))
         if store is not None:
             ground.lay(member, store)
         await self.cluster.start(member, met=met)
@@ -84,7 +85,7 @@ class Growing:
     async def visit(self, number: int) -> None:
         """A newcomer comes, asks and goes."""
         contact = draw(self.chance, self.cluster.running())
-        member = self.cluster.add(f"newcomer-{number}", ground.somewhere(self.chance))
+        member = self.cluster.add(f"newcomer-{number}", somewhere(self.chance))
         started, counts, which = self.cluster.world.now, member.host.counts, number % len(QUESTIONS)
         await self.cluster.start(member, named=[contact])
         cost = await self._answer(member, which)

@@ -8,10 +8,10 @@ from math import log2
 from statistics import fmean, median
 from typing import Any
 
-from simulations.experiments import pages, results
+from simulations.experiments import pages
 from simulations.experiments.growth import HALF, PEERS, QUESTIONS, RECORDS, fit
+from simulations.experiments.pages import Cells
 
-Cells = list[dict[str, Any]]
 Size = Callable[[dict[str, Any]], int]
 
 BYTES, ROUND_TRIPS, RECEIVED, SECONDS = "bytes", "round_trips", "received", "seconds"
@@ -154,11 +154,5 @@ dataset have much of what the next one needs; this was not looked into.
 What was not varied: one seed, one network, questions for ten rows at most, and holders that do nothing else."""
 
 
-def main() -> None:
-    cells = results.load("growth")
-    plot(cells)
-    pages.keep("growth", page(cells))
-
-
 if __name__ == "__main__":
-    main()
+    pages.make("growth", plot, page)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from statistics import mean
-from typing import Any
 
-from simulations.experiments import pages, results
+from simulations.experiments import pages
 from simulations.experiments.crowd import FRIEND, PUBLISHER, VETERANS
 from simulations.experiments.load import BEST_KNOWN, LOTTERY
+from simulations.experiments.pages import Cells
 
 _BOUND = 0.2
-
-Cells = list[dict[str, Any]]
 
 
 def plot(cells: Cells) -> None:
@@ -104,11 +102,5 @@ _REMOVED = """Those that bear most are removed one after another, up to so many;
 once, and ten newcomers come. With the publisher as first contact:"""
 
 
-def main() -> None:
-    cells = results.load("load")
-    plot(cells)
-    pages.keep("load", page(cells))
-
-
 if __name__ == "__main__":
-    main()
+    pages.make("load", plot, page)

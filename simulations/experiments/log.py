@@ -29,6 +29,24 @@ _SIGNATURE_BYTES = 64
 Operation = tuple[int, Any]  # kind and what
 
 
+def framed(data: bytes) -> bytes:
+    """Behind its length."""
+    return len(data).to_bytes(4) + data
+
+
+def taken(data: bytearray) -> list[bytes]:
+    """What is there whole of what was framed; it is taken out of `data`."""
+    found, at = list[bytes](), 0
+    while at + 4 <= len(data):
+        end = at + 4 + int.from_bytes(data[at : at + 4])
+        if end > len(data):
+            break
+        found.append(bytes(data[at + 4 : end]))
+        at = end
+    del data[:at]
+    return found
+
+
 def operations(changes: Changes, published: Mapping[str, Record]) -> Iterator[Operation]:
     """What some changes are, of what was published before them."""
     for key, record in changes.items():
@@ -48,7 +66,7 @@ def written(identity: Identity, done: Iterable[Operation]) -> Iterator[bytes]:
     for sequence, (kind, what) in enumerate([(OPEN, identity.public_key), *done]):
         body = cbor.encode([digest, sequence, kind, what])
         digest = sha256(body).digest()
-        yield (_SIGNATURE_BYTES + len(body)).to_bytes(4) + identity.sign(body) + body
+        yield framed(identity.sign(body) + body)
 
 
 class Replay:
@@ -71,17 +89,7 @@ class Replay:
     def feed(self, data: bytes) -> list[Operation]:
         """More bytes have come: what was done. Raises IntegrityError."""
         self._data += data
-        found: list[Operation] = []
-        at = 0
-        while at + 4 <= len(self._data):
-            end = at + 4 + int.from_bytes(self._data[at : at + 4])
-            if end > len(self._data):
-                break
-            body = at + 4 + _SIGNATURE_BYTES
-            found.append(self._take(bytes(self._data[at + 4 : body]), bytes(self._data[body:end])))
-            at = end
-        del self._data[:at]
-        return found
+        return [self._take(entry[:_SIGNATURE_BYTES], entry[_SIGNATURE_BYTES:]) for entry in taken(self._data)]
 
     def _take(self, signature: bytes, body: bytes) -> Operation:
         before, sequence, kind, what = cbor.decode(body)

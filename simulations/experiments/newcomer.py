@@ -26,7 +26,7 @@ import argparse
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -63,6 +63,8 @@ CELLS = (  # authors, and posts of each: what there is up to a million posts in 
 )
 QUERY, FOLLOW, COPY, LOG = METHODS = ("query", "follow", "copy", "log")
 FOLLOWED_MOST = 100_000  # posts in all that are followed
+
+_Candidate = tuple[int, str, Record]  # the negative time, by which the newest come first; of which dataset; the post
 
 _QUESTION = tagged("cats", 10)
 _ROWS = 10
@@ -105,7 +107,7 @@ class Authors:
         self.store, self.log, self.blocks = folder / "store.sqlite", folder / "log", folder / "blocks"
         self.operations = self.records = 0
         world = World(seed)
-        newest: list[tuple[int, str, Record]] = []
+        newest: list[_Candidate] = []
 
         def contents() -> Iterator[tuple[Identity, Sequence[Record]]]:
             with self.log.open("wb") as file:
@@ -113,21 +115,19 @@ class Authors:
                     identity = identity_of(world, f"author-{number}")
                     made = Posts(_COMING, world.chance("posts", number).getrandbits(32))
                     file.writelines(log.written(identity, self._counted(history(made, posts))))
-                    address = str(Address(identity.peer_id, DEFAULT_DATASET))
-                    for record in _QUESTION.answer(made.published):  # type: ignore[union-attr]
-                        newest.append((-record["created"], address, record))
+                    newest.extend(_candidates(identity.public_key, made.published))
                     self.records += len(made.published)
                     yield identity, list(made.published.values())
 
         self.heads = ground.publish(self.store, contents())
         self.held = ground.followed(self.store, self.heads)
         self.addresses = [head.address for head in self.heads]
-        self.right = [(address, record) for _, address, record in sorted(newest, key=lambda it: it[:2])[:_ROWS]]
+        self.right = _first(newest)
         with closing(DiskStore(self.store)) as store, self.blocks.open("wb") as file:
             for head in self.heads:
-                file.write(_framed(head.envelope))
+                file.write(log.framed(head.envelope))
             for cid, data in store.all_blocks():
-                file.write(_framed(cid + data))
+                file.write(log.framed(cid + data))
 
     def _counted(self, done: Iterable[log.Operation]) -> Iterator[log.Operation]:
         for one in done:
@@ -137,6 +137,18 @@ class Authors:
     def check(self, rows: Sequence[tuple[Address | str, Record]]) -> None:
         """Raises AssertionError for what is not the right answer."""
         assert [(str(address), record) for address, record in rows] == self.right, "a wrong answer"
+
+
+def _candidates(publisher: bytes, records: Mapping[str, Record]) -> Iterator[_Candidate]:
+    """What an author's posts have for the answer."""
+    address = str(Address(peer_id_of(publisher), DEFAULT_DATASET))
+    for record in _QUESTION.answer(records):  # type: ignore[union-attr]
+        yield -record["created"], address, record
+
+
+def _first(candidates: Iterable[_Candidate]) -> list[tuple[str, Record]]:
+    """The answer: of all authors' posts the newest."""
+    return [(address, record) for _, address, record in sorted(candidates, key=lambda it: it[:2])[:_ROWS]]
 
 
 def history(posts: Posts, count: int) -> Iterator[log.Operation]:
@@ -152,10 +164,6 @@ def history(posts: Posts, count: int) -> Iterator[log.Operation]:
                     known.pop(key, None)
                 else:
                     known[key] = record
-
-
-def _framed(data: bytes) -> bytes:
-    return len(data).to_bytes(4) + data
 
 
 # --- ways to an answer ---
@@ -271,12 +279,7 @@ async def by_log(cluster: Cluster, there: Authors) -> dict[str, Any]:
     """Play all logs."""
     replay = log.Replay(CHECKED)
     told = await by_stream(cluster, there.log, lambda data: PROCESSING.log_entry * len(replay.feed(data)))
-    found = [
-        (-record["created"], str(Address(peer_id_of(key), DEFAULT_DATASET)), record)
-        for key, records in replay.records.items()
-        for record in _QUESTION.answer(records)  # type: ignore[union-attr]
-    ]
-    there.check([(address, record) for _, address, record in sorted(found, key=lambda it: it[:2])[:_ROWS]])
+    there.check(_first(one for key, records in replay.records.items() for one in _candidates(key, records)))
     return told | {"entries": replay.entries}
 
 
@@ -291,12 +294,8 @@ class Copy:
     def feed(self, data: bytes) -> float:
         """More bytes have come. Raises IntegrityError."""
         self._data += data
-        at, blocks = 0, []
-        while at + 4 <= len(self._data):
-            end = at + 4 + int.from_bytes(self._data[at : at + 4])
-            if end > len(self._data):
-                break
-            found = bytes(self._data[at + 4 : end])
+        blocks = []
+        for found in log.taken(self._data):
             if self._heads:
                 self.store.put_head(open_head(found))
                 self._heads -= 1
@@ -304,8 +303,6 @@ class Copy:
                 cid, block = found[:CID_BYTES], found[CID_BYTES:]
                 check_block(cid, block)
                 blocks.append((cid, block))
-            at = end
-        del self._data[:at]
         with self.store.transaction():
             self.store.put_many(blocks)
         return PROCESSING.copy_byte * len(data)

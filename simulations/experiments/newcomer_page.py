@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulations.experiments import pages, results
+from simulations.experiments import pages
 from simulations.experiments.newcomer import CHECKED, COPY, FOLLOW, LOG, METHODS, PROCESSING, QUERY
-
-Cells = list[dict[str, Any]]
+from simulations.experiments.pages import Cells
 
 _NAMES = {QUERY: "query", FOLLOW: "follow", COPY: "copy of all", LOG: "log"}
 
@@ -138,11 +137,5 @@ What was not varied: one seed, one question, one peer that has everything, one l
 simulated; from 10,000 to 100,000 it takes five times as long."""
 
 
-def main() -> None:
-    cells = results.load("newcomer")
-    plot(cells)
-    pages.keep("newcomer", page(cells))
-
-
 if __name__ == "__main__":
-    main()
+    pages.make("newcomer", plot, page)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from simulations.experiments import results
+
+Cells = list[results.Cell]
 
 COLOURS = ("#2266aa", "#dd7722", "#228855", "#994488", "#777777")
 
@@ -36,6 +38,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     return [lines[0], "|---" * len(head) + "|", *lines[1:]]
 
 
-def keep(name: str, lines: Iterable[str]) -> None:
-    """Keep the page of an experiment."""
-    (results.FOLDER / f"{name}.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
+def make(name: str, plot: Callable[[Cells], None], page: Callable[[Cells], list[str]]) -> None:
+    """Make the page of an experiment and its plot, from the runs that were kept."""
+    cells = results.load(name)
+    plot(cells)
+    (results.FOLDER / f"{name}.md").write_text("\n".join([*page(cells), ""]), encoding="utf-8")

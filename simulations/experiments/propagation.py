@@ -18,11 +18,11 @@ from functools import partial
 from typing import Any
 
 from rhizome_index.index.head import Head
-from rhizome_index.simulation.cluster import Member, Observer
+from rhizome_index.simulation.cluster import ENDS, Member, Observer
 from rhizome_index.simulation.network import Weather
 from rhizome_index.simulation.report import percentiles
 from rhizome_index.simulation.scenario import Simulation, adapt, run, scenario
-from rhizome_index.simulation.workload import draw
+from rhizome_index.simulation.workload import draw, some
 from rhizome_index.simulation.world import exponential
 from simulations.experiments import results
 
@@ -38,8 +38,7 @@ _RUNS = {  # by size: lives, seeds, heads in each run. A large swarm that comes 
 _KNOWN = 4  # peers that somebody who joins knows
 _JOIN_SECONDS = 60.0
 _QUIET_SECONDS = 60.0  # from the last joining to the first head
-_APART_SECONDS = 40.0  # from one head to the next
-_ENDS = ("stop", "kill", "power")
+APART_SECONDS = 40.0  # from one head to the next
 
 
 @dataclass(slots=True)
@@ -123,15 +122,14 @@ async def propagation(sim: Simulation) -> None:
     """Heads on their way to followers that come and go."""
     journeys = Journeys(sim)
     publisher = await sim.publish(sim["posts"])
-    end = _JOIN_SECONDS + _QUIET_SECONDS + sim["heads"] * _APART_SECONDS
+    end = _JOIN_SECONDS + _QUIET_SECONDS + sim["heads"] * APART_SECONDS
     life = float(sim["life_seconds"])
 
     def about(seconds: float) -> float:
         return seconds * exponential(sim.chance.random())
 
     def known() -> list[Member]:
-        there = sim.cluster.running()
-        return list(dict.fromkeys(draw(sim.chance, there) for _ in range(_KNOWN)))
+        return some(sim.chance, sim.cluster.running(), _KNOWN)
 
     async def live(number: int) -> None:
         await sim.sleep(_JOIN_SECONDS * sim.chance.random())
@@ -142,11 +140,7 @@ async def propagation(sim: Simulation) -> None:
             if sim.world.now >= end:
                 break
             journeys.gone(member)
-            how = draw(sim.chance, _ENDS)
-            if how == "stop":
-                await sim.cluster.stop(member)
-            else:
-                await sim.cluster.kill(member, power=how == "power")
+            await sim.cluster.end(member, draw(sim.chance, ENDS))
             await sim.sleep(about(life / 4))
             await sim.cluster.start(member, met=known())
 
@@ -159,7 +153,7 @@ async def propagation(sim: Simulation) -> None:
         before, own = sent(), publisher.host.counts.bytes_sent
         for _ in range(sim["heads"]):
             sim.publish_more(publisher, 2)
-            await sim.sleep(_APART_SECONDS)
+            await sim.sleep(APART_SECONDS)
         journeys.is_on = False
         sim.measured["bytes"] = sent() - before
         sim.measured["publisher_bytes"] = publisher.host.counts.bytes_sent - own

@@ -4,12 +4,10 @@ numbers kept."""
 from __future__ import annotations
 
 from statistics import median
-from typing import Any
 
-from simulations.experiments import pages, results
-from simulations.experiments.propagation import LIVES, PARTS
-
-Cells = list[dict[str, Any]]
+from simulations.experiments import pages
+from simulations.experiments.pages import Cells
+from simulations.experiments.propagation import APART_SECONDS, LIVES, PARTS
 
 
 def reached(runs: Cells, part: int) -> list[float | None]:
@@ -63,7 +61,7 @@ def page(cells: Cells) -> list[str]:
         live = [head["live"] for run in runs for head in run["heads"]]
         stayed = max(run["continual_seconds"]["p99"] for run in runs)
         late = [run["catching_up_seconds"]["p50"] for run in runs if run["catching_up_seconds"]]
-        seconds = sum(len(run["heads"]) for run in runs) * 40
+        seconds = sum(len(run["heads"]) for run in runs) * APART_SECONDS
         rate = sum(run["bytes"] for run in runs) / seconds / (sum(live) / len(live)) / 1000
         share = sum(run["publisher_bytes"] for run in runs) / sum(run["bytes"] for run in runs)
         rows.append(
@@ -131,11 +129,5 @@ largest, since a run takes too long. Of 1,000 peers there is the run in which no
 command has, with lives of 600 s, was ended before it was done, so nothing is known of churn at that size."""
 
 
-def main() -> None:
-    cells = results.load("propagation")
-    plot(cells)
-    pages.keep("propagation", page(cells))
-
-
 if __name__ == "__main__":
-    main()
+    pages.make("propagation", plot, page)

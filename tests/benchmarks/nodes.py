@@ -7,18 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from rhizome_index.cli.samples import posts
 from rhizome_index.index.address import Address
 from rhizome_index.node.home import Home
 from rhizome_index.node.publish import Publisher
+from rhizome_index.simulation.processes import read_metrics
 from tests.benchmarks.samples import DECLARED
 
 LISTEN = ("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws")
@@ -63,9 +61,7 @@ class NodeProcess:
 
     def metric(self, wanted: str) -> float:
         """A metric, summed over its labels."""
-        with urllib.request.urlopen(self._metrics_url, timeout=30) as answer:
-            families = text_string_to_metric_families(answer.read().decode())
-            return sum(sample.value for family in families for sample in family.samples if sample.name == wanted)
+        return read_metrics(self._metrics_url, 30)[wanted]
 
     def said(self) -> str:
         """What it has printed for people."""

@@ -23,9 +23,9 @@ from rhizome_index.node.home import Home
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.spill import SpillingSorter
-from rhizome_index.node.tables import SCHEMAS
 from rhizome_index.query.parse import parse_index
 from rhizome_index.tree.node import EMPTY_CHUNK, encode_leaf
+from tests.node.older import before
 
 DECLARED = Declaration(time="created", indexes=dict(map(parse_index, ["by_tag=tags,-created", "by_author=author"])))
 
@@ -254,16 +254,13 @@ def test_a_head_that_was_merely_heard_of_is_not_answered_from(tmp_path: Path) ->
 def test_what_was_heard_before_there_was_a_difference_is_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = next(number for number, schema in enumerate(SCHEMAS) if "heard" in schema)
-    monkeypatch.setattr(disk, "SCHEMAS", SCHEMAS[:place])
-    home = a_home(tmp_path / "home")
-    heads = [sign_head(home.identity, name, n, cid_of(bytes([n])), 0) for name in ("followed", "other") for n in (1, 2)]
-    with home.open_store(make=True) as store:
+    with before(monkeypatch, "heard"), (home := a_home(tmp_path / "home")).open_store(make=True) as store:
+        numbers = [(name, n) for name in ("followed", "other") for n in (1, 2)]
+        heads = [sign_head(home.identity, name, n, cid_of(bytes([n])), 0) for name, n in numbers]
         for head in heads:
             values = (str(head.address), head.sequence, head.manifest, head.envelope)
             store.execute("insert into heads (dataset, sequence, manifest, envelope) values (?, ?, ?, ?)", values)
         store.execute("insert into held values (?, ?)", (str(heads[0].address), heads[0].envelope))
-    monkeypatch.undo()
     with home.open_store() as store:
         assert store.current_heads() == [heads[0], heads[3]]
 
@@ -271,17 +268,12 @@ def test_what_was_heard_before_there_was_a_difference_is_told_apart(
 def test_contradictions_are_known_that_came_before_they_were_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = next(number for number, schema in enumerate(SCHEMAS) if "create table contradicted" in schema)
-    monkeypatch.setattr(disk, "SCHEMAS", SCHEMAS[:place])
-    home = a_home(tmp_path / "home")
-    heads = [
-        sign_head(home.identity, name, sequence, cid_of(manifest), 0)
-        for name, sequence, manifest in [("torn", 1, b"a"), ("torn", 1, b"b"), ("whole", 1, b"a"), ("whole", 2, b"b")]
-    ]
-    with home.open_store(make=True) as store:
+    signed = [("torn", 1, b"a"), ("torn", 1, b"b"), ("whole", 1, b"a"), ("whole", 2, b"b")]
+    older = before(monkeypatch, "create table contradicted")
+    with older, (home := a_home(tmp_path / "home")).open_store(make=True) as store:
+        heads = [sign_head(home.identity, name, sequence, cid_of(manifest), 0) for name, sequence, manifest in signed]
         for head in heads:
             store.put_head(head)
-    monkeypatch.undo()
     with home.open_store() as store:
         assert set(store.equivocation(heads[0].address) or ()) == set(heads[:2])
         assert store.equivocation(heads[2].address) is None

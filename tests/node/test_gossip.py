@@ -30,11 +30,11 @@ from rhizome_index.limits import (
     IDENTIFY_DELAY_SECONDS,
     IDLE_TIMEOUT_SECONDS,
 )
-from rhizome_index.node import gossip as gossip_module
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.gossip import Gossip
 from rhizome_index.node.link import Links
 from rhizome_index.node.register import Follow, Policy, Register
+from rhizome_index.wire import counted
 from rhizome_index.wire.frame import FrameReader, encode_frame
 from rhizome_index.wire.gossip import PROTOCOL, Message, Rpc, sign_message, topic_of
 from rhizome_index.wire.pick import Picker
@@ -387,7 +387,7 @@ async def test_peers_counted_at_the_limit_and_one_past_it(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Identities cost nothing: of those whose checks are counted, the first is forgotten for one more."""
-    monkeypatch.setattr(gossip_module, "PEERS_COUNTED_MAX", 3)
+    monkeypatch.setattr(counted, "PEERS_COUNTED_MAX", 3)
     async with neighbourhood(tmp_path) as found:
         for number, peer in enumerate("abcd", 1):
             await found.connect(peer, TOPIC)

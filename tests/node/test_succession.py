@@ -13,11 +13,10 @@ from rhizome_index.errors import IntegrityError, StoreError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Delegation, Head, Identity, delegate, sign_head
 from rhizome_index.limits import DELEGATIONS_MAX
-from rhizome_index.node import disk
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.register import Follow, Policy, Register
-from rhizome_index.node.tables import SCHEMAS
+from tests.node.older import before
 
 OLD, NEW, NEWER, THIEF = (Identity(bytes([number]) * 32) for number in range(4))
 MAIN, OTHER = Address(OLD.peer_id, "main"), Address(OLD.peer_id, "other")
@@ -138,9 +137,7 @@ def test_what_is_damaged_is_not_believed_and_can_be_learnt_again(store: DiskStor
 
 def test_a_store_of_an_older_version_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "store"
-    place = next(number for number, schema in enumerate(SCHEMAS) if "create table delegations" in schema)
-    with monkeypatch.context() as patch:
-        patch.setattr(disk, "SCHEMAS", SCHEMAS[:place])
+    with before(monkeypatch, "create table delegations"):
         older = DiskStore(path, make=True)
         head = HONEST[0]
         older.execute(
