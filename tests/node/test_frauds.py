@@ -181,7 +181,11 @@ async def test_two_heads_of_one_sequence_are_evidence(tmp_path: Path) -> None:
         await publish(publisher)
         (head,) = publisher.catalog.values()
         other = sign_head(
-            publisher.peer.keys.key(publisher.peer_id), "main", head.sequence, head.manifest[:-1] + b"\0", 1
+            publisher.peer.keys.key(publisher.peer_id),
+            "main",
+            head.sequence,
+            head.manifest[:-1] + bytes([head.manifest[-1] ^ 1]),
+            1,
         )
         publisher.peer.store.put_head(other)
         fraud = proof_in(publisher)
