@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from rhizome_index.cli import samples
-from rhizome_index.limits import CIRCUIT_BYTES_MAX, CIRCUIT_SECONDS_MAX
+from rhizome_index.limits import ASK_ROWS_MAX, CIRCUIT_BYTES_MAX, CIRCUIT_SECONDS_MAX
 
 pytestmark = pytest.mark.interop
 
@@ -90,7 +90,7 @@ CASES = {
     "tagged": Case(
         ["emoji", ["=", "tags", "cat"], "declared", 5, False],
         lambda: sorted(tagged(EMOJI, "cat"), key=lambda emoji: emoji["order"])[:5],
-        says=(("indexes", ["by_tag"]), ("ordered", True), ("answers", 1)),
+        says=(("indexes", ["by_tag"]), ("ordered", True)),
     ),
     "two tags, one of them residual": Case(
         ["posts", ["and", ["=", "tags", "photography"], ["=", "tags", "travel"]], "declared", None, False],
@@ -154,10 +154,10 @@ CASES = {
         lambda: sorted(tagged(POSTS, "travel"), key=lambda post: (-post["likes"], post["author"], post["id"]))[:9],
         says=(("ordered", False),),
     ),
-    "an answer that ends where it might have paused": Case(
+    "an answer that pauses near its end or, as the publisher's key has it, does not": Case(
         ["posts", ["=", "tags", "photography"], ["-likes"], 7, False],
         lambda: sorted(tagged(POSTS, "photography"), key=lambda post: (post["likes"], post["id"]), reverse=True)[:7],
-        says=(("answers", 1), ("ordered", False)),
+        says=(("indexes", ["by_tag"]), ("ordered", False)),
     ),
     "a scan": Case(
         ["posts", ["and", [">=", "likes", 100], ["not", ["in", "author", ["alice", "bob"]]]], ["text"], None, False],
@@ -302,7 +302,11 @@ def test_rows_are_those_of_the_source_records(node: str, served: Served, transpo
     summary = json.loads(asked.stderr)
     assert summary["dataset"] == served.dataset and summary["sequence"] == 2
     assert {field: summary[field] for field, _ in case.says} == dict(case.says)
-    assert (summary["answers"] > 1) == ("--budget" in case.options)
+    *paused, _ = summary["answers"]
+    if "--budget" in case.options:
+        assert paused
+    else:  # what follows the 1,000th row needs another block or not, depending on where the publisher's key cuts trees
+        assert all(rows >= ASK_ROWS_MAX for rows in paused)
     # By want: the manifest, the primary's root and, if there were rows, a record by its primary key.
     has_rows = not summary["grouped"] and case.query[-1] is not True
     assert len(summary["fetched"]) == (3 if has_rows else 2)

@@ -2,7 +2,8 @@
 //
 // QUERY is a query's canonical form as DAG-JSON: ["posts", ["=", "tags", "cats"], "newest", 5, false]. Without an
 // ADDRESS the peer is asked which datasets it serves, which must be one. Rows and groups are printed as lines of DAG-JSON
-// (a count as a number), what was proven as one line of JSON on stderr. Ends with 1 if an answer had to be refused.
+// (a count as a number), what was proven as one line of JSON on stderr, with the number of rows in each answer. Ends
+// with 1 if an answer had to be refused.
 
 import { parseArgs } from 'node:util'
 import { answerOf, Ask, BUDGET_MAX, orderRows, PROTOCOL as ASK } from './ask.mjs'
@@ -110,7 +111,7 @@ async function main () {
       covered: last.candidate.covered,
       grouped: last.candidate.grouped,
       residual: last.candidate.residual.length,
-      answers: answers.length,
+      answers: answers.map((ask) => ask.progress.rows.length),
       blocks: answers.reduce((sum, ask) => sum + ask.blocks, 0),
       bytes: answers.reduce((sum, ask) => sum + ask.bytes, 0),
       fetched
