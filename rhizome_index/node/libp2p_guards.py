@@ -28,10 +28,12 @@ from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.stream_muxer import muxer_multistream
 from libp2p.transport.tcp import tcp
 from libp2p.transport.websocket import listener as websocket_listener
+from libp2p.transport.websocket.connection import P2PWebSocketConnection
+from libp2p.transport.websocket.transport import WebsocketTransport
 from libp2p.utils import encode_delim
 from trio_websocket import WebSocketConnection
 
-from rhizome_index.limits import HANDSHAKES_MAX, IDENTIFY_DELAY_SECONDS
+from rhizome_index.limits import CLOSE_TIMEOUT_SECONDS, HANDSHAKES_MAX, IDENTIFY_DELAY_SECONDS
 from rhizome_index.node import libp2p_arrivals
 from rhizome_index.node.libp2p_yamux import Session
 
@@ -102,6 +104,8 @@ def install() -> None:
     vars(swarm_connection.SwarmConn)["close"]  # fails here, not silently, if the name goes
     swarm_connection.SwarmConn.close = close_connection  # type: ignore[method-assign]
     WebSocketConnection._reader_task = read_websocket  # type: ignore[method-assign]
+    WebsocketTransport._track_connection = forget_websocket  # type: ignore[method-assign]
+    P2PWebSocketConnection.close = close_websocket  # type: ignore[method-assign]
     # It logs connections on the root logger, which installs a handler there if nobody has.
     vars(swarm_connection)["logging"] = logging.getLogger("libp2p.network.connection.swarm_connection")
     if "LIBP2P_DEBUG" not in os.environ:  # the library's own switch
@@ -132,6 +136,26 @@ async def read_websocket(self: WebSocketConnection) -> None:
         await _read_websocket(self)
     await self._close_stream()
     self._open_handshake.set()  # the dialler finds it closed
+
+
+async def forget_websocket(self: WebsocketTransport, conn: P2PWebSocketConnection) -> None:
+    """Stands in for WebsocketTransport._track_connection, which counts dials and never takes one off the count.
+
+    After 1,000 of them it would dial no more, and it would hold on to all that have ended. The swarm knows its
+    connections, and how many there may be.
+    """
+
+
+_close_websocket = P2PWebSocketConnection.close
+
+
+async def close_websocket(self: P2PWebSocketConnection) -> None:
+    """Stands in for P2PWebSocketConnection.close, which waits for the other side to close, for as long as it likes.
+
+    A dial that has failed would take all of its time to say so.
+    """
+    with trio.move_on_after(CLOSE_TIMEOUT_SECONDS):
+        await _close_websocket(self)
 
 
 def guard(host: Any, nursery: trio.Nursery) -> None:

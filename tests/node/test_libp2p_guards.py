@@ -48,6 +48,7 @@ stands for libp2p_yamux).
 16  a reset looks like an end                      test_an_end_and_a_reset_are_told_apart
 17  no deadlines                                   test_a_peer_that_does_not_negotiate_is_given_up
                                                    test_a_listener_that_says_nothing_is_given_up_in_time (libp2p_swarm)
+                                                   test_a_dial_ends_in_time_wherever_the_peer_falls_silent
                                                    test_a_peer_that_says_nothing_is_given_up (link)
                                                    test_a_connection_that_is_stuck_is_ended_without_a_goodbye
                                                    test_a_write_that_is_cut_off_ends_the_connection_in_time (yamux)
@@ -63,6 +64,8 @@ stands for libp2p_yamux).
                                                    test_one_of_two_wrappers_of_a_session_closes_alone
  -  it offers plaintext and mplex                  test_nothing_but_noise_and_yamux_is_offered
  -  what is no WebSocket peer ends who dials it    test_what_is_no_peer_costs_one_dial
+ -  it dials 1,000 WebSockets and then no more     test_websockets_may_be_dialled_as_often_as_one_likes
+ -  a WebSocket waits to be closed by its peer     test_a_dial_fails_soon_where_the_peer_does_not_close
  -  it refuses peers that come back quickly        test_a_peer_may_come_back_as_often_as_it_likes
                                                    test_the_librarys_own_accounting_is_off
  -  it prints                                      test_nothing_is_printed_or_left_open (libp2p_swarm)
@@ -75,7 +78,10 @@ understands ours, and ours it: test_libp2p_gossip.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
+import math
 import re
 import socket
 import struct
@@ -94,9 +100,15 @@ from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.protocol_muxer import multiselect_client
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from multiaddr import Multiaddr
+from trio.testing import MockClock
 
 from rhizome_index.errors import UnavailableError
-from rhizome_index.limits import IDLE_TIMEOUT_SECONDS, STREAM_FRAME_BYTES
+from rhizome_index.limits import (
+    CLOSE_TIMEOUT_SECONDS,
+    DIAL_TIMEOUT_SECONDS,
+    IDLE_TIMEOUT_SECONDS,
+    STREAM_FRAME_BYTES,
+)
 from rhizome_index.node import libp2p_arrivals, libp2p_guards, libp2p_swarm, libp2p_yamux, libp2p_yamux_stream
 from rhizome_index.node.libp2p_guards import BufferedTcpStream, postpone_identify
 from rhizome_index.node.libp2p_swarm import Libp2pSwarm, open_swarm
@@ -105,6 +117,7 @@ from rhizome_index.node.swarm import Stream
 from tests.node.test_libp2p_swarm import ADDRESSES, ECHO, LIMIT_SECONDS, LOOPBACK, NOBODY, echo, exchange, pair
 
 SILENT = "/rhizome/silent/1"
+ON_ITS_WAY_SECONDS = 0.1  # of the true time: what is within the kernel is no reason for virtual time to go on
 WINDOW = libp2p_yamux_stream.STREAM_WINDOW_BYTES
 
 
@@ -673,6 +686,103 @@ async def test_what_is_no_peer_costs_one_dial(reply: bytes, transport: str) -> N
             await has_ended.wait()
         await exchange(client, server.peer_id)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_dial_fails_soon_where_the_peer_does_not_close(autojump_clock: MockClock) -> None:
+    """It speaks WebSocket, says in it what no peer says, and then nothing more."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        request = await stream.receive_some(4096)
+        (key,) = re.findall(rb"(?i)sec-websocket-key: *([^\r]+)\r\n", request)
+        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        head = (
+            b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n" % accept
+        )
+        said = NO_PEERS["another transport"]
+        await stream.send_all(head + b"\x82\x7e" + len(said).to_bytes(2, "big") + said)
+        while await stream.receive_some(4096):
+            pass
+        await stream.aclose()
+
+    async with open_swarm(b"c" * 32, []) as client, trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, answer, [listener])
+        address = f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}/ws/p2p/{NOBODY}"
+        autojump_clock.autojump_threshold = ON_ITS_WAY_SECONDS
+        began = trio.current_time()
+        with pytest.raises(UnavailableError, match="no libp2p peer"):
+            await client.dial(address, timeout_seconds=DIAL_TIMEOUT_SECONDS)
+        assert trio.current_time() - began <= CLOSE_TIMEOUT_SECONDS < DIAL_TIMEOUT_SECONDS
+        nursery.cancel_scope.cancel()
+
+
+class Muting:
+    """Stands between a peer that listens and those who dial it, and passes on so much of what it says and no more."""
+
+    def __init__(self, port: int, bytes_max: float) -> None:
+        self._port = port
+        self._bytes_max = bytes_max
+        self.said_bytes = 0
+
+    async def serve(self, near: trio.SocketStream) -> None:
+        far = await trio.open_tcp_stream("127.0.0.1", self._port)
+        async with near, far, trio.open_nursery() as nursery:
+            nursery.start_soon(self._mute, far, near)
+            with suppress(trio.BrokenResourceError):
+                while data := await near.receive_some(65536):
+                    with suppress(trio.BrokenResourceError):
+                        await far.send_all(data)
+            nursery.cancel_scope.cancel()
+
+    async def _mute(self, far: trio.SocketStream, near: trio.SocketStream) -> None:
+        """What has ended at its end ends here for nobody."""
+        with suppress(trio.BrokenResourceError):
+            while data := await far.receive_some(65536):
+                passed = data[: int(min(len(data), max(0, self._bytes_max - self.said_bytes)))]
+                self.said_bytes += len(data)
+                await near.send_all(passed)
+
+
+@pytest.mark.parametrize("kind", ["", "/ws"])
+async def test_a_dial_ends_in_time_wherever_the_peer_falls_silent(autojump_clock: MockClock, kind: str) -> None:
+    """Before the HTTP upgrade, after it, while it shakes hands or agrees upon a muxer: after any of its bytes."""
+
+    async def dial_through(bytes_max: float) -> tuple[float, bool, int]:
+        """How long it took, whether they are connected, and how much the peer has said meanwhile."""
+        muting = Muting(port, bytes_max)
+        async with open_swarm(b"c" * 32, []) as client, trio.open_nursery() as nursery:
+            (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            nursery.start_soon(trio.serve_listeners, muting.serve, [listener])
+            began = trio.current_time()
+            with suppress(UnavailableError):
+                address = server.addresses[0].replace(f"/tcp/{port}", f"/tcp/{listener.socket.getsockname()[1]}")
+                await client.dial(address, timeout_seconds=DIAL_TIMEOUT_SECONDS)
+            took = trio.current_time() - began
+            found = took, server.peer_id in client.connected_peers, muting.said_bytes
+            await client.disconnect(server.peer_id)
+            nursery.cancel_scope.cancel()
+            return found
+
+    async with open_swarm(b"s" * 32, [LOOPBACK + kind]) as server:
+        port = int(server.addresses[0].split("/")[4])
+        autojump_clock.autojump_threshold = ON_ITS_WAY_SECONDS
+        _, is_connected, said = await dial_through(math.inf)
+        autojump_clock.autojump_threshold = 0
+        assert is_connected and said > 100
+        for bytes_max in {0, 1, said - 1, *range(0, said, 16)}:
+            took, is_connected, _ = await dial_through(bytes_max)
+            assert took <= DIAL_TIMEOUT_SECONDS
+            assert is_connected == (took < DIAL_TIMEOUT_SECONDS)
+
+
+async def test_websockets_may_be_dialled_as_often_as_one_likes() -> None:
+    async with open_swarm(b"s" * 32, [LOOPBACK + "/ws"]) as server, open_swarm(b"c" * 32, []) as client:
+        transport: Any = client._network.transport_manager.transport_for_dialing(Multiaddr(server.addresses[0]))
+        transport._config.max_connections = 1
+        for _ in range(3):
+            await client.dial(server.addresses[0], timeout_seconds=LIMIT_SECONDS)
+            await client.disconnect(server.peer_id)
+        assert not transport._connections
 
 
 # --- 18: dialling unasked ---
