@@ -257,6 +257,9 @@ RETIRE_LOOK_SECONDS = 5.0  # between looks at whether a relayed connection is st
 RETIRE_BYTES = 2048  # in that time: pings and the like are no use
 RETIRE_SECONDS_MAX = 60.0  # answers under way end before that, or begin again
 RELAY_HEAD_START_SECONDS = 0.5  # for direct addresses, before a way through a relay is tried
+CIRCUIT_WRITE_BYTES = 65_537  # one noise message: a circuit with less left has ended, as what would not fit is not sent
+CIRCUIT_EARLY_SECONDS = 2.0  # that a relay may end a circuit before its time is over here: its own began earlier
+CIRCUIT_AGAIN_SECONDS = 10.0  # after a relay's limit has ended a circuit: whoever was in the middle goes on by then
 CIRCUIT_PEER_BYTES_MAX = 64  # of a peer's id; those of all kinds of keys have 34 to 42
 
 # --- the socket of a running node ---

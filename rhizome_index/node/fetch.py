@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import trio
@@ -30,6 +31,7 @@ from rhizome_index.limits import (
 )
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.link import Links
+from rhizome_index.node.swarm import SpentError
 from rhizome_index.wire.want import PROTOCOL, OnBlocks, Want, Wanting
 
 Block = tuple[Cid, bytes]
@@ -58,6 +60,7 @@ class Fetcher:
         self._packed = packed
         self._peers = list(dict.fromkeys(peers))
         self._cost = cost
+        self._lines = {peer: _Line() for peer in self._peers}
         self.problems: list[RhizomeError] = []
 
     @property
@@ -84,6 +87,9 @@ class Fetcher:
     def _lacking(self, cid: Cid) -> RhizomeError:
         for problem in self.problems:
             if isinstance(problem, IntegrityError):
+                return problem
+        for problem in self.problems:
+            if isinstance(problem, SpentError):
                 return problem
         return UnavailableError(f"no peer has the block {format_cid(cid)}")
 
@@ -120,7 +126,9 @@ class Fetcher:
         names = [item.cid if first.root is None else item.key for item in job.wanted]
         cids = [item.cid for item in job.wanted]
         want = Want(first.root, tuple(names), packed=self._packed)
-        wanting = Wanting(want, cids, jobs.take_blocks)
+        line = self._lines[peer]
+        wanting = Wanting(want, cids, partial(self._take_blocks, line, jobs))
+        number = line.number
         self._cost.note_request(peer)
         job.begin(peer)
         patience = ANSWER_SILENCE_SECONDS if len(self._peers) > 1 else None
@@ -130,6 +138,8 @@ class Fetcher:
                 received = await self._links.converse(peer, PROTOCOL, want.fields(), wanting, silence_seconds=patience)
                 self._cost.note_received(received)
         except (UnavailableError, IntegrityError) as problem:
+            if isinstance(problem, SpentError) and line.goes_on(number):
+                return list(zip(cids, wanting.blocks, strict=False))
             if peer in self._peers:
                 self._peers.remove(peer)
                 self.problems.append(problem)
@@ -137,6 +147,35 @@ class Fetcher:
         if scope.cancelled_caught or wanting.failure is not None:
             return None  # another peer was faster, or this one is busy
         return list(zip(cids, wanting.blocks, strict=False))
+
+    def _take_blocks(self, line: _Line, jobs: _Jobs, blocks: Sequence[Block]) -> None:
+        line.is_of_use = line.is_of_use or bool(blocks)
+        jobs.take_blocks(blocks)
+
+
+@dataclass(slots=True)
+class _Line:
+    """The connections with one peer, one after another, where a relay allows each so much.
+
+    number     of the one that is used now
+    is_of_use  whether a block has come over it
+    idle       how many before it, one after another, were of no use
+    """
+
+    number: int = 0
+    is_of_use: bool = False
+    idle: int = 0
+
+    def goes_on(self, number: int) -> bool:
+        """That one has ended, as one job has found or another: whether the next is worth having.
+
+        One that others have used before may end before it has brought anything, but not two in a row.
+        """
+        if number == self.number:
+            self.idle = 0 if self.is_of_use else self.idle + 1
+            self.number += 1
+            self.is_of_use = False
+        return self.idle < 2
 
 
 @dataclass(eq=False, slots=True)

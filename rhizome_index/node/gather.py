@@ -128,16 +128,22 @@ class Gatherer:
     async def _records_from_peers(self, need: NeedRecords) -> Sequence[bytes]:
         """The cheapest way first: by key, as blocks of their own, and last by way of the primary tree."""
         wanted = [Wanted(*of) for of in zip(names(need), repeat(need.primary.root), need.keys, strict=False)]
+        problem: UnavailableError | None = None
         for kind in (wanted, [Wanted(item.cid) for item in wanted]):
-            with suppress(UnavailableError):
+            try:
                 await self._fetch([item for item in kind if not self.local.has(item.cid)])
+            except UnavailableError as error:
+                problem = error
         if not all(self.local.has(item.cid) for item in wanted):
             walk = get_many(need.primary, sorted(set(need.keys)))
             resume: Callable[[], Any] = partial(next, walk)
             with suppress(StopIteration):
                 while True:
                     _, resume = await self._supply(walk, resume())
-            return self.local.records(need)
+            try:
+                return self.local.records(need)
+            except UnavailableError as error:
+                raise problem or error from None
         return [self.local.block(item.cid) for item in wanted]
 
     async def _fetch(self, wanted: Sequence[Wanted]) -> None:

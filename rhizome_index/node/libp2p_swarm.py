@@ -54,10 +54,23 @@ _YAMUX_ID = "/yamux/1.0.0"
 
 
 class Libp2pStream:
-    """A stream of the real network."""
+    """A stream of the real network.
 
-    def __init__(self, tally: Tally, stream: MuxStream, peer_id: str, protocol: str, *, lasting: bool) -> None:
+    why_ended  what to say of a relayed connection that has ended, where it is known
+    """
+
+    def __init__(
+        self,
+        tally: Tally,
+        stream: MuxStream,
+        peer_id: str,
+        protocol: str,
+        *,
+        lasting: bool,
+        why_ended: Callable[[str], UnavailableError | None] = lambda peer_id: None,
+    ) -> None:
         self._tally = tally
+        self._why_ended = why_ended
         self._stream = stream
         self._peer_id = peer_id
         self._protocol = protocol
@@ -108,7 +121,8 @@ class Libp2pStream:
         return self._stream
 
     def _gone(self, error: Exception) -> UnavailableError:
-        return UnavailableError(f"peer {self._peer_id} is gone: {error}")
+        known = self._why_ended(self._peer_id) if self._stream.muxed_conn.is_relayed else None
+        return known or UnavailableError(f"peer {self._peer_id} is gone: {error}")
 
     async def close(self) -> None:
         self._stream.disregard()
@@ -197,7 +211,7 @@ class Libp2pSwarm:
         async def capped(raw: Any) -> None:
             # Whatever is raised here stays on this stream, and the stream ends: see `contain_handlers`.
             peer_id = str(raw.muxed_conn.peer_id)
-            stream = Libp2pStream(self.tally, raw.muxed_stream, peer_id, protocol, lasting=lasting)
+            stream = self._stream(raw.muxed_stream, peer_id, protocol, lasting=lasting)
             self.tally.streams[protocol, IN] += 1
             name = (peer_id, protocol)
             self._inbound[name] = self._inbound.get(name, 0) + 1
@@ -259,6 +273,9 @@ class Libp2pSwarm:
     ) -> Libp2pStream:
         """See `swarm.Swarm`. One round trip. Cancelled, it leaves nothing open."""
         session = self._session(_parse_peer(peer_id))
+        if session is None and (way_back := self._circuits.way_back(peer_id)) is not None:
+            await self.dial(way_back, timeout_seconds=timeout_seconds)
+            session = self._session(_parse_peer(peer_id))
         if session is None:
             raise UnavailableError(f"peer {peer_id} is not connected")
         stream: MuxStream | None = None
@@ -270,14 +287,20 @@ class Libp2pSwarm:
             )
             is_agreed = True
         except Exception as error:
-            raise UnavailableError(f"no stream with peer {peer_id}: {error}") from None
+            known = self._circuits.why_ended(peer_id) if session.is_relayed else None
+            raise known or UnavailableError(f"no stream with peer {peer_id}: {error}") from None
         finally:
             if stream is not None and not is_agreed:
                 stream.abandon()
         self.tally.streams[protocol, OUT] += 1
-        return Libp2pStream(self.tally, stream, peer_id, protocol, lasting=lasting)
+        return self._stream(stream, peer_id, protocol, lasting=lasting)
+
+    def _stream(self, stream: MuxStream, peer_id: str, protocol: str, *, lasting: bool) -> Libp2pStream:
+        why_ended = self._circuits.why_ended
+        return Libp2pStream(self.tally, stream, peer_id, protocol, lasting=lasting, why_ended=why_ended)
 
     async def disconnect(self, peer_id: str) -> None:
+        self._circuits.forget(peer_id)
         await self._end(self._network.get_connections(_parse_peer(peer_id)))
 
     async def leave(self) -> None:

@@ -24,7 +24,7 @@ from rhizome_index.limits import (
     IN_FLIGHT_BYTES_MAX,
 )
 from rhizome_index.node.events import INFO, note
-from rhizome_index.node.swarm import Stream, Swarm
+from rhizome_index.node.swarm import SpentError, Stream, Swarm
 from rhizome_index.wire import message as m
 from rhizome_index.wire.frame import FrameReader
 from rhizome_index.wire.pick import Picker
@@ -105,8 +105,9 @@ class Links:
                 await self._swarm.disconnect(peer_id)
             seconds = trio.current_time() - started
             raise UnavailableError(f"peer {peer_id} did not answer within {seconds:.3g} s") from None
-        except (UnavailableError, IntegrityError):
-            self._picker.note_failure(peer_id, trio.current_time())
+        except (UnavailableError, IntegrityError) as error:
+            if not isinstance(error, SpentError):  # that was no fault of the peer's
+                self._picker.note_failure(peer_id, trio.current_time())
             raise
         seconds = trio.current_time() - started
         self._picker.note_success(peer_id, seconds, received, self._swarm.latency_seconds(peer_id), forgives=forgives)
@@ -229,6 +230,9 @@ class _Link:
             is_sent = True
             scope.deadline = inf  # from here on it depends on what comes
             await self._wait(waiting, silence_seconds)
+        except UnavailableError:
+            self.is_closed = self.is_closed or not is_sent
+            raise
         finally:
             del self._waiting[number]
             if is_sent and not waiting.done.is_set():

@@ -38,10 +38,11 @@ from rhizome_index.node.gather import Gatherer
 from rhizome_index.node.hedge import ask_hedged
 from rhizome_index.node.inquire import Inquirer
 from rhizome_index.node.ladder import Ladder
-from rhizome_index.node.link import Links, in_turn
+from rhizome_index.node.link import Links, SilentError, in_turn
 from rhizome_index.node.local import LocalSource
 from rhizome_index.node.race import Race
 from rhizome_index.node.serve import LocalAnswerer, Plans
+from rhizome_index.node.swarm import SpentError
 from rhizome_index.node.weigh import SPEED_ASSUMED, WANTS, Location, Speed, locations
 from rhizome_index.query.answer import Answer, Cursor
 from rhizome_index.query.choose import Estimate, choose
@@ -173,14 +174,15 @@ class Resolver:
             if resolution.is_complete:
                 return
             problems += failures
-            lacking = [error.peer for error in failures if isinstance(error, LackingError)]
+            lacking = [error.peer for error in failures if isinstance(error, LackingError | SpentError)]
             if lacking and await self._walk_over(address, resolution, lacking, problems, allow_scan=allow_scan):
                 yield resolution.give()
                 return
             if not asked:
                 break  # everybody has been looked for already
         if resolution.last is not None:
-            raise PartialError(f"the answer is right as far as it goes, but incomplete: {problems[-1]}")
+            problem = problems[-1]
+            raise PartialError(f"the answer is right as far as it goes, but incomplete: {problem}", hint=problem.hint)
         raise self._never_back(address, _worst(problems, address))
 
     def _never_back(self, address: Address, error: RhizomeError) -> RhizomeError:
@@ -271,12 +273,19 @@ class Resolver:
         allow_scan: bool,
     ) -> AsyncIterator[list[Row]]:
         """Ask one peer, again and again until the answer is complete; `first` is what it has answered already."""
+        was_fruitless = False
         for _ in range(SEGMENTS_MAX):
             asking = first
             if asking is None:
                 asking = self._next_request(address, resolution, allow_scan=allow_scan)
-                await self._request(resolution, peer, asking, patience)
-            first = None
+                try:
+                    await self._request(resolution, peer, asking, patience)
+                except SpentError:
+                    if was_fruitless:
+                        raise
+                    was_fruitless = True  # others may have used the connection before
+                    continue
+            first, was_fruitless = None, False
             assert asking.opening is not None and asking.answer is not None and asking.replay is not None
             resolution.opening, resolution.answer = asking.opening, asking.answer
             resolution.cost.blocks_remote += len(asking.replay.blocks)
@@ -299,14 +308,23 @@ class Resolver:
         patience: float | None,
         on_heard: Callable[[], None] | None = None,
     ) -> None:
-        """One request and its answer, which is worth taking. Raises UnavailableError, IntegrityError."""
+        """One request and its answer, or the beginning of one, that is worth taking.
+
+        Raises UnavailableError, IntegrityError.
+        """
         assert self._links is not None
         cost = resolution.cost
         cost.note_request(peer)
-        received = await self._links.converse(
-            peer, ask_protocol.PROTOCOL, asking.ask.fields(), asking, silence_seconds=patience, on_heard=on_heard
-        )
-        cost.note_received(received)
+        try:
+            received = await self._links.converse(
+                peer, ask_protocol.PROTOCOL, asking.ask.fields(), asking, silence_seconds=patience, on_heard=on_heard
+            )
+            cost.note_received(received)
+        except SilentError:
+            raise
+        except UnavailableError:
+            if not asking.cut_off():
+                raise
         if asking.failure is not None:
             raise _refusal(peer, asking.failure)
         if resolution.opening is None:

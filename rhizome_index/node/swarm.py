@@ -14,7 +14,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from rhizome_index.errors import UnavailableError
 from rhizome_index.node.tally import Tally
+
+
+class SpentError(UnavailableError):
+    """A connection through a relay has had what the relay allows one. The next stream with the peer opens another."""
+
+    def __init__(self, peer: str, limit: str) -> None:
+        super().__init__(
+            f"the connection with peer {peer} has ended: its relay allows one {limit}, which is too little for this",
+            hint="name a peer that can be reached directly, or a way to this one through a relay that allows more",
+        )
+        self.peer = peer
 
 
 class Stream(Protocol):
@@ -24,7 +36,8 @@ class Stream(Protocol):
     def peer_id(self) -> str: ...
 
     async def send(self, data: bytes) -> None:
-        """Send all of `data`. Raises UnavailableError when the peer is gone or does not read in time.
+        """Send all of `data`. Raises UnavailableError when the peer is gone or does not read in time: that is
+        SpentError, here and in `receive`, where a relay's limit is why, and known.
 
         Cancelled, it has sent nothing, or the stream is reset.
         """
@@ -79,7 +92,11 @@ class Swarm(Protocol):
         self, peer_id: str, protocol: str, *, timeout_seconds: float, lasting: bool = False
     ) -> Stream:
         """Open a stream with a connected peer; `lasting` as above. Raises UnavailableError if it does not speak
-        `protocol`."""
+        `protocol`.
+
+        A peer whose connection through a relay that we dialled has just been ended by the relay's limit is connected
+        to once more, in the same way.
+        """
 
     async def disconnect(self, peer_id: str) -> None:
         """Drop all connections with a peer. Never raises."""

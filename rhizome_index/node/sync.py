@@ -41,6 +41,7 @@ from rhizome_index.node.race import Race
 from rhizome_index.node.room import Room
 from rhizome_index.node.sink import without_collecting
 from rhizome_index.node.spill import SpillingSorter
+from rhizome_index.node.swarm import SpentError
 from rhizome_index.tree.boundary import Rule
 from rhizome_index.tree.node import Node, Tree
 from rhizome_index.tree.walk import load_many, load_root
@@ -132,13 +133,22 @@ class Syncer:
     ) -> Syncing:
         """One peer's whole answer, asked for in as many parts as it takes. Raises UnavailableError if it has none."""
         whole: Syncing | None = None
+        is_fruitless = False  # the answer before was
         for _ in range(SEGMENTS_MAX):
             part = Syncing(request)
             cost.note_request(peer)
-            received = await self._links.converse(
-                peer, protocol.PROTOCOL, request.fields(), part, silence_seconds=patience, on_heard=race.note_heard
-            )
-            cost.note_received(received)
+            try:
+                received = await self._links.converse(
+                    peer, protocol.PROTOCOL, request.fields(), part, silence_seconds=patience, on_heard=race.note_heard
+                )
+                cost.note_received(received)
+                is_fruitless = False
+            except SpentError:
+                was_fruitless, is_fruitless = is_fruitless, not part.cut_off()
+                if is_fruitless and was_fruitless:
+                    raise
+                if is_fruitless:
+                    continue
             if part.failure is not None:
                 raise UnavailableError(f"peer {peer} does not have {request.address}")
             assert part.head is not None

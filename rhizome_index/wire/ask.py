@@ -223,6 +223,20 @@ class Asking:
         else:
             self._end(reply)
 
+    def cut_off(self) -> bool:
+        """The answer has ended in the middle: what has come counts as if it had paused there. Whether that is any use.
+
+        Then `opening`, `answer` and `replay` are there, as after an end.
+        """
+        if self.is_over or self.replay is None or self.answer is None:
+            return False
+        self.is_over = True
+        if self.replay.is_done:
+            self.answer.finish(self.replay.result)
+        else:
+            self.replay.pause()
+        return self.answer.is_complete or self.answer.position != self.ask.after
+
     def _open(self, reply: m.Open) -> None:
         if self.replay is not None:
             raise IntegrityError("an answer that opens twice")

@@ -72,6 +72,10 @@ class Limit:
     seconds: int
     data_bytes: int
 
+    def __str__(self) -> str:
+        parts = [f"{self.data_bytes:,} bytes"] * bool(self.data_bytes) + [f"{self.seconds} s"] * bool(self.seconds)
+        return " and ".join(parts)
+
     @classmethod
     def read(cls, data: bytes) -> Limit:
         """Raises IntegrityError."""

@@ -301,6 +301,17 @@ class Syncing:
                 raise IntegrityError("an answer that makes no progress")
             self.is_over = True
 
+    def cut_off(self) -> bool:
+        """The answer has ended in the middle: changes whose records have all come count. Whether there are any."""
+        self.is_over = True
+        while self._links:
+            _, value = self.deltas[self._name].changes.pop()
+            if type(value) is cbor.Link:
+                del self._links[0]
+        self.deltas = {name: delta for name, delta in self.deltas.items() if delta.changes}
+        self._name = max(self.deltas, default=self._name)
+        return bool(self.deltas)
+
     def _open(self, reply: m.Open) -> None:
         if self.head is not None:
             raise IntegrityError("an answer that opens twice")

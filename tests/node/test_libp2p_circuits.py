@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+from base64 import b85encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +17,19 @@ from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamReset
 from trio.testing import MockClock
 
 from rhizome_index.api import Node, open_node
-from rhizome_index.errors import UnavailableError, UsageError
+from rhizome_index.errors import RhizomeError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Identity
-from rhizome_index.limits import CIRCUIT_MESSAGE_BYTES_MAX
+from rhizome_index.limits import CIRCUIT_EARLY_SECONDS, CIRCUIT_MESSAGE_BYTES_MAX, CIRCUIT_WRITE_BYTES
 from rhizome_index.node import libp2p_arrivals, libp2p_upgrade, relay, reserve
 from rhizome_index.node.framed import receive_message
 from rhizome_index.node.libp2p_arrivals import ARRIVALS
-from rhizome_index.node.libp2p_circuits import Circuit
+from rhizome_index.node.libp2p_circuits import Circuit, Circuits
 from rhizome_index.node.libp2p_swarm import Libp2pSwarm, open_swarm
 from rhizome_index.node.relay import Relay
 from rhizome_index.node.reserve import Reservations
-from rhizome_index.node.swarm import Stream
+from rhizome_index.node.swarm import SpentError, Stream
+from rhizome_index.wire import want
 from rhizome_index.wire.circuit import (
     HOP,
     STOP,
@@ -318,6 +322,136 @@ async def test_a_node_behind_a_relay_answers_queries(tmp_path: Path) -> None:
             assert asking.peer.joined().swarm.is_relayed(far.peer_id)
 
 
+class Counted:
+    """How many circuits were opened, how many bytes each may carry, and whom nobody can dial directly."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.number = 0
+        self._monkeypatch = monkeypatch
+        open_circuit, dial = Circuits.dial, Libp2pSwarm.dial
+
+        async def counted(*arguments: Any) -> None:
+            self.number += 1
+            await open_circuit(*arguments)
+
+        async def dial_relays(swarm: Libp2pSwarm, address: str, *, timeout_seconds: float) -> str:
+            if address.endswith(self.hidden) and "/p2p-circuit/" not in address:
+                raise UnavailableError("behind a router")
+            return await dial(swarm, address, timeout_seconds=timeout_seconds)
+
+        monkeypatch.setattr(Circuits, "dial", counted)
+        monkeypatch.setattr(Libp2pSwarm, "dial", dial_relays)
+        self.hidden = "nobody"
+
+    def allow(self, data_bytes: int, seconds: int = 120) -> None:
+        self._monkeypatch.setattr(relay, "CIRCUIT_BYTES_MAX", data_bytes)
+        self._monkeypatch.setattr(relay, "_LIMIT", Limit(seconds, data_bytes))
+
+
+@pytest.fixture
+def circuits(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    return Counted(monkeypatch)
+
+
+def large_records(count: int, text_bytes: int = 1000, seed: int = 1) -> list[dict[str, Any]]:
+    """They do not get shorter when they are deflated."""
+    text = b85encode(random.Random(seed).randbytes(count * text_bytes * 4 // 5)).decode()
+    return [{"id": f"{n:05}", "n": n, "text": text[n * text_bytes :][:text_bytes]} for n in range(count)]
+
+
+LIMITED_BYTES = 131_072  # what the relays of go-libp2p and js-libp2p allow, unless they are told otherwise
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"), [("all things", 300), ("count things where n > 99", 0), ("all things order by text", 300)]
+)
+async def test_an_answer_goes_on_over_another_circuit(tmp_path: Path, circuits: Counted, query: str, rows: int) -> None:
+    """A relay of go-libp2p's or js-libp2p's ends a circuit after 128 KiB: what has come by then counts."""
+    circuits.allow(LIMITED_BYTES)
+    records = large_records(300)
+    with trio.fail_after(LIMIT_SECONDS):
+        async with (
+            node_behind(tmp_path, records) as (far, address),
+            open_node(tmp_path / "asking", peers=[address]) as asking,
+        ):
+            circuits.hidden = far.peer_id
+            results = asking.query(query, Address(far.peer_id, "main"), scan=True)
+            found = [row async for row in results]
+            expected = sorted(records, key=itemgetter("text")) if "order" in query else records
+            assert found == expected[:rows]
+            assert not asking.peer.joined().swarm.tally.bytes_sent[want.PROTOCOL]  # it went on by itself
+            if not rows:
+                assert (await results.page()).count == 200
+            # Of each at least one frame of 64 KiB is of use.
+            assert 3 <= circuits.number <= 1 + 400_000 // 65_536
+            assert asking.peer.joined().swarm.is_relayed(far.peer_id)
+
+
+async def test_a_following_goes_on_over_another_circuit(tmp_path: Path, circuits: Counted) -> None:
+    """A first copy, which comes as chunks, and what has changed, which comes as changes."""
+    circuits.allow(LIMITED_BYTES)
+    with trio.fail_after(LIMIT_SECONDS):
+        async with (
+            node_behind(tmp_path, large_records(300)) as (far, address),
+            open_node(tmp_path / "asking", peers=[address]) as asking,
+        ):
+            circuits.hidden, dataset = far.peer_id, Address(far.peer_id, "main")
+            tally = asking.peer.joined().swarm.tally
+            asking.follow(dataset)
+            for changed in ([], large_records(130, 2500, seed=2)):
+                if changed:
+                    await far.collection("things").put_many(changed)
+                before, wants = circuits.number, tally.bytes_sent[want.PROTOCOL]
+                head = await asking.sync(dataset)
+                assert (tally.bytes_sent[want.PROTOCOL] == wants) == bool(changed)
+                assert head == far.peer.catalog[dataset]
+                assert 2 <= circuits.number - before <= 1 + 500_000 // 65_536
+            assert asking.peer.joined().swarm.is_relayed(far.peer_id)
+
+
+@pytest.mark.parametrize("data_bytes", [LIMITED_BYTES, 8000])
+async def test_what_passes_through_no_circuit_is_given_up(tmp_path: Path, circuits: Counted, data_bytes: int) -> None:
+    """A record that is larger than what the relay allows; or it allows so little that nothing passes."""
+    circuits.allow(data_bytes)
+    records = [*large_records(20), {"id": "x", "text": large_records(1, 180_000)[0]["text"]}]
+    with trio.fail_after(LIMIT_SECONDS):
+        async with (
+            node_behind(tmp_path, records) as (far, address),
+            open_node(tmp_path / "asking", peers=[address]) as asking,
+        ):
+            circuits.hidden, dataset = far.peer_id, Address(far.peer_id, "main")
+            found = []
+            with pytest.raises(RhizomeError, match=f"its relay allows one {data_bytes:,} bytes") as given_up:
+                async for row in asking.query("all things", dataset):
+                    found.append(row)
+            assert "directly" in given_up.value.hint
+            assert found == (records[:20] if data_bytes == LIMITED_BYTES else [])
+            asking.follow(dataset)
+            with pytest.raises(UnavailableError):
+                await asking.sync(dataset)
+            assert circuits.number < 30
+
+
+async def test_who_is_disconnected_is_not_connected_to_again(nursery: trio.Nursery, circuits: Counted) -> None:
+    """But whom a relay's limit has parted from us is, by whoever asks next."""
+    circuits.allow(100_000)
+    async with relaying() as middle, behind(nursery, middle.addresses[0]) as far, swarm_of(b"a") as asking:
+        await dial(asking, through(far))
+        stream = await asking.open_stream(far.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS)
+        with pytest.raises(SpentError, match="100,000 bytes"):
+            await stream.send(bytes(200_000))
+        await until(lambda: far.peer_id not in asking.connected_peers)
+        await exchange(asking, far.peer_id)
+        assert circuits.number == 2 and middle.peer_id in asking.connected_peers
+        stream = await asking.open_stream(far.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS)
+        with pytest.raises(SpentError):
+            await stream.send(bytes(200_000))
+        await asking.disconnect(far.peer_id)
+        with pytest.raises(UnavailableError, match="not connected"):
+            await asking.open_stream(far.peer_id, ECHO, timeout_seconds=LIMIT_SECONDS)
+        assert circuits.number == 2
+
+
 async def test_who_only_asks_needs_no_relay(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="who only asks"):
         async with open_node(tmp_path, relays=[f"/ip4/127.0.0.1/tcp/1/p2p/{NOBODY}"]):
@@ -354,8 +488,10 @@ class Muxed:
         self.is_closed = True
 
 
-def circuit_of(stream: Muxed, rest: bytes = b"", limit: Limit = UNLIMITED, closed: Any = None) -> Circuit:
-    return Circuit(stream, rest, limit, closed)  # type: ignore[arg-type]
+def circuit_of(
+    stream: Muxed, rest: bytes = b"", limit: Limit = UNLIMITED, closed: Any = None, spent: Any = lambda: None
+) -> Circuit:
+    return Circuit(stream, rest, limit, closed, spent)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ends", [MuxedStreamEOF("end"), MuxedStreamReset("reset")])
@@ -399,3 +535,29 @@ async def test_that_a_circuit_is_closed_is_told_once() -> None:
     await circuit.close()
     await circuit.close()
     assert told == [True]
+
+
+@pytest.mark.parametrize(
+    ("limit", "received", "sent", "seconds", "is_spent"),
+    [
+        (UNLIMITED, 10**6, 10**6, 10**6, False),
+        (Limit(0, 200_000), 100_000, 200_000 - 100_000 - CIRCUIT_WRITE_BYTES, 0, False),
+        (Limit(0, 200_000), 100_000, 200_000 - 100_000 - CIRCUIT_WRITE_BYTES + 1, 0, True),
+        (Limit(60, 0), 10**6, 0, 60 - CIRCUIT_EARLY_SECONDS - 1, False),
+        (Limit(60, 0), 0, 0, 60 - CIRCUIT_EARLY_SECONDS, True),
+    ],
+)
+async def test_it_is_told_when_a_limit_explains_an_end(
+    autojump_clock: MockClock, limit: Limit, received: int, sent: int, seconds: float, is_spent: bool
+) -> None:
+    told: list[bool] = []
+    stream = Muxed(bytes(received) if received else b"x")
+    circuit = circuit_of(stream, limit=limit, spent=lambda: told.append(True))
+    await circuit.read(1)
+    await circuit.write(bytes(sent))
+    await trio.sleep(seconds)
+    stream.ends = MuxedStreamEOF("end")
+    assert not told
+    while await circuit.read(10**6):
+        pass
+    assert bool(told) == is_spent

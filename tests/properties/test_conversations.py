@@ -24,6 +24,7 @@ from rhizome_index.query.combine import Choice, all_candidates
 from rhizome_index.query.expr import COUNT, Query
 from rhizome_index.query.plan import Plan
 from rhizome_index.wire import ask as ask_protocol
+from rhizome_index.wire import message
 from rhizome_index.wire.ask import Ask, Asking
 from tests.driving import MemorySource, answer_directly, replies
 from tests.properties import records as made
@@ -118,7 +119,37 @@ def check_plan(query: Query, peer: Peer, plan: Plan | None, budget: int, wanted:
     assert [row.record for row in verified.rows] == rows and verified.answer.count == answer.count
 
 
+def check_cuts(seed: int) -> None:
+    """Each answer may end in the middle, and the next one goes on there: the rows are the same."""
+    random_ = random.Random(seed)
+    records = made.some_records(random_, random_.choice([3, 30, 90]))
+    source, collection = made.built(made.an_empty_collection(random_), records)
+    peer, query = Peer(source, collection), made.a_query(random_)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(message, "FRAME_PAYLOAD_BYTES", random_.choice([100, 1000, 5000]))  # many frames
+        for candidate in all_candidates(query, collection):
+            plan, rows = candidate.plan, list[made.Record]()
+            ask, opening, answer = Ask(ADDRESS, query, None, False, plan, None, query.limit), None, None
+            while answer is None or not answer.is_complete:
+                asking = Asking(ask, opening, answer)
+                sent = list(replies(ask_protocol.answer(7, Ask.read(ask.fields()), peer)))
+                for reply in sent[: random_.randint(0, len(sent))]:
+                    asking.take(reply)
+                is_of_use = asking.is_over or asking.cut_off()
+                opening, answer = asking.opening, asking.answer
+                if answer is not None:
+                    assert is_of_use == (answer.is_complete or answer.position != ask.after)
+                    rows += [row.record for row in answer.rows()]
+                    ask = Ask(ADDRESS, query, peer.head.manifest, True, plan, answer.position, answer.left)
+            if query.kind == COUNT:
+                assert answer.count == len(wanted_rows(query, collection, records))
+            else:
+                assert rows == result(query, wanted_rows(query, collection, records))[: query.limit]
+
+
 SEEDS = st.integers(0, 2**32)
+test_answers_that_are_cut_off_are_gone_on_with = quickly(check_cuts, SEEDS, cases=10)
+test_many_answers_that_are_cut_off_are_gone_on_with = thoroughly(check_cuts, SEEDS, cases=1000)
 test_answers_in_parts_are_whole = quickly(check_parts, SEEDS, cases=10)
 test_many_answers_in_parts_are_whole = thoroughly(check_parts, SEEDS, cases=1000)
 
@@ -171,3 +202,16 @@ def test_direct_answers_are_the_same() -> None:
     for candidate in all_candidates(query, collection):
         rows, _ = answer_directly(Answer(query, collection, candidate), peer)
         assert [row.record for row in rows] == answer_in_parts(query, peer, candidate.plan, PART_BYTES_MIN)[0]
+
+
+def test_what_has_come_of_a_batch_counts_where_an_answer_is_cut_off() -> None:
+    peer = things(30, 30_000)
+    asking = Asking(Ask(ADDRESS, Query("things")))
+    sent = replies(ask_protocol.answer(7, Ask.read(asking.ask.fields()), peer))
+    blocks = [reply for reply in sent if isinstance(reply, message.Blocks)]
+    for reply in sent[: len(sent) - 3]:
+        asking.take(reply)
+    assert len(blocks) > 10 and asking.cut_off() and asking.answer is not None and asking.replay is not None
+    came = [row.record["id"] for row in asking.answer.rows()]
+    assert 20 < len(came) < 30 and came == list(range(len(came)))
+    assert not asking.cut_off()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyrsistent import pmap
 
 from rhizome_index.blocks import cbor
-from rhizome_index.blocks.cid import Cid
+from rhizome_index.blocks.cid import Cid, cid_of
 from rhizome_index.blocks.store import MemoryStore
 from rhizome_index.errors import IntegrityError, UnavailableError
 from rhizome_index.index.head import Head
@@ -74,12 +74,41 @@ def ask_in_parts(peer: Publisher, request: Sync) -> Syncing:
     return whole
 
 
+def ask_cut_off(peer: Publisher, request: Sync, random_: random.Random) -> Syncing:
+    """Each answer may end in the middle, and the next request goes on there."""
+    whole: Syncing | None = None
+    while True:
+        part, frames = Syncing(request), list(sync.answer(1, request, peer))
+        came = frames[: random_.randint(0, len(frames))]
+        feed(part, came)
+        is_of_use = part.is_complete or part.cut_off()
+        assert is_of_use == (part.is_complete or bool(part.deltas))
+        if not is_of_use:
+            continue
+        if whole is None:
+            whole = part
+        else:
+            whole.extend(part)
+        if part.is_complete:
+            return whole
+        assert part.head is not None
+        request = replace(request, manifest=part.head.manifest, place=part.place)
+
+
 def check_deltas(seed: int) -> None:
     random_ = random.Random(seed)
     peer, old, new = a_history(random_)
     # The least holds a single change: a record of 2,100 bytes, or one of 2 KiB inside of its list.
     budget = random_.choice([4_000_000, 20_000, 3000])
-    whole = ask_in_parts(peer, Sync(new.address, old.manifest, budget=budget))
+    request = Sync(new.address, old.manifest, budget=budget)
+    check_delta(peer, old, new, ask_in_parts(peer, request))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (m, sync):  # small frames, of which some have come and others not
+            patch.setattr(module, "FRAME_PAYLOAD_BYTES", random_.choice([2500, 10_000, 61_440]))
+        check_delta(peer, old, new, ask_cut_off(peer, replace(request, budget=4_000_000), random_))
+
+
+def check_delta(peer: Publisher, old: Head, new: Head, whole: Syncing) -> None:
     assert whole.head == new and whole.manifest is not None
     held = peer.manifest(old.manifest)
     ours = MemorySource(MemoryStore())
@@ -168,3 +197,21 @@ def test_a_delta_at_the_limit_and_one_past_it(monkeypatch: pytest.MonkeyPatch) -
     for limit, form in ((size, sync.DELTA), (size - 1, sync.CHUNKS)):
         monkeypatch.setattr(sync, "SYNC_DELTA_BYTES_MAX", limit)
         assert ask(PEER, REQUEST).forms["a"] == form
+
+
+@pytest.mark.parametrize("records", range(6))
+def test_a_change_counts_when_its_record_has_come(records: int) -> None:
+    """Five changes in one list, of which all but the third link to a record; then the answer is cut off."""
+    changes = [[b"%d" % n, None if n == 2 else cbor.Link(cid_of(bytes([n])))] for n in range(5)]
+    blocks = [cbor.encode(["a", changes]), *(bytes([n]) for n in range(5) if n != 2)]
+    syncing = Syncing(REQUEST)
+    feed(
+        syncing,
+        [encode_frame(cbor.encode(body)) for body in (OPEN, [1, "blocks", blocks[:records]])][: 1 + bool(records)],
+    )
+    assert syncing.cut_off() == (records > 1)
+    if records > 1:
+        whole = {2: 1, 3: 3, 4: 4, 5: 5}[records]
+        assert [key for key, _ in syncing.deltas["a"].changes] == [b"%d" % n for n in range(whole)]
+        assert len(syncing.deltas["a"].records) == records - 1
+        assert syncing.place == ("a", b"%d" % (whole - 1) + b"\0")
