@@ -226,15 +226,18 @@ class Asking:
     def cut_off(self) -> bool:
         """The answer has ended in the middle: what has come counts as if it had paused there. Whether that is any use.
 
-        Then `opening`, `answer` and `replay` are there, as after an end.
+        Then `opening`, `answer` and `replay` are there, as after an end. Raises IntegrityError.
         """
         if self.is_over or self.replay is None or self.answer is None:
             return False
         self.is_over = True
-        if self.replay.is_done:
-            self.answer.finish(self.replay.result)
-        else:
-            self.replay.pause()
+        try:
+            if self.replay.is_done:
+                self.answer.finish(self.replay.result)
+            else:
+                self.replay.pause()
+        except UsageError as error:  # as in a link: what a peer sends is never our user's fault
+            raise IntegrityError(str(error)) from None
         return self.answer.is_complete or self.answer.position != self.ask.after
 
     def _open(self, reply: m.Open) -> None:

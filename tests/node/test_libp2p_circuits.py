@@ -387,6 +387,22 @@ async def test_an_answer_goes_on_over_another_circuit(tmp_path: Path, circuits: 
             assert asking.peer.joined().swarm.is_relayed(far.peer_id)
 
 
+async def test_an_answer_goes_on_where_the_connections_are_a_running_nodes(tmp_path: Path, circuits: Counted) -> None:
+    """Another process of its home is not told of the relay's limit, but keeps what has come, and asks on."""
+    circuits.allow(LIMITED_BYTES)
+    records = large_records(300)
+    with trio.fail_after(LIMIT_SECONDS):
+        async with (
+            node_behind(tmp_path, records) as (far, address),
+            open_node(tmp_path / "asking", listen=[LOOPBACK], peers=[address]),
+            open_node(tmp_path / "asking", join=True) as asking,
+        ):
+            assert asking.peer.running is not None
+            circuits.hidden = far.peer_id
+            assert [row async for row in asking.query("all things", Address(far.peer_id, "main"))] == records
+            assert circuits.number >= 3
+
+
 async def test_a_following_goes_on_over_another_circuit(tmp_path: Path, circuits: Counted) -> None:
     """A first copy, which comes as chunks, and what has changed, which comes as changes."""
     circuits.allow(LIMITED_BYTES)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from pyrsistent import pmap
 
-from rhizome_index.errors import UnavailableError
+from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.condition import And, Compare
 from rhizome_index.index.head import Head, Identity, sign_head
@@ -23,6 +23,7 @@ from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice, all_candidates
 from rhizome_index.query.expr import COUNT, Query
 from rhizome_index.query.plan import Plan
+from rhizome_index.query.proof import Replay
 from rhizome_index.wire import ask as ask_protocol
 from rhizome_index.wire import message
 from rhizome_index.wire.ask import Ask, Asking
@@ -215,3 +216,17 @@ def test_what_has_come_of_a_batch_counts_where_an_answer_is_cut_off() -> None:
     came = [row.record["id"] for row in asking.answer.rows()]
     assert 20 < len(came) < 30 and came == list(range(len(came)))
     assert not asking.cut_off()
+
+
+def test_records_that_make_no_sense_are_the_peers_lie_where_an_answer_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(replay: Replay) -> None:
+        raise UsageError("no record")
+
+    peer, asking = things(30, 30_000), Asking(Ask(ADDRESS, Query("things")))
+    for reply in replies(ask_protocol.answer(7, Ask.read(asking.ask.fields()), peer))[:5]:
+        asking.take(reply)
+    monkeypatch.setattr(Replay, "pause", fail)
+    with pytest.raises(IntegrityError, match="no record"):
+        asking.cut_off()
