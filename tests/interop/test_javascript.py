@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.interop
 
 CLIENT = Path(__file__).parent / "js"
 NODE_VERSION_MIN = 20
+RELAY_BYTES = 131_072  # what js-libp2p's relay allows a circuit
 TIMEOUT_SECONDS = 120
 Records = list[dict[str, Any]]
 
@@ -362,7 +364,7 @@ def test_a_node_behind_a_node_is_asked(node: str, served: Served, transport: str
 
 
 def test_a_node_behind_another_programs_relay_is_asked(node: str, tmp_path: Path) -> None:
-    """By a node, through a relay of js-libp2p."""
+    """By a node, through a relay of js-libp2p: for a few records, and for more than the relay allows one circuit."""
     relay = subprocess.Popen(
         [node, str(CLIENT / "relay.mjs")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -371,17 +373,23 @@ def test_a_node_behind_another_programs_relay_is_asked(node: str, tmp_path: Path
         try:
             with behind(tmp_path / "behind", relay.stdout.readline().strip()) as hidden:
                 ask = [sys.executable, "-m", "rhizome_index.cli", "--home", str(tmp_path / "asking"), "query"]
-                asked = subprocess.run(
-                    [*ask, "first 5 emoji tagged #cat", "--peer", hidden.addresses["relayed"]],
-                    capture_output=True,
-                    text=True,
-                    timeout=TIMEOUT_SECONDS,
+                asked, all_asked = (
+                    subprocess.run(
+                        [*ask, query, "--peer", hidden.addresses["relayed"]],
+                        capture_output=True,
+                        text=True,
+                        timeout=TIMEOUT_SECONDS,
+                    )
+                    for query in ("first 5 emoji tagged #cat", "all emoji")
                 )
         finally:
             relay.stdin.close()
     assert asked.returncode == 0, asked.stderr
     tags = [json.loads(line)["tags"] for line in asked.stdout.splitlines()]
     assert len(tags) == 5 and all("cat" in found for found in tags)
+    assert all_asked.returncode == 0, all_asked.stderr
+    assert len(all_asked.stdout) > 2 * RELAY_BYTES
+    assert [json.loads(line) for line in all_asked.stdout.splitlines()] == sorted(EMOJI, key=itemgetter("order"))
 
 
 @pytest.mark.parametrize("role", ["reach", "wait"])
