@@ -147,6 +147,9 @@ class LentSwarm:
             self._peers.setdefault(peer, None)
         return str(peer)
 
+    async def dial_relay(self, address: str, *, timeout_seconds: float) -> str:
+        return await self.dial(address, timeout_seconds=timeout_seconds)
+
     async def open_stream(
         self, peer_id: str, protocol: str, *, timeout_seconds: float, lasting: bool = False
     ) -> LentStream:

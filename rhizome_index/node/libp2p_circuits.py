@@ -53,6 +53,7 @@ _READ_BYTES = 262_144
 class Circuit(ReadWriteCloser):
     """One end of a circuit, as a connection's bytes. `read(n)` gives n bytes, or what is left before the end.
 
+    relay   the id of the relay that it goes through
     rest    what has been read of it already
     closed  called once, when our end is closed
     spent   called when it ends because the relay allows it no more, before anybody is told that it has ended
@@ -61,11 +62,13 @@ class Circuit(ReadWriteCloser):
     def __init__(
         self,
         stream: MuxStream,
+        relay: str,
         rest: bytes,
         limit: Limit,
         closed: Callable[[], None] | None = None,
         spent: Callable[[], None] = lambda: None,
     ) -> None:
+        self.relay = relay
         self._stream = stream
         self._held = rest
         self._spent = spent
@@ -159,7 +162,7 @@ class Circuits:
     async def dial(self, relay_address: str, peer: ID, timeout_seconds: float) -> None:
         """Connect to a peer behind a relay. Raises UnavailableError with the reason, and what the library raises."""
         known = self._swarm.connected_peers
-        relay = await self._swarm.dial(relay_address, timeout_seconds=timeout_seconds)
+        relay = await self._swarm.dial_relay(relay_address, timeout_seconds=timeout_seconds)
         if relay not in known or relay in self._users:
             self._users[relay] += 1
         released = partial(self._release, relay, str(peer))
@@ -176,7 +179,7 @@ class Circuits:
             if answer.status != Status.OK:
                 raise UnavailableError(answer.reason)
             spent = partial(self._note_spent, str(peer), relay_address, answer.limit)
-            end = Circuit(stream.detach(), reader.take_rest(), answer.limit, released, spent)
+            end = Circuit(stream.detach(), relay, reader.take_rest(), answer.limit, released, spent)
             is_open = True
         except IntegrityError:
             await self._swarm.disconnect(relay)
@@ -231,7 +234,7 @@ class Circuits:
             await stream.send(circuit.stop_answer(Status.PERMISSION_DENIED))
             return
         await stream.send(circuit.stop_answer(Status.OK))
-        end = Circuit(stream.detach(), reader.take_rest(), limit)
+        end = Circuit(stream.detach(), relay, reader.take_rest(), limit)
         raw = RawConnection(end, False, ConnectionType.RELAYED, [])
         upgrade = partial(self._network.upgrade_inbound_raw_conn, raw, Multiaddr(RELAYED))
         await ARRIVALS.serve_from(f"relay {relay}", upgrade, end.has_unread)

@@ -52,11 +52,16 @@ class BufferedTcpStream(TrioTCPStream):
         self._held = b""
         self._is_ended = False
 
-    async def read(self, n: int | None = None) -> bytes:
-        while not self._is_ended and len(self._held) < (1 if n is None else n):
+    async def holds(self, n: int) -> bool:
+        """Wait until n bytes can be read, which stay unread: False if it ends before."""
+        while not self._is_ended and len(self._held) < n:
             more = await super().read(_TCP_READ_BYTES)
             self._held += more
             self._is_ended = not more
+        return len(self._held) >= n
+
+    async def read(self, n: int | None = None) -> bytes:
+        await self.holds(1 if n is None else n)
         n = len(self._held) if n is None else n
         data, self._held = self._held[:n], self._held[n:]
         return data

@@ -39,6 +39,7 @@ from rhizome_index.limits import (
 )
 from rhizome_index.node import libp2p_addresses, libp2p_guards
 from rhizome_index.node.libp2p_circuits import Circuits
+from rhizome_index.node.libp2p_opening import dial_from_listening
 from rhizome_index.node.libp2p_reasons import reason_of
 from rhizome_index.node.libp2p_upgrade import Upgrader
 from rhizome_index.node.libp2p_yamux import Session
@@ -181,8 +182,12 @@ class Libp2pSwarm:
         return sum(len(session.streams) for session in sessions if isinstance(session, Session))
 
     def latency_seconds(self, peer_id: str) -> float | None:
-        session = self._session(_parse_peer(peer_id))
+        session = self.session(peer_id)
         return None if session is None else session.latency_seconds
+
+    def session(self, peer_id: str) -> Session | None:
+        """The connection that is used with a peer."""
+        return self._session(_parse_peer(peer_id))
 
     def _session(self, peer: ID) -> Session | None:
         """The connection to use with a peer, if it has a good one: a direct one if there is one."""
@@ -199,12 +204,12 @@ class Libp2pSwarm:
         self._circuits.listen_through(relay, addresses)
 
     def is_relayed(self, peer_id: str) -> bool:
-        session = self._session(_parse_peer(peer_id))
+        session = self.session(peer_id)
         return session is not None and session.is_relayed
 
     def is_quiet(self, peer_id: str) -> bool:
         """Whether we have no stream open with a peer."""
-        session = self._session(_parse_peer(peer_id))
+        session = self.session(peer_id)
         return session is None or all(stream.closed_at for stream in session.streams.values())
 
     def handle(self, protocol: str, handler: StreamHandler, *, lasting: bool = False) -> None:
@@ -241,6 +246,13 @@ class Libp2pSwarm:
 
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
         """See `swarm.Swarm`. Raises UsageError for what is no address of a peer, UnavailableError with the reason."""
+        return await self._dial(address, timeout_seconds, is_relay=False)
+
+    async def dial_relay(self, address: str, *, timeout_seconds: float) -> str:
+        """See `swarm.Swarm`. Raises the same."""
+        return await self._dial(address, timeout_seconds, is_relay=True)
+
+    async def _dial(self, address: str, timeout_seconds: float, *, is_relay: bool) -> str:
         transport, peer, relay = libp2p_addresses.parse_dial(address)
         peer_id = str(peer)
         turn = (peer_id, relay is None)
@@ -255,7 +267,10 @@ class Libp2pSwarm:
                     elif relay is None and (session is None or session.is_relayed):
                         # Not `host.connect`: it would try whatever addresses it has heard of for this peer, wait
                         # 250 ms after each, and refuse to try again for a minute after a failure.
-                        await self._network.dial_addr(transport, peer)
+                        if is_relay:
+                            await dial_from_listening(self._network, transport, peer, timeout_seconds)
+                        else:
+                            await self._network.dial_addr(transport, peer)
         except trio.TooSlowError:
             raise UnavailableError(f"cannot reach {address}: timed out after {timeout_seconds:g} s") from None
         except UnavailableError as error:
@@ -272,10 +287,10 @@ class Libp2pSwarm:
         self, peer_id: str, protocol: str, *, timeout_seconds: float, lasting: bool = False
     ) -> Libp2pStream:
         """See `swarm.Swarm`. One round trip. Cancelled, it leaves nothing open."""
-        session = self._session(_parse_peer(peer_id))
+        session = self.session(peer_id)
         if session is None and (way_back := self._circuits.way_back(peer_id)) is not None:
             await self.dial(way_back, timeout_seconds=timeout_seconds)
-            session = self._session(_parse_peer(peer_id))
+            session = self.session(peer_id)
         if session is None:
             raise UnavailableError(f"peer {peer_id} is not connected")
         stream: MuxStream | None = None
@@ -352,7 +367,7 @@ async def open_swarm(
         libp2p_guards.guard(host, nursery)
         async with host.run(addresses):
             swarm = Libp2pSwarm(host, addresses, announce, nursery)
-            Upgrader(swarm, nursery).start()
+            Upgrader(swarm, host.get_network(), nursery).start()
             try:
                 _check_listening(host, addresses)
                 yield swarm

@@ -85,7 +85,7 @@ class Reservations:
 
     async def _reserve(self, address: str) -> tuple[str, Answer]:
         """Ask for a place: the relay's id, and what it says. Raises UnavailableError with the reason, UsageError."""
-        relay = await self._swarm.dial(address, timeout_seconds=DIAL_TIMEOUT_SECONDS)
+        relay = await self._swarm.dial_relay(address, timeout_seconds=DIAL_TIMEOUT_SECONDS)
         try:
             with trio.fail_after(CIRCUIT_MESSAGE_SECONDS):
                 answer = await self._ask(relay)

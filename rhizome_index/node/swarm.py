@@ -88,6 +88,9 @@ class Swarm(Protocol):
         A connected peer is not dialled again; one that is connected through a relay is, directly.
         """
 
+    async def dial_relay(self, address: str, *, timeout_seconds: float) -> str:
+        """The same for a relay, if it can be from the port that we listen on: it sees where others might reach us."""
+
     async def open_stream(
         self, peer_id: str, protocol: str, *, timeout_seconds: float, lasting: bool = False
     ) -> Stream:

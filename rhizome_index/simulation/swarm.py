@@ -312,6 +312,9 @@ class SimSwarm:
         is_cut = self._network.is_cut(self._host, target) or self._network.is_cut(target, self._host)
         return target.place.is_dialable and not is_cut
 
+    async def dial_relay(self, address: str, *, timeout_seconds: float) -> str:
+        return await self.dial(address, timeout_seconds=timeout_seconds)
+
     async def open_stream(
         self, peer_id: str, protocol: str, *, timeout_seconds: float, lasting: bool = False
     ) -> SimStream:

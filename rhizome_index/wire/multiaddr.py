@@ -77,6 +77,19 @@ def decode_multiaddr(data: bytes) -> str:
     return text
 
 
+def tcp_place(text: str) -> tuple[str, int] | None:
+    """The IP address and the port of an address that is plain TCP; None for any other."""
+    match text.split("/"):
+        case ["", "ip4" | "ip6" as kind, ip, "tcp", number]:
+            try:
+                address, port = ip_address(ip), int(number)
+            except ValueError:
+                return None
+            is_one = address.version == int(kind[-1]) and number.isdecimal() and 0 < port < 2**16
+            return (str(address), port) if is_one else None
+    return None
+
+
 def network_of(addresses: Iterable[str]) -> str | None:
     """The network of a peer that was reached at these addresses: 16 bits of an IPv4 address, 32 of an IPv6 address.
 

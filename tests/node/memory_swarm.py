@@ -129,6 +129,9 @@ class MemorySwarm:
     async def dial(self, address: str, *, timeout_seconds: float) -> str:
         raise UnavailableError("nobody can be dialled here")
 
+    async def dial_relay(self, address: str, *, timeout_seconds: float) -> str:
+        return await self.dial(address, timeout_seconds=timeout_seconds)
+
     async def open_stream(
         self, peer_id: str, protocol: str, *, timeout_seconds: float, lasting: bool = False
     ) -> MemoryStream:

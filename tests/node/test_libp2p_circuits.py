@@ -507,7 +507,7 @@ class Muxed:
 def circuit_of(
     stream: Muxed, rest: bytes = b"", limit: Limit = UNLIMITED, closed: Any = None, spent: Any = lambda: None
 ) -> Circuit:
-    return Circuit(stream, rest, limit, closed, spent)  # type: ignore[arg-type]
+    return Circuit(stream, "relay", rest, limit, closed, spent)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ends", [MuxedStreamEOF("end"), MuxedStreamReset("reset")])

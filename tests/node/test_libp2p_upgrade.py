@@ -21,14 +21,15 @@ from rhizome_index.limits import (
     RETIRE_SECONDS_MAX,
     UPGRADE_ADDRESSES_MAX,
 )
-from rhizome_index.node import libp2p_upgrade
+from rhizome_index.node import libp2p_opening, libp2p_upgrade
 from rhizome_index.node.framed import receive_message
 from rhizome_index.node.libp2p_swarm import Libp2pSwarm
 from rhizome_index.node.libp2p_upgrade import Upgrader
 from rhizome_index.node.swarm import Stream
 from rhizome_index.node.tally import DONE, FAILED
-from rhizome_index.wire import dcutr
+from rhizome_index.wire import dcutr, identify
 from rhizome_index.wire.frame import FrameReader, encode_frame
+from rhizome_index.wire.multiaddr import encode_multiaddr
 from rhizome_index.wire.protobuf import field
 from tests.node.memory_swarm import MemorySwarm
 from tests.node.test_libp2p_circuits import behind, dial, node_behind, relaying, swarm_of, through, until
@@ -42,6 +43,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libp2p_upgrade, "UPGRADE_DELAY_SECONDS", 0.0)
     monkeypatch.setattr(libp2p_upgrade, "UPGRADE_TURN_SECONDS", 0.0)
     monkeypatch.setattr(libp2p_upgrade, "RETIRE_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(libp2p_opening, "UPGRADE_TURN_SECONDS", 0.05)
 
 
 @asynccontextmanager
@@ -131,7 +133,7 @@ async def test_a_relayed_connection_ends_when_it_is_quiet_or_has_had_its_time(
     monkeypatch.setattr(libp2p_upgrade, "RETIRE_LOOK_SECONDS", RETIRE_LOOK_SECONDS)
     swarm: Any = MemorySwarm(nursery)
     connection = Retired(int(bytes_per_second), seconds)
-    await Upgrader(swarm, nursery)._retire("peer", connection)
+    await Upgrader(swarm, None, nursery)._retire("peer", connection)
     assert connection.closed_after == pytest.approx(after)
 
 
@@ -163,7 +165,11 @@ async def test_nonsense_upgrades_nothing_and_harms_nothing(nursery: trio.Nursery
         assert ways(far, asking) == [True] and not far.tally.upgrades
 
 
-async def test_false_addresses_cost_so_many_dials_and_harm_nothing(nursery: trio.Nursery) -> None:
+async def test_false_addresses_cost_so_many_dials_and_harm_nothing(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libp2p_opening, "UPGRADE_DIAL_SECONDS", 0.1)
+    monkeypatch.setattr(libp2p_opening, "UPGRADE_STAGGER_SECONDS", 0.0)
     async with three(nursery, ()) as (far, asking):
         places = [f"/ip4/127.0.0.1/tcp/{free_port()}" for _ in range(UPGRADE_ADDRESSES_MAX + 1)]
         frames = encode_frame(field(1, 100) + b"".join(field(2, dcutr.encode_multiaddr(place)) for place in places))
@@ -172,6 +178,50 @@ async def test_false_addresses_cost_so_many_dials_and_harm_nothing(nursery: trio
         await until(lambda: far.tally.upgrades[FAILED] == UPGRADE_ADDRESSES_MAX)
         await exchange(asking, far.peer_id)
         assert ways(far, asking) == [True]
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        encode_multiaddr("/ip4/127.0.0.1/tcp/4711"),
+        encode_multiaddr("/ip4/127.0.0.1/tcp/4711/ws"),
+        encode_multiaddr("/ip4/11.0.0.1/tcp/4711"),  # not of our own machine, which is where we are heard
+        encode_multiaddr("/ip6/::1/tcp/4711"),
+        encode_multiaddr("/dns/localhost/tcp/4711"),
+        b"",
+        b"\xff",
+        None,
+    ],
+)
+async def test_where_a_relay_sees_us_is_said_to_the_peer_alone_if_it_can_be(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, seen: bytes | None
+) -> None:
+    monkeypatch.setattr(libp2p_upgrade, "UPGRADE_VIEW_SECONDS", 0.2)
+    told: list[tuple[str, ...]] = []
+
+    async def see(stream: Stream) -> None:
+        if seen is None:
+            await trio.sleep_forever()
+        else:
+            await stream.send(encode_frame(field(4, seen)))
+
+    async def note_it(stream: Stream) -> None:
+        told.append(dcutr.read_connect(await receive_message(stream, FrameReader(CIRCUIT_MESSAGE_BYTES_MAX))))
+        await stream.reset()
+
+    async with (
+        relaying() as middle,
+        behind(nursery, middle.addresses[0], LOOPBACK) as far,
+        swarm_of(b"a", LOOPBACK) as asking,
+    ):
+        middle.handle(identify.PROTOCOL, see)
+        asking.handle(dcutr.PROTOCOL, note_it)
+        await dial(asking, through(far))
+        await until(lambda: told)
+        listens, _ = far.addresses[0].split("/p2p/")
+        is_possible = seen == encode_multiaddr("/ip4/127.0.0.1/tcp/4711")
+        assert told == [("/ip4/127.0.0.1/tcp/4711", listens) if is_possible else (listens,)]
+        assert not any("/4711" in address for swarm in (far, asking, middle) for address in swarm.addresses)
 
 
 async def test_who_falls_silent_is_dialled_where_it_says_it_listens_by_identify(nursery: trio.Nursery) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from hashlib import sha256
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,7 @@ from rhizome_index.wire.kad import (
     read_answer,
     read_request,
 )
-from rhizome_index.wire.multiaddr import decode_multiaddr, encode_multiaddr, some_of
+from rhizome_index.wire.multiaddr import decode_multiaddr, encode_multiaddr, some_of, tcp_place
 
 IDS = st.integers(1, 50).map(lambda number: Identity(bytes([number]) * 32).peer_id)
 PLACES = st.one_of(
@@ -80,6 +81,16 @@ def test_the_library_understands_the_same(message: Message) -> None:
 @given(PLACES)
 def test_multiaddrs_are_those_of_the_library(text: str) -> None:
     assert encode_multiaddr(text) == Multiaddr(text).to_bytes() and decode_multiaddr(encode_multiaddr(text)) == text
+
+
+@given(st.ip_addresses(), st.integers(0, 2**16))
+def test_the_place_of_a_plain_tcp_address_is_its_ip_and_its_port(ip: IPv4Address | IPv6Address, port: int) -> None:
+    kind = f"/ip{ip.version}"
+    text = f"{kind}/{ip}/tcp/{port}"
+    assert tcp_place(text) == ((str(ip), port) if 0 < port < 2**16 else None)
+    others = (f"/ip{10 - ip.version}/{ip}/tcp/{port}", f"{text}/ws", f"{text}/p2p/12", f"/dns/a/tcp/{port}", text[1:])
+    for other in (*others, f"{kind}/{ip}/tcp/+1", f"{kind}/{port}/tcp/1", ""):
+        assert tcp_place(other) is None
 
 
 @given(st.binary(max_size=100))
