@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -180,6 +181,8 @@ def node_command(
             node = await stack.enter_async_context(
                 open_node(settings.home, listen=addresses, peers=peers, relays=relays, as_relay=as_relay, mdns=mdns)
             )
+            gc.collect()
+            gc.freeze()  # what is here stays: looking through it all again would hold up every answer for 0.1 s
             if settings.as_json:
                 found = {
                     "peer_id": node.peer_id,

@@ -176,7 +176,7 @@ class LentSwarm:
         """See `tell_changed`."""
         await tell_changed(self._path)
 
-    async def disconnect(self, peer_id: str) -> None:
+    async def disconnect(self, peer_id: str, *, for_cause: bool = False) -> None:
         self._peers.pop(peer_id, None)
         self._reached.pop(peer_id, None)
         with trio.CancelScope(shield=True), suppress(RhizomeError):

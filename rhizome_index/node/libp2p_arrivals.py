@@ -5,7 +5,8 @@ descriptor for a few seconds, and keeps nobody out for longer than a moment: whe
 there are as many handshakes as there may be, who comes later and has said something
 waits, and the one that has kept us waiting the longest makes room. So a crowd that
 comes at once gets in one after another, and nobody loses a handshake because we are
-slow. What goes wrong with one connection stays with it.
+slow. What goes wrong with one connection stays with it, and machines whose
+connections went wrong come in at a pace (`Suspects`), so that they delay nobody else.
 
 It does not know Noise or Yamux: whoever serves a connection says when its
 handshake is over.
@@ -34,6 +35,7 @@ from rhizome_index.limits import (
     HANDSHAKES_MAX,
     HANDSHAKES_PER_ADDRESS_MAX,
 )
+from rhizome_index.node.suspects import Suspects
 
 Stage = Literal["waiting", "shaking", "finished"]  # for its turn; hands; for good
 
@@ -45,13 +47,17 @@ class Arrival:
     origin      stands for the machine that it comes from
     has_unread  whether something has come from it that we have not got round to
     make_room   is called when its handshake is over
+    not_before  when its turn may come
     heard_at    when we last heard of it
+    is_blamed   whether it has to end for what is done on it
     """
 
     origin: str
     has_unread: Callable[[], bool]
     make_room: Callable[[], None]
+    not_before: float
     heard_at: float = 0.0
+    is_blamed: bool = False
     stage: Stage = "waiting"
     turn: trio.Event = field(default_factory=trio.Event)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -76,10 +82,11 @@ class Arrival:
 
 
 class Arrivals:
-    """Inbound connections, the oldest first. File descriptors belong to the process, and so does the one below."""
+    """Inbound connections, the oldest first."""
 
     def __init__(self) -> None:
         self._present: list[Arrival] = []
+        self._suspects = Suspects()
 
     async def serve(
         self, host: str, serve: Callable[[], Awaitable[None]], has_unread: Callable[[], bool] = lambda: False
@@ -91,11 +98,14 @@ class Arrivals:
         self, origin: str, serve: Callable[[], Awaitable[None]], has_unread: Callable[[], bool]
     ) -> None:
         """The same for whatever else stands for where connections come from: a relay, say."""
-        begun = [arrival for arrival in self._present if arrival.stage != "waiting"]
-        if sum(arrival.origin == origin for arrival in begun) >= CONNECTIONS_PER_ADDRESS_MAX:
+        stages = Counter(arrival.stage for arrival in self._present if arrival.origin == origin)
+        if stages.total() - stages["waiting"] >= CONNECTIONS_PER_ADDRESS_MAX:
+            return
+        delay_seconds = self._suspects.admit(origin, stages["waiting"], trio.current_time())
+        if delay_seconds is None:
             return
         self._bound_waiting()
-        arrival = Arrival(origin, has_unread, self._hand_out)
+        arrival = Arrival(origin, has_unread, self._hand_out, trio.current_time() + delay_seconds)
         arrival.enter("waiting")
         self._present.append(arrival)
         token = _CURRENT.set(arrival)
@@ -108,18 +118,23 @@ class Arrivals:
         finally:
             _CURRENT.reset(token)
             self._present.remove(arrival)
+            if arrival.stage == "shaking" or arrival.is_blamed:
+                self._suspects.note(origin, trio.current_time())
             self._hand_out()
 
     async def _wait_turn(self, arrival: Arrival) -> None:
         self._hand_out()
         while not arrival.turn.is_set():
-            with trio.move_on_after(HANDSHAKE_SILENCE_SECONDS):
+            now = trio.current_time()
+            look_at = now + HANDSHAKE_SILENCE_SECONDS
+            with trio.move_on_at(min(look_at, arrival.not_before) if arrival.not_before > now else look_at):
                 await arrival.turn.wait()
             self._hand_out()
 
     def _hand_out(self) -> None:
         """Let those begin, in their order, for whom there is room, be it that of who has long been silent."""
-        waiting = self._all_at("waiting")
+        now = trio.current_time()
+        waiting = [arrival for arrival in self._all_at("waiting") if arrival.not_before <= now]
         shaking = self._all_at("shaking") if waiting else []
         numbers = Counter(arrival.origin for arrival in shaking)
         silent: list[Arrival] | None = None
@@ -152,8 +167,18 @@ class Arrivals:
         return [arrival for arrival in self._present if arrival.is_at(stage)]
 
 
-ARRIVALS = Arrivals()
+_ARRIVALS: trio.lowlevel.RunVar[Arrivals] = trio.lowlevel.RunVar("arrivals")
 _CURRENT: ContextVar[Arrival | None] = ContextVar("arrival", default=None)
+
+
+def arrivals() -> Arrivals:
+    """Those of all listeners, since file descriptors belong to the process."""
+    try:
+        return _ARRIVALS.get()
+    except LookupError:
+        found = Arrivals()
+        _ARRIVALS.set(found)
+        return found
 
 
 def finish_handshake() -> None:
@@ -161,6 +186,13 @@ def finish_handshake() -> None:
     arrival = _CURRENT.get()
     if arrival is not None:
         arrival.finish()
+
+
+def blame() -> None:
+    """The connection that this task serves ends for what its peer did."""
+    arrival = _CURRENT.get()
+    if arrival is not None:
+        arrival.is_blamed = True
 
 
 def _origin(host: str) -> str:
@@ -187,11 +219,11 @@ async def _serve(stream: trio.SocketStream, serve: Callable[[], Awaitable[None]]
         return bytes(data)
 
     vars(stream)["receive_some"] = receive_some
-    await ARRIVALS.serve(host, serve, lambda: bool(ready.poll(0)))
+    await arrivals().serve(host, serve, lambda: bool(ready.poll(0)))
 
 
 class BoundedTcpListener(TCPListener):
-    """The library's listener, behind `ARRIVALS`."""
+    """The library's listener, behind `arrivals`."""
 
     def __init__(self, handler_function: Callable[[Any], Awaitable[None]]) -> None:
         async def serve(stream: Any) -> None:
@@ -201,7 +233,7 @@ class BoundedTcpListener(TCPListener):
 
 
 class BoundedWebSocketServer(WebSocketServer):
-    """The library's server, behind `ARRIVALS`: its own handshake is the first part of ours."""
+    """The library's server, behind `arrivals`: its own handshake is the first part of ours."""
 
     async def _handle_connection(self, stream: Any) -> None:
         await _serve(stream, partial(super()._handle_connection, stream))

@@ -35,7 +35,7 @@ from rhizome_index.limits import (
     CIRCUIT_WRITE_BYTES,
 )
 from rhizome_index.node.framed import receive_message
-from rhizome_index.node.libp2p_arrivals import ARRIVALS
+from rhizome_index.node.libp2p_arrivals import arrivals
 from rhizome_index.node.libp2p_yamux_stream import MuxStream
 from rhizome_index.node.swarm import SpentError
 from rhizome_index.wire import circuit
@@ -237,7 +237,7 @@ class Circuits:
         end = Circuit(stream.detach(), relay, reader.take_rest(), limit)
         raw = RawConnection(end, False, ConnectionType.RELAYED, [])
         upgrade = partial(self._network.upgrade_inbound_raw_conn, raw, Multiaddr(RELAYED))
-        await ARRIVALS.serve_from(f"relay {relay}", upgrade, end.has_unread)
+        await arrivals().serve_from(f"relay {relay}", upgrade, end.has_unread)
 
     def _release(self, relay: str, peer_id: str) -> None:
         """A circuit is over."""

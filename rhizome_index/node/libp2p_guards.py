@@ -192,6 +192,8 @@ def hold_inbound(network: Any) -> None:
         muxed = await upgrade(raw_conn, address)
         libp2p_arrivals.finish_handshake()
         await muxed.event_closed.wait()
+        if muxed.is_blamed:
+            libp2p_arrivals.blame()
         raise SwarmException("closed")
 
     network.upgrade_inbound_raw_conn = upgrade_and_hold

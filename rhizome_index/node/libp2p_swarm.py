@@ -314,9 +314,12 @@ class Libp2pSwarm:
         why_ended = self._circuits.why_ended
         return Libp2pStream(self.tally, stream, peer_id, protocol, lasting=lasting, why_ended=why_ended)
 
-    async def disconnect(self, peer_id: str) -> None:
+    async def disconnect(self, peer_id: str, *, for_cause: bool = False) -> None:
         self._circuits.forget(peer_id)
-        await self._end(self._network.get_connections(_parse_peer(peer_id)))
+        connections = self._network.get_connections(_parse_peer(peer_id))
+        for connection in connections:
+            connection.muxed_conn.is_blamed |= for_cause
+        await self._end(connections)
 
     async def leave(self) -> None:
         """Close all connections and listeners, quickly."""

@@ -37,12 +37,14 @@ from rhizome_index.limits import (
     CONTROL_BYTES_MAX,
     IDLE_TIMEOUT_SECONDS,
     LINGER_SECONDS,
+    NEW_STREAM_FRAMES,
     PING_AGAIN_SECONDS,
     PING_INTERVAL_SECONDS,
     PING_TIMEOUT_SECONDS,
     SMALL_FRAME_BYTES,
     SMALL_FRAMES_AT_ONCE,
     SMALL_FRAMES_PER_SECOND,
+    SMALL_FRAMES_TOGETHER,
     STREAM_WINDOW_BYTES_MAX,
     UNREAD_BYTES_MAX,
     WRITE_TIMEOUT_SECONDS,
@@ -90,6 +92,7 @@ class Session(IMuxedConn):
         self._unparsed = b""
         self.unread_bytes = 0  # over all streams
         self.moved_bytes = 0  # in both directions
+        self.is_blamed = False  # whether it ends for what the peer did
         self._body: _Body | None = None
         self._small_frames = 0  # not yet paid for
         self._allowance = Allowance(SMALL_FRAMES_PER_SECOND, SMALL_FRAMES_AT_ONCE)
@@ -125,8 +128,10 @@ class Session(IMuxedConn):
                     for task in (self._read_frames, self._send_queued, self._keep_alive, self._sweep):
                         nursery.start_soon(self._run, task)
                     self.event_started.set()
+        except* BrokenProtocol:
+            self.is_blamed = True
         except* Exception:
-            pass  # broken by the peer, by the transport or by a bound: all the same from here on
+            pass  # broken by the transport, or by the peer in a way that costs nobody much
         finally:
             await self.close()
 
@@ -188,10 +193,11 @@ class Session(IMuxedConn):
 
         Raises MuxedConnUnavailable at the end of the connection.
         """
-        try:
-            return await self._arrived.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError):
-            raise MuxedConnUnavailable("the connection is over") from None
+        with suppress(trio.EndOfChannel, trio.ClosedResourceError):
+            stream = await self._arrived.receive()
+            if not self._is_over:
+                return stream
+        raise MuxedConnUnavailable("the connection is over")
 
     def _remember(self, stream_id: int, *, is_ours: bool) -> MuxStream:
         stream = self.streams[stream_id] = MuxStream(self, stream_id, is_ours=is_ours)
@@ -249,20 +255,29 @@ class Session(IMuxedConn):
                 return
             self._heard_at = trio.current_time()
             self.moved_bytes += len(data)
-            self.take(data)
-            if len(self._queued) > CONTROL_BYTES_MAX:
-                raise BrokenProtocol("asks for more answers than it reads")
-            if self.unread_bytes > UNREAD_BYTES_MAX:
-                raise BrokenProtocol("sends more than anybody reads")
-            small, self._small_frames = self._small_frames, 0
-            owed_seconds = self._allowance.owe(small, trio.current_time()) if small else 0
-            if owed_seconds:
-                await trio.sleep(owed_seconds)
+            while self.take(data):
+                data = b""
+                await self._pay()
+            await self._pay()
 
-    def take(self, data: bytes) -> None:
-        """Bytes from the peer, cut anywhere. Raises BrokenProtocol."""
+    async def _pay(self) -> None:
+        """Wait until the small frames that were taken are paid for. Raises BrokenProtocol where a bound is passed."""
+        if len(self._queued) > CONTROL_BYTES_MAX:
+            raise BrokenProtocol("asks for more answers than it reads")
+        if self.unread_bytes > UNREAD_BYTES_MAX:
+            raise BrokenProtocol("sends more than anybody reads")
+        small, self._small_frames = self._small_frames, 0
+        owed_seconds = self._allowance.owe(small, trio.current_time()) if small else 0
+        if owed_seconds:
+            await trio.sleep(owed_seconds)
+
+    def take(self, data: bytes) -> bool:
+        """Bytes from the peer, cut anywhere; whether more of them can be taken once the small frames are paid for.
+
+        Raises BrokenProtocol.
+        """
         data = self._unparsed + data if self._unparsed else data
-        start = 0
+        start, is_more = 0, False
         with memoryview(data) as view:
             while True:
                 if self._body is not None:
@@ -271,10 +286,13 @@ class Session(IMuxedConn):
                         break
                 if len(view) - start < HEADER.size:
                     break
+                if is_more := self._small_frames >= SMALL_FRAMES_TOGETHER:
+                    break
                 header = HEADER.unpack_from(view, start)
                 start += HEADER.size
                 self._take_header(*header)
-        self._unparsed = data[start:]  # less than a header: bodies are passed on as they arrive
+        self._unparsed = data[start:]  # bodies are passed on as they arrive: a part of a header, or small frames
+        return is_more
 
     def _take_header(self, version: int, kind: int, flags: int, stream_id: int, length: int) -> None:
         if version != 0 or kind > GO_AWAY:
@@ -317,6 +335,7 @@ class Session(IMuxedConn):
         if self._numbers[False] >= CONNECTION_STREAMS_MAX:
             self.queue(WINDOW, RST, stream_id, 0)
             return None
+        self._small_frames += NEW_STREAM_FRAMES
         self.queue(WINDOW, ACK, stream_id, 0)
         return self._remember(stream_id, is_ours=False)
 
@@ -351,7 +370,7 @@ class Session(IMuxedConn):
                 await self._ponged.wait()
             # Bulk data may hold up a pong, but then something was heard.
             if not self._ponged.is_set() and self._heard_at < self._pinged[1]:
-                raise BrokenProtocol("the peer has fallen silent")
+                return  # the peer has fallen silent
             await trio.sleep(pause)
             pause = PING_INTERVAL_SECONDS
 

@@ -130,7 +130,7 @@ class Links:
         """A peer is not worth talking to any more: it was right in form, but lied."""
         note(INFO, "peer_dropped", peer=peer_id, reason="it lied")
         self._picker.note_failure(peer_id, trio.current_time())
-        await self._swarm.disconnect(peer_id)
+        await self._swarm.disconnect(peer_id, for_cause=True)
 
     async def _link(self, peer_id: str, protocol: str) -> _Link:
         name = (peer_id, protocol)
@@ -296,7 +296,7 @@ class _Link:
         except (IntegrityError, UsageError) as problem:  # what a peer sends is never our user's fault
             error = RemoteError(self._stream.peer_id, str(problem), cid=getattr(problem, "cid", None))
             note(INFO, "peer_dropped", peer=self._stream.peer_id, reason=str(problem))
-            await self._swarm.disconnect(self._stream.peer_id)
+            await self._swarm.disconnect(self._stream.peer_id, for_cause=True)
         except UnavailableError as problem:
             error = problem
         finally:

@@ -5,7 +5,8 @@ that a small answer does not wait behind a large one. Frames are made as they ar
 sent: what one peer can make us hold is a few frames. No peer has more than its
 share of the answers under way, and who does not read loses his. Answering pauses
 where others may have their turn: at each frame, and at the empty ones that a long
-search without finds gives instead. A peer that breaks a protocol loses its
+search without finds gives instead. Between two frames of one peer every other peer
+has one, however many answers they wait for. A peer that breaks a protocol loses its
 connection.
 """
 
@@ -111,6 +112,18 @@ class _Serving(LocalAnswerer):
         return self.store.served_head(address)
 
 
+class _Share:
+    """What one peer may have.
+
+    answers  under way at once
+    turn     to make the next frame of one of them
+    """
+
+    def __init__(self) -> None:
+        self.answers = trio.Semaphore(ANSWERS_PER_PEER_MAX)
+        self.turn = trio.Lock()
+
+
 class Server:
     """Serves the store's datasets on a swarm.
 
@@ -138,7 +151,7 @@ class Server:
         self._plans: Plans = {}
         self._answerer = _Serving(store, self._plans)
         self._frauds = Frauds(store)
-        self._shares: WeakValueDictionary[str, trio.Semaphore] = WeakValueDictionary()
+        self._shares: WeakValueDictionary[str, _Share] = WeakValueDictionary()
         self.places = Places(ANSWERS_AT_ONCE_MAX)
         self.requests = 0
         self.on_read: Callable[[str], None] = lambda peer: None
@@ -162,14 +175,14 @@ class Server:
     async def _converse(self, protocol: str, answering: Answering, stream: Stream) -> None:
         await _Conversation(self, protocol, answering, stream).run()
 
-    def share_of(self, peer_id: str) -> trio.Semaphore:
-        """What one peer may have of the places, for as long as somebody holds it."""
-        return self._shares.setdefault(peer_id, trio.Semaphore(ANSWERS_PER_PEER_MAX))
+    def share_of(self, peer_id: str) -> _Share:
+        """What one peer has on all its streams, for as long as somebody holds it."""
+        return self._shares.setdefault(peer_id, _Share())
 
     async def refuse(self, peer_id: str) -> None:
         """A peer has broken a protocol."""
         note(INFO, "peer_dropped", peer=peer_id, reason="its request breaks the protocol")
-        await self._swarm.disconnect(peer_id)
+        await self._swarm.disconnect(peer_id, for_cause=True)
 
     def _answer_ask(self, request: m.Request) -> Iterator[bytes]:
         return self._lease(partial(ask.answer, request.number, ask.Ask.read(request.fields)))
@@ -280,7 +293,7 @@ class _Conversation:
         self._in_flight[request.number] = weight
         self._server.requests += 1
         asked_at = trio.current_time()
-        await self._share.acquire()
+        await self._share.answers.acquire()
         nursery.start_soon(self._answer, request.number, answer, asked_at)
 
     async def _answer(self, number: int, answer: Iterator[bytes], asked_at: float) -> None:
@@ -303,7 +316,7 @@ class _Conversation:
                 self._server.places.leave(place)
         finally:
             self._note(how)
-            self._share.release()
+            self._share.answers.release()
 
     def _note(self, how: str) -> None:
         self._server.tally.note_answer(self._stream.peer_id, self._protocol, how)
@@ -314,7 +327,8 @@ class _Conversation:
         place.scope.deadline = trio.current_time() + ASK_TIMEOUT_SECONDS
         with place.scope as scope:
             waiting = last = b""
-            for frame in _contained(number, answer):
+            frames = _contained(number, answer)
+            while (frame := await self._make_next(frames)) is not None:
                 last = frame or last
                 if waiting and len(waiting) + len(frame) > FRAME_BYTES_MAX:
                     with place.held_up():
@@ -322,13 +336,17 @@ class _Conversation:
                     scope.deadline += len(waiting) / ANSWER_BYTES_PER_SECOND_MIN
                     waiting = b""
                 waiting += frame
-                await trio.lowlevel.checkpoint()
             self._in_flight.pop(number, None)  # free for the peer as soon as it has the end
             with place.held_up():
                 await self._send(waiting)
         if scope.cancelled_caught:
             raise UnavailableError(f"peer {self._stream.peer_id} takes an answer too slowly")
         return m.outcome(last) or DONE
+
+    async def _make_next(self, frames: Iterator[bytes]) -> bytes | None:
+        """The next frame, or None at the end; not before everybody else has had a turn."""
+        async with self._share.turn:
+            return next(frames, None)
 
     async def _send(self, data: bytes) -> None:
         async with self._sending:

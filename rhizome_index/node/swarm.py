@@ -101,8 +101,11 @@ class Swarm(Protocol):
         to once more, in the same way.
         """
 
-    async def disconnect(self, peer_id: str) -> None:
-        """Drop all connections with a peer. Never raises."""
+    async def disconnect(self, peer_id: str, *, for_cause: bool = False) -> None:
+        """Drop all connections with a peer. Never raises.
+
+        for_cause  the peer broke a protocol, or lied: it comes in again less easily than others, for a while
+        """
 
     def listen_through(self, relay: str, addresses: Sequence[str]) -> None:
         """Let peers reach us through a relay that keeps a place for us, and can be reached at these full addresses.

@@ -336,7 +336,7 @@ class SimSwarm:
         self.tally.streams[protocol, OUT] += 1
         return stream
 
-    async def disconnect(self, peer_id: str) -> None:
+    async def disconnect(self, peer_id: str, *, for_cause: bool = False) -> None:
         await trio.lowlevel.checkpoint()
         connection = self._host.connections.get(peer_id)
         if connection is not None:

@@ -109,6 +109,7 @@ class MemorySwarm:
         self.notices: list[Notice] = []
         self.streams: dict[str, list[MemoryStream]] = defaultdict(list)
         self.disconnected: list[str] = []
+        self.blamed: list[str] = []
         self.through: dict[str, tuple[str, ...]] = {}
         self.tally = Tally()
 
@@ -158,9 +159,10 @@ class MemorySwarm:
 
         self._nursery.start_soon(run)
 
-    async def disconnect(self, peer_id: str) -> None:
+    async def disconnect(self, peer_id: str, *, for_cause: bool = False) -> None:
         await trio.lowlevel.checkpoint()
         self.disconnected.append(peer_id)
+        self.blamed += [peer_id] if for_cause else []
         for stream in self.streams[peer_id]:
             stream.abandon()
 

@@ -115,9 +115,10 @@ async def test_where_words_differ_none_counts(tmp_path: Path, monkeypatch: pytes
         swarm, dropped = reader.peer.joined().swarm, list[str]()
         disconnect = swarm.disconnect
 
-        async def drop(peer_id: str) -> None:
+        async def drop(peer_id: str, *, for_cause: bool) -> None:
+            assert for_cause
             dropped.append(peer_id)
-            await disconnect(peer_id)
+            await disconnect(peer_id, for_cause=for_cause)
 
         with monkeypatch.context() as patched:
             patched.setattr(serve, "attest", lie)

@@ -114,8 +114,8 @@ class Swarm(MemorySwarm):
         self.connected_peers = (*self.connected_peers, peer)
         return peer
 
-    async def disconnect(self, peer_id: str) -> None:
-        await super().disconnect(peer_id)
+    async def disconnect(self, peer_id: str, *, for_cause: bool = False) -> None:
+        await super().disconnect(peer_id, for_cause=for_cause)
         self.connected_peers = tuple(peer for peer in self.connected_peers if peer != peer_id)
 
     async def open_stream(

@@ -16,9 +16,10 @@ from rhizome_index.limits import (
     HANDSHAKE_TIMEOUT_SECONDS,
     HANDSHAKES_MAX,
     HANDSHAKES_PER_ADDRESS_MAX,
+    SUSPECT_HANDSHAKES_PER_SECOND,
 )
 from rhizome_index.node import libp2p_arrivals
-from rhizome_index.node.libp2p_arrivals import Arrivals, finish_handshake
+from rhizome_index.node.libp2p_arrivals import Arrivals, arrivals, blame, finish_handshake
 from rhizome_index.node.libp2p_swarm import open_swarm
 from tests.node.test_libp2p_guards import wait_until
 from tests.node.test_libp2p_swarm import ADDRESSES, ECHO, LIMIT_SECONDS, echo, exchange, pair
@@ -40,14 +41,19 @@ class Guests:
         self._nursery = nursery
         self._leaving: dict[object, trio.Event] = {}
 
-    async def arrive(self, host: str, *names: object, finishes: bool = False, says: bool = False) -> None:
-        """Connections, one after another, which stay until they are to leave."""
+    async def arrive(
+        self, host: str, *names: object, finishes: bool = False, says: bool = False, misbehaves: bool = False
+    ) -> None:
+        """Connections, one after another, which stay until they are to leave; who misbehaves is to leave at once."""
 
         async def stay(name: object) -> None:
             self.present.append(name)
             try:
                 if finishes:
                     finish_handshake()
+                if misbehaves:
+                    blame()
+                    return
                 await self._leaving[name].wait()
             finally:
                 self.present.remove(name)
@@ -168,6 +174,46 @@ async def test_finished_connections_make_no_room_for_handshakes() -> None:
         await found.arrive(AWAY, "done", finishes=True)
         await found.arrive(AWAY, *range(HANDSHAKES_PER_ADDRESS_MAX + 5))
         assert len(found.present) == HANDSHAKES_PER_ADDRESS_MAX + 1 and "done" in found.present
+
+
+@pytest.mark.parametrize("how", ["blamed", "failed", "timed out"])
+async def test_whoever_comes_from_where_things_went_wrong_comes_in_at_a_pace(
+    how: str, autojump_clock: MockClock
+) -> None:
+    pause = 1 / SUSPECT_HANDSHAKES_PER_SECOND
+    async with guests() as found:
+        await found.arrive(AWAY, "bad", finishes=how == "blamed", misbehaves=how == "blamed")
+        if how == "failed":
+            await found.leave("bad")
+        elif how == "timed out":
+            await trio.sleep(HANDSHAKE_TIMEOUT_SECONDS * 1.01)
+        assert found.present == []
+        await found.arrive(AWAY, 1, 2, 3, says=True)
+        await found.arrive("203.0.113.1", "other", says=True)
+        assert found.present == [1, "other"]
+        await trio.sleep(pause * 1.01)
+        assert found.present == [1, "other", 2]
+        await trio.sleep(pause)
+        assert found.present == [1, "other", 2, 3]
+
+
+@pytest.mark.parametrize("for_cause", [True, False])
+async def test_whoever_is_disconnected_for_a_cause_is_a_suspect(for_cause: bool) -> None:
+    async with pair() as (server, client):
+        await exchange(client, server.peer_id)
+        await server.disconnect(client.peer_id, for_cause=for_cause)
+        await wait_until(lambda: not arrivals()._present)
+        assert list(arrivals()._suspects._until) == (["127.0.0.1"] if for_cause else [])
+        await client.dial(server.addresses[0], timeout_seconds=LIMIT_SECONDS)
+        await exchange(client, server.peer_id)
+
+
+async def test_who_leaves_after_a_good_connection_is_no_suspect() -> None:
+    async with guests() as found:
+        await found.arrive(AWAY, "good", finishes=True)
+        await found.leave("good")
+        await found.arrive(AWAY, 1, 2, 3)
+        assert found.present == [1, 2, 3]
 
 
 async def test_one_address_has_so_many_connections() -> None:

@@ -23,7 +23,7 @@ from rhizome_index.index.head import Identity
 from rhizome_index.limits import CIRCUIT_EARLY_SECONDS, CIRCUIT_MESSAGE_BYTES_MAX, CIRCUIT_WRITE_BYTES
 from rhizome_index.node import libp2p_arrivals, libp2p_upgrade, relay, reserve
 from rhizome_index.node.framed import receive_message
-from rhizome_index.node.libp2p_arrivals import ARRIVALS
+from rhizome_index.node.libp2p_arrivals import arrivals
 from rhizome_index.node.libp2p_circuits import Circuit, Circuits
 from rhizome_index.node.libp2p_swarm import Libp2pSwarm, open_swarm
 from rhizome_index.node.relay import Relay
@@ -210,7 +210,7 @@ async def test_a_circuit_on_which_nothing_is_said_is_given_up(monkeypatch: pytes
         stream = await liar.open_stream(victim.peer_id, STOP, timeout_seconds=LIMIT_SECONDS, lasting=True)
         await stream.send(stop_connect(NOBODY, UNLIMITED))
         assert is_accepted(await receive_message(stream, FrameReader(CIRCUIT_MESSAGE_BYTES_MAX)))
-        assert [arrival.origin for arrival in ARRIVALS._present if not arrival.is_at("finished")] == [
+        assert [arrival.origin for arrival in arrivals()._present if not arrival.is_at("finished")] == [
             f"relay {liar.peer_id}"
         ]
         with trio.fail_after(LIMIT_SECONDS):

@@ -22,6 +22,7 @@ from rhizome_index.limits import (
     CONTROL_BYTES_MAX,
     IDLE_TIMEOUT_SECONDS,
     LINGER_SECONDS,
+    NEW_STREAM_FRAMES,
     PING_AGAIN_SECONDS,
     PING_INTERVAL_SECONDS,
     PING_TIMEOUT_SECONDS,
@@ -220,6 +221,7 @@ async def test_streams_reset_before_anybody_looks_are_bounded(autojump_clock: Mo
     async with running() as (session, transport):
         for number in range(1, 2 * CONNECTION_STREAMS_MAX, 2):
             await transport.bring(frame(DATA, SYN, number, 1, b"x"), frame(WINDOW, RST, number, 0))
+        await trio.sleep(1)
         transport.said()
         await transport.bring(frame(DATA, SYN, 999, 1, b"x"))
         assert transport.said() == [(WINDOW, ACK, 999, 0), (WINDOW, RST, 999, 0)]
@@ -283,6 +285,59 @@ async def test_small_frames_are_read_so_fast_and_no_faster(autojump_clock: MockC
         assert await is_read(*large)
         assert await is_read(*large)
         assert not await is_read(*small, *small, *small[:1000])
+
+
+async def test_a_stream_costs_as_much_as_many_small_frames(autojump_clock: MockClock) -> None:
+    numbers = range(1, 2 * CONNECTION_STREAMS_MAX, 2)
+    openings = [frame(WINDOW, SYN, number, 0) for number in numbers]
+    endings = [frame(WINDOW, RST, number, 0) for number in numbers]
+    async with running() as (session, transport):
+        await transport.bring(*openings)
+        assert len(session.streams) == CONNECTION_STREAMS_MAX  # after it has been quiet: all at once
+        await transport.bring(*endings)
+        await transport.bring(*openings)
+        await trio.sleep(1)
+        assert len(session.streams) == pytest.approx(SMALL_FRAMES_PER_SECOND / NEW_STREAM_FRAMES, rel=0.2)
+        await trio.sleep(2)
+        assert len(session.streams) == CONNECTION_STREAMS_MAX
+
+
+async def test_small_frames_that_come_together_are_all_taken_in_order(autojump_clock: MockClock) -> None:
+    """Also where more of them come at once than are taken together, with a body among them, cut anywhere."""
+    async with running() as (session, transport), trio.open_nursery() as nursery:
+        got: list[bytes] = []
+
+        async def read() -> None:
+            stream = await session.accept_stream()
+            while len(got) < 2000:
+                got.append(await stream.read(1))
+
+        nursery.start_soon(read)
+        bodies = [bytes([number % 251]) for number in range(2000)]
+        data = OPEN + b"".join(frame(DATA, 0, 1, 1, body) for body in bodies)
+        for start in range(0, len(data), 5003):
+            await transport.bring(data[start : start + 5003])
+        await trio.sleep(10)
+        assert got == bodies
+
+
+async def test_streams_of_a_connection_that_is_over_are_nobodys_work(autojump_clock: MockClock) -> None:
+    async with running() as (session, transport):
+        await transport.bring(frame(DATA, SYN, 1, 1, b"x"), frame(DATA, SYN, 3, 1, b"x"), frame(GO_AWAY, 0, 0, 0))
+        for _ in range(2):
+            with pytest.raises(MuxedConnUnavailable):
+                await session.accept_stream()
+
+
+async def test_who_breaks_the_protocol_is_blamed_and_who_leaves_or_falls_silent_is_not(
+    autojump_clock: MockClock,
+) -> None:
+    for data, is_blamed in ((frame(GO_AWAY, 0, 0, 0), False), (OPEN + OPEN, True), (b"", False)):
+        async with running() as (session, transport):
+            if data:
+                await transport.bring(data)
+            await session.event_closed.wait()
+            assert session.is_blamed == is_blamed
 
 
 async def test_so_much_may_be_unread(autojump_clock: MockClock) -> None:

@@ -110,7 +110,7 @@ async def test_whatever_is_wrong_with_an_answer_costs_its_peer_and_nobody_else(
     links, swarm = links_to(Other(at_once), nursery)
     with pytest.raises(RemoteError, match="no"):
         await links.converse("other", PROTOCOL, {}, Choking(error))
-    assert swarm.disconnected == ["other"]
+    assert swarm.disconnected == swarm.blamed == ["other"]
     assert await ask(links, "another") > 0
 
 
@@ -120,7 +120,7 @@ async def test_an_answer_to_nothing_that_was_asked_costs_the_connection(
     links, swarm = links_to(Other(lambda request: m.encode_end(request.number + 1, {})), nursery)
     with pytest.raises(RemoteError, match="nothing that was asked"):
         await ask(links)
-    assert swarm.disconnected == ["other"]
+    assert swarm.disconnected == swarm.blamed == ["other"]
 
 
 # --- nothing grows ---
@@ -267,7 +267,7 @@ async def test_unfinished_blocks_of_answers_nobody_asked_for_are_bounded(
     links, swarm = links_to(Other(parts), nursery)
     with pytest.raises(RemoteError, match="beyond all budgets"):
         await ask(links)
-    assert swarm.disconnected == ["other"]
+    assert swarm.disconnected == swarm.blamed == ["other"]
 
 
 def test_unfinished_blocks_have_so_many_bytes_at_the_limit_and_one_past_it() -> None:
@@ -317,6 +317,7 @@ async def test_a_peer_that_says_nothing_is_given_up(autojump_clock: MockClock, n
     with trio.fail_after(2 * ASK_TIMEOUT_SECONDS), pytest.raises(UnavailableError, match="within 30 s"):
         await ask(links)
     assert trio.current_time() == pytest.approx(ASK_TIMEOUT_SECONDS) and swarm.disconnected == ["other"]
+    assert not swarm.blamed
 
 
 async def test_silence_is_borne_for_so_long_and_no_longer(autojump_clock: MockClock, nursery: trio.Nursery) -> None:

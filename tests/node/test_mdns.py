@@ -90,7 +90,7 @@ class Swarm:
         self.connected_peers = (*self.connected_peers, peer)
         return peer
 
-    async def disconnect(self, peer_id: str) -> None:
+    async def disconnect(self, peer_id: str, *, for_cause: bool = False) -> None:
         self.connected_peers = tuple(peer for peer in self.connected_peers if peer != peer_id)
 
     def latency_seconds(self, peer_id: str) -> float | None:

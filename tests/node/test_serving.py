@@ -98,6 +98,27 @@ async def test_one_peer_takes_its_share_and_no_more(
             assert (await replies(other))[-1] == m.End(7, {"sent": 1})
 
 
+async def test_between_two_frames_of_one_peer_every_other_has_a_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    made: list[str] = []
+
+    def answering(self: Server, request: m.Request) -> Iterator[bytes]:
+        for _ in range(20):
+            made.append("greedy" if request.number else "other")
+            yield b""
+        yield m.encode_end(request.number, {})
+
+    monkeypatch.setattr(Server, "_answer_want", answering)
+    with serving(tmp_path, nursery) as (_, swarm):
+        await ask(swarm.accept("greedy", want.PROTOCOL), *range(1, IN_FLIGHT + 1), fields=SMALL)
+        await ask(swarm.accept("other", want.PROTOCOL), 0, fields=SMALL)
+        await wait_all_tasks_blocked()
+    assert made.count("other") == 20 and made.count("greedy") == 20 * IN_FLIGHT
+    first, last = made.index("other"), len(made) - made[::-1].index("other")
+    assert last - first <= 2 * 20 + 1
+
+
 async def test_all_peers_share_the_places_and_who_does_not_read_makes_room(
     tmp_path: Path, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -210,7 +231,7 @@ async def test_a_number_in_use_costs_the_connection(
     with serving(tmp_path, nursery) as (_, swarm):
         await ask(swarm.accept("peer", want.PROTOCOL), 5, 5)
         await wait_all_tasks_blocked()
-        assert swarm.disconnected == ["peer"]
+        assert swarm.disconnected == swarm.blamed == ["peer"]
 
 
 async def test_a_store_that_fails_ends_one_answer(
