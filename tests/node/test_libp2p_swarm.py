@@ -16,8 +16,9 @@ from trio.testing import MockClock
 
 from rhizome_index.errors import UnavailableError, UsageError
 from rhizome_index.limits import IDLE_TIMEOUT_SECONDS
-from rhizome_index.node import libp2p_addresses, libp2p_guards, libp2p_swarm
-from rhizome_index.node.libp2p_swarm import Libp2pStream, Libp2pSwarm, _Watcher, open_swarm
+from rhizome_index.node import libp2p_addresses, libp2p_guards, libp2p_stream
+from rhizome_index.node.libp2p_stream import Libp2pStream
+from rhizome_index.node.libp2p_swarm import Libp2pSwarm, _Watcher, open_swarm
 from rhizome_index.node.swarm import Stream
 from rhizome_index.node.tally import IN, OUT, PeerTally, Tally
 
@@ -375,7 +376,7 @@ trio.run(main)
 
 
 async def test_a_stream_that_is_meant_to_last_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libp2p_swarm, "IDLE_TIMEOUT_SECONDS", 0.02)
+    monkeypatch.setattr(libp2p_stream, "IDLE_TIMEOUT_SECONDS", 0.02)
     lasting = "/rhizome/lasting/1"
     async with pair() as (server, client):
         server.handle(lasting, echo, lasting=True)
