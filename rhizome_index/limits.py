@@ -259,6 +259,7 @@ UPGRADE_DIAL_SECONDS = 3.0  # for one of them: a relay is there meanwhile
 UPGRADE_TURN_SECONDS = 0.5  # for the other side's dial, before ours: one connection is enough
 UPGRADE_SECONDS = 10.0  # for all that an upgrade takes
 UPGRADES_AT_ONCE_MAX = 8  # each dials no more addresses than that at a time
+UPGRADE_ANSWERS_MAX = 3  # for each connection through a relay: so often the specification lets a peer try
 UPGRADE_VIEW_SECONDS = 2.0  # for a relay to say where it sees us: without, it goes on as it can
 UPGRADE_STAGGER_SECONDS = 0.25  # between dials of one peer's addresses, as RFC 8305 has it: the first is most likely
 UPGRADE_AGAIN_SECONDS = 0.1  # until an address that refuses is dialled again; then twice as long: four times at most

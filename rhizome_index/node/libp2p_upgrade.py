@@ -12,7 +12,7 @@ soon as nothing more goes over it.
 Some who are told of no address that they would dial fall silent in the middle of it, though they can be reached
 themselves: then what they have said counts, or what they say by identify.
 
-Rules: a peer's addresses are hearsay, which cost a few dials, once for each connection
+Rules: a peer's addresses are hearsay, which cost a few dials, a few times for each connection
 through a relay. So is where a relay sees us: that is said to the peer at the other
 end of a circuit of this relay, and to nobody else. It does not know what streams are for.
 """
@@ -34,6 +34,7 @@ from rhizome_index.limits import (
     RETIRE_BYTES,
     RETIRE_LOOK_SECONDS,
     RETIRE_SECONDS_MAX,
+    UPGRADE_ANSWERS_MAX,
     UPGRADE_DELAY_SECONDS,
     UPGRADE_DIAL_SECONDS,
     UPGRADE_SECONDS,
@@ -72,6 +73,7 @@ class Upgrader:
         self._nursery = nursery
         self._upgrading: set[str] = set()
         self._opening: dict[str, trio.CancelScope] = {}
+        self._answers: WeakKeyDictionary[Session, int] = WeakKeyDictionary()  # by connections through relays
         self._views: WeakKeyDictionary[Session, View] = WeakKeyDictionary()  # by connections with relays
 
     def start(self) -> None:
@@ -130,7 +132,13 @@ class Upgrader:
 
     async def _answer(self, stream: Stream) -> None:
         peer = stream.peer_id
-        if not self._swarm.is_relayed(peer) or peer in self._upgrading or len(self._upgrading) >= UPGRADES_AT_ONCE_MAX:
+        session = self._swarm.session(peer)
+        is_busy = peer in self._upgrading or len(self._upgrading) >= UPGRADES_AT_ONCE_MAX
+        if session is None or not session.is_relayed or is_busy:
+            await stream.reset()
+            return
+        self._answers[session] = self._answers.get(session, 0) + 1
+        if self._answers[session] > UPGRADE_ANSWERS_MAX:
             await stream.reset()
             return
         self._upgrading.add(peer)

@@ -85,7 +85,9 @@ async def test_a_relay_is_dialled_from_the_port_that_is_listened_on_or_from_any(
         session = near.session(middle.peer_id)
         assert session is not None and relay_of(session) is None
         end = own_end(session)
-        assert end is not None and f"/{end[0]}/tcp/{end[1]}/" in near.addresses[0]
+        assert end is not None
+        if sys.platform == "linux":  # others may not allow it
+            assert f"/{end[0]}/tcp/{end[1]}/" in near.addresses[0]
         # At once again: the system remembers such a connection, and its port cannot be used for this.
         await near.disconnect(middle.peer_id)
         await near.dial_relay(middle.addresses[0], timeout_seconds=LIMIT_SECONDS)

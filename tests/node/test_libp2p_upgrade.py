@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rhizome_index.limits import (
     RETIRE_LOOK_SECONDS,
     RETIRE_SECONDS_MAX,
     UPGRADE_ADDRESSES_MAX,
+    UPGRADE_ANSWERS_MAX,
 )
 from rhizome_index.node import libp2p_opening, libp2p_upgrade
 from rhizome_index.node.framed import receive_message
@@ -246,6 +247,27 @@ async def test_who_has_said_where_it_is_and_falls_silent_is_dialled_there(
         await stream.close()
         await until(lambda: set(ways(asking, far)) == {False})
         assert asking.tally.upgrades[DONE] == 1
+
+
+async def test_a_peer_has_us_dial_a_few_times_for_each_connection(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libp2p_upgrade, "UPGRADE_DELAY_SECONDS", 600.0)
+    frames = dcutr.encode_connect([f"/ip4/127.0.0.1/tcp/{free_port()}/ws"]) + dcutr.encode_sync()
+    async with three(nursery, ()) as (far, asking):
+        for _ in range(2):  # connections
+            await dial(asking, through(far))
+            answers = 0
+            for _ in range(UPGRADE_ANSWERS_MAX + 1):
+                stream = await far.open_stream(asking.peer_id, dcutr.PROTOCOL, timeout_seconds=LIMIT_SECONDS)
+                await stream.send(frames)
+                with suppress(UnavailableError):  # it is reset, the last time
+                    while part := await stream.receive():
+                        answers += bool(part)
+            assert answers == UPGRADE_ANSWERS_MAX
+            await asking.disconnect(far.peer_id)
+            await until(lambda: asking.peer_id not in far.connected_peers)
+        assert asking.tally.upgrades == {FAILED: 2 * UPGRADE_ANSWERS_MAX}
 
 
 async def test_nobody_upgrades_what_is_direct(nursery: trio.Nursery) -> None:
