@@ -6,7 +6,7 @@ It begins with a block `{"kind": "rhizome-answer/1", "query", "plan", "after", "
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -37,7 +37,7 @@ def write_answer(
 
     Raises UnavailableError where the proof came in parts that make no whole.
     """
-    _check_whole(answer, cursor, blocks)
+    whole = _as_one_walk(answer, cursor, dict(blocks))
     root = cbor.encode(
         {
             "kind": ANSWER_KIND,
@@ -49,24 +49,25 @@ def write_answer(
         }
     )
     named = (cid_of(root), root)
-    return write_car(file, [named[0]], [named, (opening.head.manifest, opening.manifest_bytes), *blocks])
+    return write_car(file, [named[0]], [named, (opening.head.manifest, opening.manifest_bytes), *whole])
 
 
-def _check_whole(answer: Answer, cursor: Cursor | None, blocks: list[tuple[Cid, bytes]]) -> None:
-    """A part may end within a batch of records; then the walk that goes on takes other batches than one walk would.
+def _as_one_walk(answer: Answer, cursor: Cursor | None, blocks: Mapping[Cid, bytes]) -> list[tuple[Cid, bytes]]:
+    """The blocks that one walk needs, in its order. Raises UnavailableError if not all are there.
 
+    A part may end within a batch of records; then the walk that goes on takes other batches than one walk would.
     It finds the same rows, but one walk may want to look at more entries behind the last of them.
     """
     again = Answer(answer.query, answer.collection, answer.candidate, cursor)
     replay = Replay(again.next_walk(), again.take)
-    try:
-        for _, data in blocks:
-            replay.feed(data)
-        replay.close()
-    except IntegrityError:
-        raise UnavailableError(
-            "the answer is right, but its parts make no single proof to save", hint="ask for fewer rows at a time"
-        ) from None
+    while not replay.is_done:
+        data = blocks.get(replay.next_cid)
+        if data is None:
+            raise UnavailableError(
+                "the answer is right, but its parts make no single proof to save", hint="ask for fewer rows at a time"
+            )
+        replay.feed(data)
+    return replay.blocks
 
 
 @dataclass(frozen=True, slots=True)
