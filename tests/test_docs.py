@@ -55,6 +55,16 @@ def run(line: str, home: Path, folder: Path) -> str:
     ).stdout
 
 
+def test_nothing_is_said_twice() -> None:
+    """Two versions of a paragraph have stood one below the other."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("protocols/**/*.md")]
+    assert len(pages) > 50
+    for page in pages:
+        prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        beginnings = [line[:50] for line in prose.splitlines() if len(line) > 100]
+        assert len(set(beginnings)) == len(beginnings), page
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     """Those of the first user in one home; those of the second in another, against the first as a node."""
