@@ -59,7 +59,8 @@ from rhizome_index.node.peer import Peer
 from rhizome_index.node.pins import Pins, bring, find_head
 from rhizome_index.node.publish import Declaration, Publisher
 from rhizome_index.node.register import Policy
-from rhizome_index.node.resolve import FindPeers, Resolution
+from rhizome_index.node.resolution import Resolution
+from rhizome_index.node.resolve import FindPeers
 from rhizome_index.node.room import Room
 from rhizome_index.node.swarm import Swarm
 from rhizome_index.node.sync import Progress
@@ -331,7 +332,7 @@ class Node:
         find_peers, _ = self.ways_to(place)
         peers = list(await find_peers(place)) if find_peers is not None else []
         if head is None:
-            found = await self.peer.resolver.newest_head(place, peers[:HEADS_ASKED], cost)
+            found = await self.peer.resolver.heads.newest(place, peers[:HEADS_ASKED], cost)
         else:
             found = find_head(store, place, head)
         links = self.peer.membership.links if self.peer.membership else None
@@ -363,9 +364,9 @@ class Node:
         resolver, store = self.peer.resolver, self.peer.store
         find_peers, _ = self.ways_to(place)
         peers = list(await find_peers(place)) if find_peers is not None else []
-        head = store.current_head(place) or await resolver.newest_head(place, peers[:HEADS_ASKED], cost)
+        head = store.current_head(place) or await resolver.heads.newest(place, peers[:HEADS_ASKED], cost)
         _, manifest = await resolver.gatherer(peers, cost).manifest(head.manifest)
-        resolver.keep_head(head)
+        resolver.heads.keep(head)
         return manifest
 
     async def audit(
@@ -388,7 +389,7 @@ class Node:
         find_peers, _ = self.ways_to(place)
         peers, cost = list(await find_peers(place)) if find_peers is not None else [], Cost()
         started = trio.current_time()
-        head = await self.peer.resolver.newest_head(place, peers[:HEADS_ASKED], cost)
+        head = await self.peer.resolver.heads.newest(place, peers[:HEADS_ASKED], cost)
         links = self.peer.membership.links if self.peer.membership else None
         auditor = Auditor(self.peer.store, self.peer.chance, links, progress or Progress())
         audited = await auditor.audit(head, collection, index, Bound(bad_fraction, confidence), peers, cost)
@@ -409,14 +410,14 @@ class Node:
             self.peer.resolver,
         )
         started = trio.current_time()
-        head = await resolver.newest_head(place, peers[:HEADS_ASKED], cost)
+        head = await resolver.heads.newest(place, peers[:HEADS_ASKED], cost)
         _, manifest = await resolver.gatherer(peers, cost).manifest(head.manifest)
         found, _ = find_index(manifest, collection, index)
-        await resolver.gather_attestations(head, manifest.rule, found, cost)
+        await resolver.proven.gather_attestations(head, manifest.rule, found, cost)
         cost.seconds = trio.current_time() - started
         derivation = derivation_of(manifest.rule, found, index)
         words = tuple(Attestations(self.peer.store).about(derivation.given))
-        standing = resolver.ladder.standing(derivation)
+        standing = resolver.proven.ladder.standing(derivation)
         return Attested(head, collection, index, derivation, words, standing, cost)
 
     async def carry(self, address: Address | str, collection: str, index: str) -> Carried:
@@ -428,7 +429,7 @@ class Node:
         place = _address(address)
         peers, cost = list(await self.peer.providers(place)), Cost()
         started = trio.current_time()
-        newest = await self.peer.resolver.newest_head(place, peers[:HEADS_ASKED], cost)
+        newest = await self.peer.resolver.heads.newest(place, peers[:HEADS_ASKED], cost)
         carried = await self.peer.joined().carrier.carry(newest, collection, index, peers, cost)
         cost.seconds = trio.current_time() - started
         return carried
@@ -670,7 +671,7 @@ class Results:
 
     def standing(self) -> Standing:
         """What is proven of the answer, so far."""
-        return self.node.peer.resolver.standing(self.resolution)
+        return self.node.peer.resolver.proven.standing(self.resolution)
 
     async def hints(self, *, ask: bool = False) -> list[str]:
         """What may have been meant, where an answer has nothing, or nothing at a path that the query names.

@@ -33,7 +33,8 @@ from rhizome_index.limits import (
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.local import LocalSource
-from rhizome_index.node.resolve import FindPeers, Resolution, Resolver
+from rhizome_index.node.resolution import Resolution
+from rhizome_index.node.resolve import FindPeers, Resolver
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice
 from rhizome_index.query.expr import Query
@@ -178,7 +179,7 @@ class FeedResolver:
 
     def standing(self) -> Standing:
         """What is proven of the answer of each dataset that could be asked."""
-        ladder = self._resolver.ladder
+        ladder = self._resolver.proven.ladder
         return lowest(ladder.of_choice(*way) for way in self._ways)
 
     async def _read(self, address: Address, batches: AsyncIterator[list[Row]], rows: list[Row]) -> None:

@@ -10,7 +10,8 @@ from rhizome_index.errors import IntegrityError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.record import Record
 from rhizome_index.limits import HINTS_SECONDS
-from rhizome_index.node.resolve import FindPeers, Resolution, Resolver
+from rhizome_index.node.resolution import Resolution
+from rhizome_index.node.resolve import FindPeers, Resolver
 from rhizome_index.query.hints import hints, is_odd
 
 
@@ -41,7 +42,7 @@ async def _look(
     if resolution.opening is not None:
         manifest = resolution.opening.manifest
     else:
-        manifest = gatherer.local.manifest((await resolver.newest_head(address, (), resolution.cost)).manifest)
+        manifest = gatherer.local.manifest((await resolver.heads.newest(address, (), resolution.cost)).manifest)
     walk = hints(resolution.query, manifest.collection(resolution.query.collection), rows)
     try:
         found: list[str] = await gatherer.run(walk) if peers else gatherer.local.run(walk)

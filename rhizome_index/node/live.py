@@ -21,7 +21,8 @@ from rhizome_index.index.schema import Collection
 from rhizome_index.limits import LIVE_LOOK_SECONDS, LIVE_PULL_SECONDS
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.gather import Gatherer
-from rhizome_index.node.resolve import FindPeers, Resolution, Resolver
+from rhizome_index.node.resolution import Resolution
+from rhizome_index.node.resolve import FindPeers, Resolver
 from rhizome_index.query.choose import choose
 from rhizome_index.query.combine import Choice
 from rhizome_index.query.expr import ROWS, Query
@@ -107,7 +108,7 @@ class LiveResolver:
 
     async def _turn(self, head: Head, rule: Rule, changes: list[Change], cost: Cost) -> Turn:
         """Raises UnprovenError if less is proven than is required."""
-        standing = await self._resolver.require(self._required, head, rule, *self._live.read_from, cost)
+        standing = await self._resolver.proven.require(self._required, head, rule, *self._live.read_from, cost)
         return Turn(head, changes, self._live.count, cost, standing)
 
     async def _begin_with(
@@ -127,7 +128,7 @@ class LiveResolver:
             try:
                 if find_peers is not None and not is_here:
                     peers += await find_peers(self._address)
-                newest = await self._resolver.newest_head(self._address, peers[:1], cost)
+                newest = await self._resolver.heads.newest(self._address, peers[:1], cost)
                 if newest.sequence > head.sequence:
                     rule, changes = await self._take_up(newest, peers, cost, allow_scan=allow_scan)
                     cost.seconds = trio.current_time() - started
@@ -156,5 +157,5 @@ class LiveResolver:
             changes = await self._begin_with(gatherer, collection, None, allow_scan=allow_scan)
         cost.blocks_local += gatherer.blocks_local
         cost.blocks_remote += gatherer.fetched
-        self._resolver.keep_head(head)
+        self._resolver.heads.keep(head)
         return manifest.rule, changes

@@ -67,7 +67,7 @@ class Membership:
         self.server.on_read = Readers(swarm, self.directory, nursery).note
         self.inquirer = Inquirer(store, register, self.links)
         self.resolver = Resolver(store, clock, self.links, self.directory, self.inquirer)
-        syncer = Syncer(store, self.links, self.resolver.check_head)
+        syncer = Syncer(store, self.links, self.resolver.heads.check)
         self.carrier = Carrier(store, self.links, syncer)
         keeper = PartKeeper(store, self.links)
         self.follower = Follower(

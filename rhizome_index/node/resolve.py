@@ -10,24 +10,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import (
     IntegrityError,
     PartialError,
-    RemoteError,
     RhizomeError,
-    StoreError,
     UnavailableError,
-    UnprovenError,
     UsageError,
 )
 from rhizome_index.index.address import Address
-from rhizome_index.index.freshness import ANY_AGE, Freshness
-from rhizome_index.index.head import Head
 from rhizome_index.index.schema import Collection
-from rhizome_index.limits import ATTESTERS_ASKED_MAX, CLOCK_SKEW_SECONDS_MAX, PROOF_BYTES_MAX, SEGMENTS_MAX
+from rhizome_index.limits import SEGMENTS_MAX
 from rhizome_index.node.cache import Cache
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import Directory
@@ -40,11 +35,14 @@ from rhizome_index.node.inquire import Inquirer
 from rhizome_index.node.ladder import Ladder
 from rhizome_index.node.link import Links, SilentError, in_turn
 from rhizome_index.node.local import LocalSource
+from rhizome_index.node.newest import Clock, Newest
+from rhizome_index.node.proven import Proven
 from rhizome_index.node.race import Race
+from rhizome_index.node.resolution import Resolution
 from rhizome_index.node.serve import LocalAnswerer, Plans
 from rhizome_index.node.swarm import SpentError
 from rhizome_index.node.weigh import SPEED_ASSUMED, WANTS, Location, Speed, locations
-from rhizome_index.query.answer import Answer, Cursor
+from rhizome_index.query.answer import Answer
 from rhizome_index.query.choose import Estimate, choose
 from rhizome_index.query.combine import Choice, all_candidates, find_candidate
 from rhizome_index.query.explain import Explained, explain
@@ -52,13 +50,10 @@ from rhizome_index.query.expr import Query
 from rhizome_index.query.found import Counted, Found
 from rhizome_index.query.proof import record
 from rhizome_index.query.rows import Row
-from rhizome_index.tree.boundary import Rule
-from rhizome_index.trust.ladder import ANYTHING, ATTESTED, PROVEN, SIGNED, Requirement, Standing, derivations_of
 from rhizome_index.wire import ask as ask_protocol
 from rhizome_index.wire import message as m
 from rhizome_index.wire.ask import Ask, Asking, Opening
 
-Clock = Callable[[], float]
 FindPeers = Callable[[Address], Awaitable[Sequence[str]]]
 
 
@@ -68,45 +63,6 @@ class LackingError(UnavailableError):
     def __init__(self, peer: str, message: str) -> None:
         super().__init__(message)
         self.peer = peer
-
-
-@dataclass(slots=True)
-class Resolution:
-    """One query being answered: what is known of it so far.
-
-    proof      blocks in the walk's order, for saving: only where it was asked for
-    freshness  what is insisted on of the head
-    required   what has to be proven
-    first_budget  bytes that the first request may bring: little is expected
-    """
-
-    query: Query
-    cost: Cost
-    opening: Opening | None = None
-    answer: Answer | None = None
-    last: Row | None = None
-    proof: list[tuple[Cid, bytes]] | None = None
-    after: Cursor | None = None
-    freshness: Freshness = ANY_AGE
-    required: Requirement = ANYTHING
-    first_budget: int = PROOF_BYTES_MAX
-
-    @property
-    def is_complete(self) -> bool:
-        return self.answer is not None and self.answer.is_complete
-
-    def give(self) -> list[Row]:
-        """The rows that are known now and were not given yet."""
-        rows = list(self.answer.rows()) if self.answer is not None else []
-        if rows:
-            self.last = rows[-1]
-        return rows
-
-    def cursor(self) -> Cursor | None:
-        """The cursor behind the last row, if rows may follow."""
-        if self.answer is None or self.opening is None:
-            return None
-        return self.answer.cursor(self.opening.head.manifest, self.last)
 
 
 class Resolver:
@@ -128,7 +84,8 @@ class Resolver:
         self._plans: Plans = {}
         self._frauds = Frauds(store)
         self._cache = Cache(store)
-        self.ladder = Ladder(store)
+        self.heads = Newest(store, clock, directory)
+        self.proven = Proven(Ladder(store), inquirer, directory)
 
     async def resolve(
         self,
@@ -151,7 +108,7 @@ class Resolver:
         if local:
             try:
                 self._resolve_here(address, resolution, allow_scan=allow_scan)
-                await self._check_proven(resolution)
+                await self.proven.check(resolution)
                 yield resolution.give()
                 return
             except UnavailableError as error:
@@ -183,19 +140,7 @@ class Resolver:
         if resolution.last is not None:
             problem = problems[-1]
             raise PartialError(f"the answer is right as far as it goes, but incomplete: {problem}", hint=problem.hint)
-        raise self._never_back(address, _worst(problems, address))
-
-    def _never_back(self, address: Address, error: RhizomeError) -> RhizomeError:
-        """The error, or what is to be known where an older head is all here, but is not answered from any more."""
-        held, current = self._store.held_head(address), self._store.current_head(address)
-        is_missing = isinstance(error, UnavailableError) and not isinstance(error, StoreError)
-        if not is_missing or held is None or current is None or held.sequence >= current.sequence:
-            return error
-        return UnavailableError(
-            f"an answer was given from head {current.sequence} of {address}, which nobody reached has; "
-            f"what is all here is the older head {held.sequence}",
-            hint=f"bring the newest here as soon as a peer has it: rhizome sync {address}",
-        )
+        raise self.heads.never_back(address, _worst(problems, address))
 
     async def _find_others(self, address: Address) -> Sequence[str]:
         """Who serves a dataset, when those whom the user has named do not."""
@@ -294,7 +239,7 @@ class Resolver:
             if resolution.proof is not None:
                 known = {cid for cid, _ in resolution.proof}
                 resolution.proof += [block for block in asking.replay.blocks if block[0] not in known]
-            await self._check_proven(resolution)
+            await self.proven.check(resolution)
             yield resolution.give()
             if asking.answer.is_complete:
                 return
@@ -329,7 +274,7 @@ class Resolver:
             raise _refusal(peer, asking.failure)
         if resolution.opening is None:
             assert asking.opening is not None
-            self._check_newest(asking.opening.head, peer, pinned=resolution.after is not None)
+            self.heads.check_newest(asking.opening.head, peer, pinned=resolution.after is not None)
             resolution.freshness.check(asking.opening.head, self._clock())
 
     def _next_request(self, address: Address, resolution: Resolution, *, allow_scan: bool) -> Asking:
@@ -357,7 +302,7 @@ class Resolver:
         """Whether a walk of our own finds all it needs, here and at these peers; if not, why is added to `problems`."""
         try:
             await self._walk(address, resolution, peers, allow_scan=allow_scan)
-            await self._check_proven(resolution)
+            await self.proven.check(resolution)
         except (UnavailableError, IntegrityError) as error:
             problems.append(error)
             return False
@@ -382,7 +327,7 @@ class Resolver:
         cost, query = resolution.cost, resolution.query
         gatherer = self.gatherer(peers, cost)
         if resolution.opening is None:
-            head = await self._head_for(address, resolution, peers)
+            head = await self.heads.wanted(address, resolution.after, peers, cost)
             resolution.freshness.check(head, self._clock())
             manifest_bytes, manifest = await gatherer.manifest(head.manifest)
             resolution.opening = Opening(head, manifest, manifest_bytes)
@@ -398,7 +343,7 @@ class Resolver:
             resolution.answer = Answer(query, collection, candidate, resolution.after)
         answer = resolution.answer
         answer.finish(await gatherer.run(answer.next_walk(), answer.take))
-        self.keep_head(resolution.opening.head)
+        self.heads.keep(resolution.opening.head)
         cost.entries_scanned = answer.entries
         cost.blocks_remote += gatherer.fetched
         cost.blocks_local += gatherer.blocks_local
@@ -440,7 +385,7 @@ class Resolver:
         """
         peers = list(await find_peers(address)) if find_peers is not None else []
         resolution = Resolution(query, Cost())
-        head = self._store.current_head(address) or await self.newest_head(address, peers, resolution.cost)
+        head = self._store.current_head(address) or await self.heads.newest(address, peers, resolution.cost)
         gatherer = self.gatherer(peers, resolution.cost)
         with self._store.uses.leasing(head.manifest):
             _, manifest = await gatherer.manifest(head.manifest)
@@ -451,34 +396,6 @@ class Resolver:
         source = LocalAnswerer(self._store, self._plans)
         return found, self._weighed(source, collection, chosen, peers)
 
-    async def _head_for(self, address: Address, resolution: Resolution, peers: Sequence[str]) -> Head:
-        """The head to answer from: the one a cursor names, or the newest. Raises UnavailableError."""
-        if resolution.after is None:
-            return await self.newest_head(address, peers, resolution.cost)
-        known = self._store.head_of(address, resolution.after.manifest)
-        if known is None:
-            raise UnavailableError(f"nobody asked knows a head of {address}")
-        return known
-
-    async def newest_head(self, address: Address, peers: Sequence[str], cost: Cost) -> Head:
-        """The newest head that we or these peers know; without peers, the one that we answer from.
-
-        Raises UnavailableError if there is none, IntegrityError for one that is convicted.
-        """
-        known = self._store.believed_head(address) if peers else self._store.current_head(address)
-        for peer in peers:
-            assert self._directory is not None
-            told = (await self._directory.ask(peer, [address], cost)).get(address)
-            for head in told.heads if told else ():
-                if self._store.successions.disowns(head):
-                    continue  # perhaps it is shown as evidence
-                self.check_head(head, peer)
-                self._frauds.check(head)
-                known = head if known is None or head.sequence > known.sequence else known
-        if known is None:
-            raise UnavailableError(f"nobody asked knows a head of {address}")
-        return known
-
     def holds(self, address: Address) -> bool:
         """Whether all of a dataset is here."""
         return self._store.held_head(address) is not None
@@ -487,61 +404,6 @@ class Resolver:
         """For walks of our own over what the store and these peers have together."""
         fetcher = Fetcher(self._links, peers, cost) if self._links is not None and peers else None
         return Gatherer(self._store, fetcher, proving=True)
-
-    def keep_head(self, head: Head) -> None:
-        """Keep a head whose answer has been proven, and is worth giving even where it cannot be kept."""
-        with suppress(UnavailableError):
-            self._store.put_head(head)
-
-    def check_head(self, head: Head, peer: str) -> None:
-        """Refuse a head that comes from the future, or that is signed with a key that was replaced."""
-        if head.time_ms / 1000 > self._clock() + CLOCK_SKEW_SECONDS_MAX:
-            raise RemoteError(peer, "a head from the future")
-        if self._store.successions.disowns(head):
-            raise UnavailableError(f"peer {peer} has a head only that is signed with a key that was replaced")
-
-    def _check_newest(self, head: Head, peer: str, *, pinned: bool) -> None:
-        """Refuse a head that is convicted, not to be taken from a peer, or, unless asked for, older than ours."""
-        self.check_head(head, peer)
-        self._frauds.check(head)
-        known = self._store.believed_head(head.address)
-        if known is not None and head.sequence < known.sequence and not pinned:
-            raise UnavailableError(f"peer {peer} knows head {head.sequence} only; we know {known.sequence}")
-
-    def standing(self, resolution: Resolution) -> Standing:
-        """What is proven of an answer, so far."""
-        opening, answer = resolution.opening, resolution.answer
-        if opening is None or answer is None or not answer.is_complete:
-            return Standing(SIGNED)
-        return self.ladder.of_choice(opening.manifest.rule, answer.collection, answer.candidate)
-
-    async def _check_proven(self, resolution: Resolution) -> None:
-        """Raise UnprovenError if less is proven of the index that is answered from than is required."""
-        opening, answer = resolution.opening, resolution.answer
-        if resolution.required.level > PROVEN and opening is not None and answer is not None:
-            read_from = opening.manifest.rule, answer.collection, answer.candidate
-            await self.require(resolution.required, opening.head, *read_from, resolution.cost)
-
-    async def require(
-        self, required: Requirement, head: Head, rule: Rule, collection: Collection, choice: Choice, cost: Cost
-    ) -> Standing:
-        """What is proven of an answer; peers are asked for their word where that is enough.
-
-        Raises UnprovenError if less is proven than is required.
-        """
-        standing = self.ladder.of_choice(rule, collection, choice)
-        if required.level == ATTESTED and not required.is_met_by(standing):
-            await self.gather_attestations(head, rule, collection, cost)
-            standing = self.ladder.of_choice(rule, collection, choice)
-        check_required(required, standing, head)
-        return standing
-
-    async def gather_attestations(self, head: Head, rule: Rule, collection: Collection, cost: Cost) -> None:
-        """Ask who serves a dataset which indexes of a collection they made; without a network nobody is asked."""
-        if self._inquirer is not None and self._directory is not None:
-            given = {derivation.given for derivation in derivations_of(rule, collection).values()}
-            peers = await self._directory.providers(head.address, ATTESTERS_ASKED_MAX)
-            await self._inquirer.gather(head, collection.name, given, peers, cost)
 
     def _keep(self, asking: Asking) -> None:
         """Keep what was proven, blocks before the head that leads to them."""
@@ -573,16 +435,6 @@ def _first_answer(
         except UnavailableError as error:
             problem = problem or error
     raise problem or UnavailableError("nothing answers this query here")
-
-
-def check_required(required: Requirement, standing: Standing, head: Head) -> None:
-    """Raise UnprovenError if less is proven of an answer from a head than is required."""
-    if not required.is_met_by(standing):
-        raise UnprovenError(
-            f"the answer from head {head.sequence} of {head.address} is {standing} only, and {required} is required; "
-            f"proven: {standing.proven}; not proven: {standing.open}",
-            hint=f"follow the dataset, which makes its indexes here: rhizome follow {head.address}",
-        )
 
 
 def _refusal(peer: str, failure: m.Failure) -> RhizomeError:

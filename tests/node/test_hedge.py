@@ -17,7 +17,8 @@ from rhizome_index.limits import ASK_TIMEOUT_SECONDS, FETCH_LATE_SECONDS
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.link import Links
-from rhizome_index.node.resolve import Resolution, Resolver
+from rhizome_index.node.resolution import Resolution
+from rhizome_index.node.resolve import Resolver
 from rhizome_index.query.parse import parse
 from rhizome_index.wire import ask as ask_protocol
 from rhizome_index.wire import message as m

@@ -17,7 +17,8 @@ from rhizome_index.limits import CLOCK_SKEW_SECONDS_MAX, SEGMENTS_MAX
 from rhizome_index.node import resolve
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.disk import DiskStore
-from rhizome_index.node.resolve import Resolution, Resolver
+from rhizome_index.node.resolution import Resolution
+from rhizome_index.node.resolve import Resolver
 from rhizome_index.query.expr import Query
 from rhizome_index.wire import ask as ask_protocol
 from rhizome_index.wire.ask import Ask, Asking
@@ -156,7 +157,7 @@ async def test_a_head_signed_with_a_key_that_was_replaced_is_not_answered_from(s
 def test_a_head_from_the_future_at_the_limit_and_one_past_it(store: DiskStore) -> None:
     resolver = Resolver(store, lambda: NOW)
     last_ms = int((NOW + CLOCK_SKEW_SECONDS_MAX) * 1000)
-    resolver.check_head(sign_head(IDENTITY, "main", 1, cid_of(b""), last_ms), "peer")
+    resolver.heads.check(sign_head(IDENTITY, "main", 1, cid_of(b""), last_ms), "peer")
     with pytest.raises(RemoteError, match="a head from the future") as caught:
-        resolver.check_head(sign_head(IDENTITY, "main", 1, cid_of(b""), last_ms + 1), "peer")
+        resolver.heads.check(sign_head(IDENTITY, "main", 1, cid_of(b""), last_ms + 1), "peer")
     assert caught.value.peer == "peer"

@@ -12,7 +12,7 @@ from rhizome_index.api import Node, Watch, open_node
 from rhizome_index.errors import UnavailableError, UsageError
 from rhizome_index.index.head import Head
 from rhizome_index.node.live import Turn
-from rhizome_index.node.resolve import Resolver
+from rhizome_index.node.newest import Newest
 from rhizome_index.query.live import ADDED, CHANGED, REMOVED
 from tests.node.test_asking import TCP, newest_tagged, publish
 
@@ -117,15 +117,15 @@ async def test_an_index_may_be_dropped_meanwhile(tmp_path: Path) -> None:
 
 async def test_who_is_away_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     problems = []
-    newest_head = Resolver.newest_head
+    newest = Newest.newest
 
     async def sometimes(*args: Any) -> Head:
         problems.append(watch.problem)
         if len(problems) < 3:
             raise UnavailableError(f"away {len(problems)}")
-        return await newest_head(*args)
+        return await newest(*args)
 
-    monkeypatch.setattr(Resolver, "newest_head", sometimes)
+    monkeypatch.setattr(Newest, "newest", sometimes)
     async with open_node(tmp_path) as node:
         await publish(node)
         watch = node.watch(NEWEST)

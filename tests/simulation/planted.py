@@ -23,9 +23,10 @@ from rhizome_index.index import head as head_module
 from rhizome_index.node import disk, follow, link, local, publish, race
 from rhizome_index.node.directory import Directory
 from rhizome_index.node.disk import DiskStore
+from rhizome_index.node.newest import Newest
 from rhizome_index.node.publish import Publisher
 from rhizome_index.node.register import Register
-from rhizome_index.node.resolve import Resolution, Resolver
+from rhizome_index.node.resolution import Resolution
 from rhizome_index.node.serve import Server
 from rhizome_index.node.sync import Syncer, _OneSync
 from rhizome_index.query.proof import NeedNodes, Replay, decode_node
@@ -144,7 +145,7 @@ def a_row_is_lost_on_the_way(patch: Patch) -> None:
 
 @bug(ask_who_is_behind, RISING)
 def a_reader_goes_back_to_an_older_head(patch: Patch) -> None:
-    patch.setattr(Resolver, "_check_newest", lambda *args, **options: None)
+    patch.setattr(Newest, "check_newest", lambda *args, **options: None)
 
 
 @bug(follow_forgers, GENUINE)
