@@ -46,7 +46,9 @@ def _helps(query: Query, candidate: Choice) -> bool:
     """Whether a candidate reads less than everything, or everything as it is wanted."""
     if candidate.parts[0].access.index == PRIMARY or candidate.repeats:
         return False
-    return not candidate.is_full or candidate.grouped or (candidate.ordered and query.limit is not None)
+    if query.is_grouped:
+        return not candidate.is_full or candidate.grouped
+    return not candidate.is_full or (candidate.ordered and query.limit is not None)
 
 
 def _proposals(query: Query, collection: Collection) -> Iterator[list[Definition]]:

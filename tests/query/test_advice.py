@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rhizome_index.errors import UsageError
@@ -85,6 +85,7 @@ def test_names_are_free_and_short_enough() -> None:
 
 
 @given(st.integers(0, 2**32), st.booleans())
+@example(2374, False)
 def test_an_advised_index_answers(seed: int, combined: bool) -> None:
     """Unless it would have to sort by lists, which nobody knew."""
     random_ = random.Random(seed)

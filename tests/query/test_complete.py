@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rhizome_index.limits import QUERY_TEXT_BYTES_MAX, QUERY_TOKENS_MAX
@@ -174,6 +175,7 @@ def test_completions_lead_on(pieces: list[str], between: str, cursor: int) -> No
 
 
 @given(st.sampled_from(QUERIES), st.integers(0, 100))
+@example('all posts where words(text) = "cat" select likes, `the text`', 55)
 def test_completions_within_queries_lead_on(query: str, cursor: int) -> None:
     check_that_they_lead_on(query, min(cursor, len(query)))
 
@@ -182,7 +184,9 @@ def check_that_they_lead_on(text: str, cursor: int) -> None:
     found = complete(text, cursor, Names())
     assert len(set(found)) == len(found)
     for item in found:
-        assert 0 <= item.start <= cursor and not any(char.isspace() for char in text[item.start : cursor].split('"')[0])
+        assert 0 <= item.start <= cursor
+        before_quotes = re.split('["`]', text[item.start : cursor])[0]
+        assert not any(char.isspace() for char in before_quotes)
         assert begin(text[: item.start] + item.text + " ") is not None, (text, item)
         assert item.text.isprintable()
 
