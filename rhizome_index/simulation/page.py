@@ -62,11 +62,13 @@ def _page(**what: Any) -> str:
 
 def _figures(report: Report, timeline: Timeline) -> Iterator[tuple[str, str, str]]:
     """Heading, what is to be seen, and SVG of each figure that there is something for."""
-    if report.answer_seconds:
+    numbers = f"{report.answered:,} whole answers, {report.unanswered:,} questions without one."
+    if report.answer_seconds and not any([*report.answer_seconds, *report.answer_bytes]):
+        yield "Answers", f"{numbers} All came from what their askers held: in no time, and no bytes.", ""
+    elif report.answer_seconds:
         yield (
             "Answers",
-            f"{report.answered:,} whole answers, {report.unanswered:,} questions without one. Each curve says which "
-            "part of the answers took at most so long, or so many bytes.",
+            f"{numbers} Each curve says which part of the answers took at most so long, or so many bytes.",
             _draw(
                 [
                     lambda axes: _cumulative(axes, report.answer_seconds, "seconds to the whole answer"),
@@ -110,7 +112,7 @@ def _cumulative(axes: Any, values: Sequence[float], label: str) -> None:
     axes.step([*ordered, ordered[-1]], [number / len(ordered) for number in range(len(ordered) + 1)], color=_BLUE)
     for part in (0.5, 0.9, 0.99):
         value = ordered[math.ceil(part * len(ordered)) - 1]
-        axes.plot([value], [part], "o", color=_ORANGE, markersize=4)
+        axes.plot([value], [part], "o", color=_ORANGE, markersize=4, clip_on=False)
         axes.annotate(f"p{part * 100:g}: {value:.3g}", (value, part), (6, -10), textcoords="offset points", fontsize=8)
     axes.set(xlabel=label, ylabel="part of answers", ylim=(0, 1.02), xlim=(0, None))
 
@@ -215,9 +217,11 @@ def _curve(setting: str, values: Sequence[str], label: str, lines: dict[str, lis
         except ValueError:
             places = list(range(len(values)))
         for (name, line), colour in zip(lines.items(), (_BLUE, _ORANGE), strict=False):
-            axes.plot(places, [math.nan if value is None else value for value in line], "o-", color=colour, label=name)
+            heights = [math.nan if value is None else value for value in line]
+            axes.plot(places, heights, "o-", color=colour, label=name, clip_on=False)
         axes.set_xticks(places, values)
         axes.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:,.12g}")
         axes.set(xlabel=setting, ylabel=label, ylim=(0, None))
         if len(lines) > 1:
             axes.legend(frameon=False, fontsize=8)
@@ -233,7 +237,7 @@ def _draw(draws: Sequence[Draw], *, columns: int = 2, height: float = 2.8) -> st
     columns = min(columns, len(draws))
     rows = math.ceil(len(draws) / columns)
     with _plotting() as figure_of:
-        figure = figure_of(figsize=(9.6 if columns > 1 else 6.4, height * rows), layout="constrained")
+        figure = figure_of(figsize=(9.6, height * rows), layout="constrained")
         for place, draw in enumerate(draws):
             axes = figure.add_subplot(rows, columns, place + 1)
             axes.spines[["top", "right"]].set_visible(False)

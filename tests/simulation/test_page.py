@@ -112,6 +112,16 @@ def test_a_run_in_which_nothing_happened_has_a_page_too(shown: tuple[Report, Tim
     assert "Promises" in page.render(report, Timeline(1.0))
 
 
+def test_answers_from_what_was_held_already_have_no_curves(shown: tuple[Report, Timeline]) -> None:
+    text = page.render(replace(shown[0], answer_seconds=[0.0, 0.0], answer_bytes=[0, 0]), shown[1])
+    assert "in no time" in text and text.count("<svg") == 4
+
+
+def test_what_a_scenario_has_counted_is_said_in_words(shown: tuple[Report, Timeline]) -> None:
+    text = page.render(replace(shown[0], measured={"ends": {"stop": 1200, "kill": 1}, "share": 0.5}), shown[1])
+    assert "<td>1,200 stop, 1 kill</td>" in text and "<td>0.5</td>" in text
+
+
 def test_the_command_writes_a_page(tmp_path: Path) -> None:
     words = ["simulate", "cold_start", "--peers", "2", "--minutes", "0.1", "--set", "posts=5"]
     done = CliRunner().invoke(cli, [*words, "--html", str(tmp_path / "report.html")])
