@@ -11,6 +11,7 @@ from rhizome_index.cli.auditing import parse_index_name
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import PEERS, check_reached, run
 from rhizome_index.cli.show import many, size, to_json
+from rhizome_index.errors import UnavailableError
 from rhizome_index.index.address import Address
 from rhizome_index.node.attested import Attested, Word
 
@@ -37,9 +38,13 @@ def attestations_command(settings: Settings, address: str, index: str, peers: tu
     place, (collection, name) = Address.parse(address), parse_index_name(index)
 
     async def ask() -> None:
-        async with open_node(settings.home, peers=peers, join=settings.home.is_running) as node:
+        async with open_node(settings.home, peers=peers, join=True) as node:
             check_reached(node)
             found = await node.attested(place, collection, name)
+            if not found.cost.peers and not found.words:
+                raise UnavailableError(
+                    f"nobody was asked: no peer was found who serves {place}", hint="name a peer that might: --peer"
+                )
             print(to_json(_as_row(found)) if settings.as_json else "\n".join(_lines(found)))
 
     run(ask)
@@ -77,6 +82,8 @@ def _lines(found: Attested) -> list[str]:
     said = f"{many(agree, 'peer')} made the same index" + (
         f", {many(len(found.words) - agree, 'peer')} another one" if agree < len(found.words) else ""
     )
+    if not cost.peers:
+        said += " (from earlier: nobody was found to ask now)"
     return [
         f"{standing}: head {found.head.sequence} of {found.head.address}, {found.collection}.{found.index}: {said}",
         *(

@@ -46,6 +46,10 @@ class Newest:
                 self.check(head, peer)
                 self._frauds.check(head)
                 known = head if known is None or head.sequence > known.sequence else known
+        if known is None and not peers:
+            raise UnavailableError(
+                f"no head of {address} is here, and nobody was asked", hint="name a peer that might know one: --peer"
+            )
         if known is None:
             raise UnavailableError(f"nobody asked knows a head of {address}")
         return known
