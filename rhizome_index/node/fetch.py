@@ -12,8 +12,8 @@ Does not know: what blocks mean, where they go, who is worth asking.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -24,10 +24,12 @@ from rhizome_index.blocks.cid import Cid, format_cid
 from rhizome_index.errors import IntegrityError, RhizomeError, UnavailableError, first_of
 from rhizome_index.limits import (
     ANSWER_SILENCE_SECONDS,
+    FETCH_JOB_BYTES,
     FETCH_JOB_WANTS,
     FETCH_JOBS_PER_PEER,
     FETCH_LATE_SECONDS,
     PROVIDERS_WANTED,
+    WANTS_MAX,
 )
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.link import Links
@@ -61,6 +63,7 @@ class Fetcher:
         self._peers = list(dict.fromkeys(peers))
         self._cost = cost
         self._lines = {peer: _Line() for peer in self._peers}
+        self._sizes = _Sizes()
         self.problems: list[RhizomeError] = []
 
     @property
@@ -73,7 +76,7 @@ class Fetcher:
 
         Raises UnavailableError if none of the peers has one of them; what it names is the first such.
         """
-        jobs = _Jobs(wanted, on_blocks)
+        jobs = _Jobs(wanted, on_blocks, partial(self._sizes.split, workers=FETCH_JOBS_PER_PEER * len(self._peers)))
         try:
             async with trio.open_nursery() as nursery:
                 reserve = iter(tuple(self._peers))
@@ -127,7 +130,7 @@ class Fetcher:
         cids = [item.cid for item in job.wanted]
         want = Want(first.root, tuple(names), packed=self._packed)
         line = self._lines[peer]
-        wanting = Wanting(want, cids, partial(self._take_blocks, line, jobs))
+        wanting = Wanting(want, cids, partial(self._take_blocks, line, jobs, first.root is not None))
         number = line.number
         self._cost.note_request(peer)
         job.begin(peer)
@@ -148,7 +151,8 @@ class Fetcher:
             return None  # another peer was faster, or this one is busy
         return list(zip(cids, wanting.blocks, strict=False))
 
-    def _take_blocks(self, line: _Line, jobs: _Jobs, blocks: Sequence[Block]) -> None:
+    def _take_blocks(self, line: _Line, jobs: _Jobs, are_records: bool, blocks: Sequence[Block]) -> None:
+        self._sizes.note(blocks, are_records=are_records)
         line.is_of_use = line.is_of_use or bool(blocks)
         jobs.take_blocks(blocks)
 
@@ -193,17 +197,23 @@ class _Job:
         self.begun_at = trio.current_time()
 
 
+Split = Callable[[Sequence[Wanted]], list[_Job]]
+
+
 class _Jobs:
     """What is left of one fetch, and who is at it.
 
     problem  why blocks could not be given on
     """
 
-    def __init__(self, wanted: Sequence[Wanted], on_blocks: OnBlocks) -> None:
+    def __init__(
+        self, wanted: Sequence[Wanted], on_blocks: OnBlocks, split: Callable[[Sequence[Wanted]], list[_Job]]
+    ) -> None:
+        self._split = split
         self.left = {item.cid: item for item in wanted}
         self._refused: dict[Cid, set[str]] = {}
         self._on_blocks = on_blocks
-        self._waiting = deque(_split(list(self.left.values())))
+        self._waiting = deque(split(list(self.left.values())))
         self._running: list[_Job] = []
         self._changed = trio.Event()
         self._done = 0
@@ -268,7 +278,7 @@ class _Jobs:
         self._running.remove(job)
         for scope in job.scopes:
             scope.cancel()
-        self._waiting.extend(_split([item for item in job.wanted if item.cid in self.left]))
+        self._waiting.extend(self._split([item for item in job.wanted if item.cid in self.left]))
         self._changed.set()
         self._changed = trio.Event()
 
@@ -282,11 +292,29 @@ class _Jobs:
         return max(_LATE_SECONDS_MIN, _LATE * self._seconds / self._done) if self._done else FETCH_LATE_SECONDS
 
 
-def _split(wanted: Sequence[Wanted]) -> list[_Job]:
-    """Jobs of one kind each, blocks or records of one tree, in order."""
-    jobs: list[_Job] = []
-    for item in wanted:
-        if not jobs or len(jobs[-1].wanted) >= FETCH_JOB_WANTS or jobs[-1].wanted[0].root != item.root:
-            jobs.append(_Job([]))
-        jobs[-1].wanted.append(item)
-    return jobs
+class _Sizes:
+    """How large blocks were, records and others apart, and so how many of them make a job."""
+
+    def __init__(self) -> None:
+        self._bytes = Counter({True: 0, False: 0})
+        self._blocks = Counter({True: 0, False: 0})
+
+    def note(self, blocks: Sequence[Block], *, are_records: bool) -> None:
+        self._blocks[are_records] += len(blocks)
+        self._bytes[are_records] += sum(len(data) for _, data in blocks)
+
+    def split(self, wanted: Sequence[Wanted], workers: int) -> list[_Job]:
+        """Jobs of one kind each, blocks or records of one tree, in order; enough of them for all workers."""
+        share = -(-len(wanted) // max(1, workers))
+        jobs: list[_Job] = []
+        most = FETCH_JOB_WANTS
+        for item in wanted:
+            if not jobs or len(jobs[-1].wanted) >= most or jobs[-1].wanted[0].root != item.root:
+                jobs.append(_Job([]))
+                most = max(FETCH_JOB_WANTS, min(share, self._most(item.root is not None)))
+            jobs[-1].wanted.append(item)
+        return jobs
+
+    def _most(self, are_records: bool) -> int:
+        count, size = self._blocks[are_records], self._bytes[are_records]
+        return min(WANTS_MAX, FETCH_JOB_BYTES * count // size) if size else FETCH_JOB_WANTS

@@ -15,7 +15,7 @@ from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest
 from rhizome_index.index.schema import Collection, Index
 from rhizome_index.index.write import RecordWalk
-from rhizome_index.limits import WANTS_MAX
+from rhizome_index.limits import PART_LEAVES, WANTS_MAX
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.fetch import Fetcher
@@ -31,8 +31,9 @@ from rhizome_index.query.found import Found
 from rhizome_index.query.moments import at_moment
 from rhizome_index.query.parse import parse
 from rhizome_index.query.rows import index_reader
-from rhizome_index.query.streams import Hit, RangeStream
-from rhizome_index.tree.cursor import EVERYTHING
+from rhizome_index.query.streams import Hit
+from rhizome_index.tree.node import Node, Ref
+from rhizome_index.tree.walk import load_many, load_root
 from rhizome_index.trust.ladder import SIGNED, Standing, derivation_of
 
 
@@ -127,14 +128,30 @@ def _read_index(manifest: Manifest, policy: Policy, progress: Progress) -> Recor
     collection, index = find_index(manifest, policy.collection, policy.name)
     progress.entries_total = index.tree.count
     read = index_reader(collection, policy.name)
-    stream = RangeStream(index.tree, EVERYTHING, reverse=False, after=None)
     batch: list[Hit] = []
-    while True:
-        found = yield from stream.next_entries()
-        batch += found or ()
-        if batch and (found is None or len(batch) >= WANTS_MAX):
-            yield from read(batch)
-            progress.entries_done += len(batch)
-            batch = []
-        if found is None:
-            return
+    leaves: list[Ref] = []
+    ahead = [(yield from load_root(index.tree))] if index.tree.count else []
+    while ahead or leaves or batch:
+        node = ahead.pop() if ahead else None
+        if node is not None and node.level == 1:
+            leaves += _children(node)
+        elif node is not None and node.level:
+            ahead += reversed((yield from load_many(_children(node))))
+        elif node is not None:
+            batch += _hits(node)  # the root is all there is
+        if len(leaves) >= PART_LEAVES or not ahead:
+            for leaf in (yield from load_many(leaves)):
+                batch += _hits(leaf)
+            leaves = []
+        while len(batch) >= WANTS_MAX or (batch and not ahead):
+            yield from read(batch[:WANTS_MAX])
+            progress.entries_done += len(batch[:WANTS_MAX])
+            del batch[:WANTS_MAX]
+
+
+def _children(node: Node) -> list[Ref]:
+    return [node.child(place) for place in range(len(node.keys))]
+
+
+def _hits(leaf: Node) -> list[Hit]:
+    return [Hit(key, (key,), (value,)) for key, value in zip(leaf.keys, leaf.values, strict=True)]

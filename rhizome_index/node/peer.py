@@ -94,6 +94,7 @@ class Peer:
         self.publisher = Publisher(store, keys, clock)
         self.membership: Membership | None = None
         self.named: tuple[str, ...] = ()
+        self._named_at: tuple[str, ...] = ()  # the addresses at which some of them were reached
         self.unreachable: PMap[str, str] = pmap()
         self.running: LentSwarm | None = None
         self._looking = trio.Event()
@@ -119,9 +120,13 @@ class Peer:
 
     async def connect(self, addresses: Iterable[str]) -> None:
         """Connect to peers that the user names. Those that cannot be reached are noted in `unreachable`."""
-        found, failed = await self.joined().directory.connect(addresses)
+        tried = list(addresses)
+        found, failed = await self.joined().directory.connect(tried)
+        reached = [address for address in tried if address not in failed]
         self.named = tuple(dict.fromkeys([*self.named, *found]))
-        self.unreachable = self.unreachable.update(failed)
+        self._named_at = tuple(dict.fromkeys([*self._named_at, *reached]))
+        gone = {at: why for at, why in self.unreachable.items() if at not in reached}
+        self.unreachable = pmap(gone | failed)
 
     def serve(self) -> None:
         """Answer what others ask, and listen to what they tell."""
@@ -288,9 +293,14 @@ class Peer:
     # --- whom to ask ---
 
     async def providers(self, address: Address) -> list[str]:
-        """Connected peers to ask about a dataset, in order: those the user named, else all that may serve it."""
+        """Connected peers to ask about a dataset, in order: those the user named, else all that may serve it.
+
+        Those who were named are dialled again where none of them is connected any more: one may be back.
+        """
         membership = self.joined()
         if self.named:
+            if not set(self.named) & set(membership.swarm.connected_peers):
+                await self.connect(self._named_at)
             return membership.links.order(self.named)
         return await membership.directory.providers(address)
 

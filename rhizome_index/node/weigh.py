@@ -7,12 +7,13 @@ is not costs its bytes and its round trips, at the speed that was measured of th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 from rhizome_index.blocks.cid import Cid
 from rhizome_index.errors import IntegrityError, UnavailableError
 from rhizome_index.index.schema import Collection
 from rhizome_index.index.write import NeedRecords
-from rhizome_index.limits import PROOF_BYTES_MAX, WEIGHED_BLOCKS_MAX
+from rhizome_index.limits import PROOF_BYTES_MAX, ROWS_BATCH, WEIGHED_BLOCKS_MAX
 from rhizome_index.node.local import LocalSource
 from rhizome_index.query.choose import CHUNK_BYTES, LEAF_ENTRIES, RECORD_BYTES, Estimate
 from rhizome_index.query.plan import PRIMARY, Candidate
@@ -59,13 +60,11 @@ class Coverage:
     """What of a plan's blocks is here, as far as was looked.
 
     here, missing  chunks
-    levels         of trees at which a chunk is missing: each is a round trip for who wants them
     records_here, records_missing  of those that the entries here name
     """
 
     here: float = 0
     missing: float = 0
-    levels: int = 0
     records_here: int = 0
     records_missing: int = 0
 
@@ -95,8 +94,10 @@ def locations(source: LocalSource, collection: Collection, estimate: Estimate, s
     answer = (covered.here + covered.missing) * CHUNK_BYTES + estimate.records * RECORD_BYTES
     whole = collection.primary.count
     everything = whole * RECORD_BYTES
+    # The first is for the head; then a walk goes on when what it needs has come, a chunk or a batch of records.
+    steps = 1 + ceil(covered.missing) + ceil(away / ROWS_BATCH)
     found = [
-        over(WANTS, lacking, size, 1 + covered.levels + (away >= 0.5)),  # the first of them for the head
+        over(WANTS, lacking, size, steps),
         over(ASK, blocks, answer, 1 + int(answer / PROOF_BYTES_MAX)),
     ]
     found.sort(key=lambda item: item.seconds)
@@ -122,7 +123,6 @@ def coverage(source: LocalSource, collection: Collection, estimate: Estimate) ->
         _look(source, collection, part, max(1.0, estimate.entries / len(parts)), deep)
         found.here += deep.here
         found.missing += deep.missing
-        found.levels = max(found.levels, deep.levels)  # the arms of a plan are asked for together
         found.records_here += deep.records_here
         found.records_missing += deep.records_missing
     return found
@@ -133,11 +133,9 @@ def _look(source: LocalSource, collection: Collection, part: Candidate, entries:
     level: list[tuple[Cid, float]] = [(part.tree.root, min(entries, part.tree.count))]
     while level:
         below: list[tuple[Cid, float]] = []
-        is_lacking = False
         for cid, expected in level[:WEIGHED_BLOCKS_MAX]:
             node = _chunk(source, cid)
             if node is None:
-                is_lacking = True
                 found.missing += 1 + expected / LEAF_ENTRIES
                 continue
             found.here += 1
@@ -148,7 +146,6 @@ def _look(source: LocalSource, collection: Collection, part: Candidate, entries:
         if len(level) > WEIGHED_BLOCKS_MAX:
             more = len(level) / WEIGHED_BLOCKS_MAX
             found.here, found.missing = found.here * more, found.missing * more
-        found.levels += is_lacking
         level = below
 
 

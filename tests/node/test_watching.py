@@ -11,10 +11,13 @@ import trio
 from rhizome_index.api import Node, Watch, open_node
 from rhizome_index.errors import UnavailableError, UsageError
 from rhizome_index.index.head import Head
+from rhizome_index.node import live
 from rhizome_index.node.live import Turn
 from rhizome_index.node.newest import Newest
 from rhizome_index.query.live import ADDED, CHANGED, REMOVED
+from rhizome_index.query.parse import parse
 from tests.node.test_asking import TCP, newest_tagged, publish
+from tests.node.test_libp2p_swarm import LIMIT_SECONDS, free_port
 
 NEWEST = "newest 8 posts tagged #cats"
 
@@ -140,3 +143,33 @@ async def test_what_cannot_be_watched(tmp_path: Path) -> None:
         for text in ("count by tags of posts", "distinct author of posts", "newest 3 posts after abc"):
             with pytest.raises(UsageError):
                 node.watch(text)
+
+
+async def test_a_query_goes_on_when_the_peer_that_was_named_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "LIVE_PULL_SECONDS", 0.02)
+    listen = [f"/ip4/127.0.0.1/tcp/{free_port()}"]
+    leave, gone, back = trio.Event(), trio.Event(), trio.Event()
+
+    async def serve_twice(*, task_status: trio.TaskStatus[Node]) -> None:
+        async with open_node(tmp_path / "publisher", listen=listen) as publisher:
+            await publish(publisher)
+            task_status.started(publisher)
+            await leave.wait()
+        await gone.wait()
+        async with open_node(tmp_path / "publisher", listen=listen) as publisher:
+            await publisher.collection("posts").put(later(1))
+            await back.wait()
+
+    with trio.fail_after(LIMIT_SECONDS):
+        async with trio.open_nursery() as nursery:
+            publisher = await nursery.start(serve_twice)
+            address = publisher.peer.publisher.address("main")
+            async with open_node(tmp_path / "reader", peers=publisher.addresses) as reader:
+                watch = Watch(reader, address, parse(NEWEST)[0], on_problem=lambda problem: gone.set())
+                await anext(watch)
+                leave.set()
+                turn = await anext(watch)
+                assert said(turn)[-1] == (ADDED, "later-1") and gone.is_set() and watch.problem is None
+                back.set()

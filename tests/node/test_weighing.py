@@ -64,7 +64,7 @@ async def test_who_has_nothing_asks(tmp_path: Path) -> None:
         for speed in (DISTANT, Speed(0.1, 1e6)):
             found = locations(source, collection, chosen, speed)
             assert (found[0].location, found[0].round_trips) == (ASK, 1)
-            assert found[1].round_trips == 3  # the head, the root, and the records that its leaves would name
+            assert found[1].round_trips == 4  # the head, the root, the leaf it would name, and the records
 
 
 @pytest.mark.parametrize("is_lost", ["nothing", "a record", "the index"])
