@@ -73,6 +73,10 @@ class StoreError(UnavailableError):
     """The local store cannot be read or written: busy, full, read-only or damaged hardware."""
 
 
+class QuotaError(StoreError):
+    """There is no room for more of what others publish."""
+
+
 class IntegrityError(RhizomeError):
     """Bytes or signatures that lie: `cid` names the block where there is one, `key` the way to it in its tree."""
 

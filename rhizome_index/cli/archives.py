@@ -24,6 +24,7 @@ from rhizome_index.node.archive import read_dataset, verify, write_dataset
 from rhizome_index.trust.evidence import Fraud
 
 if TYPE_CHECKING:  # a fraud proof is checked without what answers are made of
+    from rhizome_index.node.disk import DiskStore
     from rhizome_index.node.saved import Verified
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -207,17 +208,31 @@ def export_command(settings: Settings, file: Path, dataset: str, source: str | N
     print(to_json(found) if settings.as_json else text)
 
 
+def _measure_own(settings: Settings, store: DiskStore, size_bytes: int) -> None:
+    """Before a file may be refused for want of room, find out how much of the store is ours, if that takes no time."""
+    from rhizome_index.node.collect import make_room
+    from rhizome_index.node.room import Room
+
+    if Room(store).left_bytes() < size_bytes:
+        with suppress(StoreError, UsageError), settings.home.claim():
+            make_room(store, settings.home.peer_id, time.time)
+
+
 @click.command("restore", epilog="\b\nExample:\n  rhizome restore posts.car")
 @click.argument("file", type=_FILE)
 @common
 def restore_command(settings: Settings, file: Path) -> None:
-    """Read a dataset from a CAR FILE: all of it, checked, or nothing. Somebody else's is pinned, so that it stays."""
+    """Read a dataset from a CAR FILE: all of it, checked, or nothing.
+
+    Somebody else's is pinned, so that it stays, and must fit the quota; your own counts for none.
+    """
     from rhizome_index.node.pins import Pins
 
     with _open_for_reading(file) as stream:
         settings.home.create()
         with settings.home.open_store(make=True) as store:
-            head, blocks = read_dataset(stream, store)
+            _measure_own(settings, store, os.fstat(stream.fileno()).st_size)
+            head, blocks = read_dataset(stream, store, settings.home.peer_ids)
             is_kept = head.address.publisher in settings.home.peer_ids or store.is_held(head.address)
             if not is_kept:  # whoever brings it here himself wants it to stay
                 Pins(store).add(head)

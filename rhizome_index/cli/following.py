@@ -17,7 +17,7 @@ from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import PEERS, check_reached, run
 from rhizome_index.cli.show import print_rows, size, to_json
 from rhizome_index.cli.watching import fetch_status
-from rhizome_index.errors import IntegrityError, PartialError, RhizomeError, UnavailableError, UsageError
+from rhizome_index.errors import IntegrityError, PartialError, QuotaError, RhizomeError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.node.call import tell_changed
 from rhizome_index.node.cost import Cost
@@ -54,13 +54,25 @@ def follow_command(
     if place.publisher == settings.home.peer_id:
         raise UsageError(f"{place} is yours: nothing to follow", hint="publish into it with put or import")
     with settings.home.open_store() as store:
+        before = next((follow for follow in Register(store).follows() if follow.address == place), None)
         Register(store).follow(Follow(place, policy))
     if later:
         _tell_node(settings)
         found = {"address": str(place), "policy": str(policy)}
         print(to_json(found) if settings.as_json else f"follows {place}: {policy}")
         return
-    _bring(settings, [place], peers)
+    try:
+        _bring(settings, [place], peers)
+    except QuotaError:
+        if before is None:
+            with settings.home.open_store() as store:
+                Register(store).unfollow(place)
+            _tell_node(settings)
+        raise
+    except UnavailableError as error:
+        noted = f"it is noted, and brought as soon as it can be: rhizome sync {place}"
+        error.hint = "\n".join(filter(None, [error.hint, noted]))
+        raise
 
 
 def _policy(only: str | None, where: str | None) -> Policy:

@@ -146,7 +146,8 @@ def _room(store: DiskStore, datasets: list[dict[str, Any]]) -> RoomStatus:
     held = {is_own: sum(row["bytes_held"] or 0 for row in datasets if row["own"] == is_own) for is_own in (True, False)}
     pinned = sum(bytes_held(store, head, Policy()) for head in Pins(store).all())
     room = room_status(Room(store), time.time())
-    return replace(room, own_bytes=held[True], followed_bytes=held[False], pinned_bytes=pinned)
+    others = Room(store).others_bytes(held[True])
+    return replace(room, own_bytes=held[True], followed_bytes=held[False], pinned_bytes=pinned, others_bytes=others)
 
 
 def _describe(store: DiskStore, head: Head, policy: Policy | None, *, is_own: bool) -> dict[str, Any]:

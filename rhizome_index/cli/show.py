@@ -14,6 +14,8 @@ from rhizome_index.blocks.cid import format_cid
 from rhizome_index.errors import QueryError, RhizomeError
 from rhizome_index.index.duration import say_duration
 from rhizome_index.index.freshness import expires_in
+from rhizome_index.index.size import say_size
+from rhizome_index.limits import STORE_BYTES_EMPTY
 
 if TYPE_CHECKING:
     from rhizome_index.api import Results
@@ -139,12 +141,7 @@ def _say_head(head: dict[str, Any]) -> str:
 
 def size(count: int) -> str:
     """Bytes for people."""
-    if count < 1000:
-        return f"{count} B"
-    for unit, name in ((1000, "kB"), (1_000_000, "MB")):
-        if count < 1000 * unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count / 1_000_000_000:.1f} GB"
+    return say_size(count)
 
 
 def many(count: int, one: str, several: str = "") -> str:
@@ -208,6 +205,10 @@ def room_lines(room: RoomStatus) -> list[str]:
     for name, count in (("followed", room.followed_bytes), ("pinned", room.pinned_bytes)):
         parts += [f"{name} {size(count)}"] if count is not None else []
     parts.append(f"left by queries {size(room.cached_bytes)}")
+    named = (room.followed_bytes or 0) + (room.pinned_bytes or 0) + room.cached_bytes
+    if (rest := room.others_bytes - named) > STORE_BYTES_EMPTY:  # less may be pages of an empty store
+        what = "not yet told apart" if room.own_bytes is None else "unfinished, not needed or half-empty pages"
+        parts.append(f"{what} {size(rest)}")
     parts += [f"own {size(room.own_bytes)}"] if room.own_bytes is not None else []
     lines = [f"room     {', '.join(parts)}"]
     if room.is_collecting:

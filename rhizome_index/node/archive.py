@@ -6,6 +6,8 @@ every block of its trees and every linked record, parents first.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Container
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -45,12 +47,15 @@ def write_dataset(file: BinaryIO, store: DiskStore, head: Head) -> int:
     return write_car(file, [cid_of(root)], chain([(cid_of(root), root)], dataset_blocks(store, head, set())))
 
 
-def read_dataset(file: BinaryIO, store: DiskStore) -> tuple[Head, int]:
-    """Restore a dataset from its file: all of it, or nothing. Raises IntegrityError, UsageError.
+def read_dataset(file: BinaryIO, store: DiskStore, own: Container[str] = ()) -> tuple[Head, int]:
+    """Restore a dataset from its file: all of it, or nothing. Raises IntegrityError, UsageError, QuotaError.
+
+    own  peers whose datasets are ours: the quota is for those of others
 
     The blocks must be exactly those that the head leads to, so nothing else gets into the store.
     """
     from rhizome_index.node.reach import dataset_blocks
+    from rhizome_index.node.room import Room
 
     roots, blocks = read_car(file)
     first = next(blocks, None)
@@ -63,11 +68,17 @@ def read_dataset(file: BinaryIO, store: DiskStore) -> tuple[Head, int]:
         raise UsageError(f"the store has a newer head of {head.address}: {known.sequence} > {head.sequence}")
     if store.successions.disowns(head):
         raise IntegrityError(f"head {head.sequence} of {head.address} is signed with a key that was replaced")
-    count = 1
+    count, fresh_bytes = 1, 0
+    room = None if head.address.publisher in own else Room(store)
+    allowed = math.inf if room is None else room.left_bytes()
     with store.transaction():
         while batch := list(islice(blocks, 512)):
-            store.put_many(batch)
+            fresh_bytes += sum(len(data) for cid, data in batch if not store.has(cid))
+            if fresh_bytes <= allowed:
+                store.put_many(batch)
             count += len(batch)
+        if room is not None and fresh_bytes > allowed:
+            raise room.refuse(str(head.address), fresh_bytes, int(allowed))
         reached = 1 + sum(1 for _ in dataset_blocks(store, head, set()))
         if reached != count:
             raise IntegrityError(f"the file holds {count} blocks, of which the head leads to {reached}")

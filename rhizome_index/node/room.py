@@ -10,11 +10,14 @@ taken to be of others, which the next collection puts right.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 
 from rhizome_index.blocks import cbor
-from rhizome_index.errors import IntegrityError, StoreError
+from rhizome_index.errors import IntegrityError, QuotaError
+from rhizome_index.index.size import say_size
 from rhizome_index.limits import QUOTA_BYTES_DEFAULT, QUOTA_GROWTH, QUOTA_SLACK, STORE_BYTES_EMPTY
 from rhizome_index.node.disk import DiskStore
 
@@ -128,10 +131,14 @@ class Room:
         )
         return (pages - free) * size
 
-    def others_bytes(self) -> int:
-        """What is kept of others takes in the file, as far as it is known: it may be less."""
+    def others_bytes(self, own: int | None = None) -> int:
+        """What is kept of others takes in the file, as far as it is known: it may be less.
+
+        own  bytes of blocks that are ours; None: as the last collection has found it
+        """
         measured = self.measured or Measured()
-        return max(0, self.file_bytes() - STORE_BYTES_EMPTY - int(measured.own * measured.ratio))
+        own = measured.own if own is None else own
+        return max(0, self.file_bytes() - STORE_BYTES_EMPTY - int(own * measured.ratio))
 
     def cache_max(self, of_others: int, blocks_bytes: int) -> int | None:
         """Bytes of blocks that queries may leave beside those that are kept of others; None: any number.
@@ -154,14 +161,42 @@ class Room:
         quota = self.quota
         return quota is None or self.others_bytes() <= quota * (1 + QUOTA_SLACK)
 
-    def check(self) -> None:
-        """Raise StoreError if there is no room for more of what is followed or pinned."""
+    def check(self, needs: Callable[[], str] = str) -> None:
+        """Raise QuotaError if there is no room for more of what is followed or pinned.
+
+        needs  says, if it is asked, what there should be room for
+        """
         quota = self.quota
-        if quota is None or (others := self.others_bytes()) <= quota:
-            return
-        kept = others - int(self.cached_bytes * (self.measured or Measured()).ratio)
-        if kept > quota:
-            raise StoreError(
-                f"what is kept of others takes {kept:,} bytes, more than the quota of {quota:,}",
-                hint="unfollow or unpin something and free it with rhizome gc, or allow more with rhizome quota",
+        if quota is not None and (kept := self._kept_bytes(quota)) > quota:
+            wanted = f"; {text}" if (text := needs()) else ""
+            raise QuotaError(
+                f"what is kept of others takes {say_size(kept)} of the store's file, "
+                f"more than the quota of {say_size(quota)}{wanted}",
+                hint=self._ways_out(),
             )
+
+    def left_bytes(self) -> float:
+        """Bytes of blocks for which there is room, of what is to stay; infinite where there is no quota."""
+        quota = self.quota
+        ratio = (self.measured or Measured()).ratio
+        return math.inf if quota is None else max(0, quota - self._kept_bytes(0)) / ratio
+
+    def refuse(self, what: str, needed: int, left: int) -> QuotaError:
+        """The error of something for which there is no room. Sizes are bytes of blocks."""
+        return QuotaError(
+            f"{what} needs {say_size(needed)} of the room for what is kept of others, "
+            f"and the quota of {say_size(self.quota or 0)} leaves {say_size(left)}",
+            hint=self._ways_out(),
+        )
+
+    def _kept_bytes(self, enough: int) -> int:
+        """What is kept of others in the file, without what can be freed unless there is enough room anyway."""
+        others = self.others_bytes()
+        return others if others <= enough else others - int(self.cached_bytes * (self.measured or Measured()).ratio)
+
+    def _ways_out(self) -> str:
+        """What whoever needs room can do, of what there is."""
+        ways = {"unfollow": "held", "unpin": "pins"}
+        words = [word for word, table in ways.items() if self._store.execute(f"select 1 from {table} limit 1")]
+        free = f"{' or '.join(words)} something and free it" if words else "free what nothing needs"
+        return f"allow more: rhizome quota SIZE; or {free}: rhizome gc"

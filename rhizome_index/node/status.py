@@ -77,6 +77,8 @@ class RoomStatus:
     """What the store takes, in bytes of blocks, as the last collection has found it; `cached_bytes` as it is now.
 
     file_bytes         of the store's file, that are in use now
+    others_bytes       of those, for what is kept of others: also what came of a sync that has not ended, and pages that
+                       are half empty; as long as nothing was collected what is ours counts, too
     quota_bytes        that what is kept of others may take of that; None: there is none
     collected_seconds  how long ago the last collection ended; None: there was none, and nothing is known
     freed_bytes        by that
@@ -88,6 +90,7 @@ class RoomStatus:
     pinned_bytes: int | None
     cached_bytes: int
     file_bytes: int
+    others_bytes: int
     quota_bytes: int | None
     collected_seconds: float | None
     freed_bytes: int
@@ -199,6 +202,7 @@ def room_status(room: Room, now: float, progress: CollectorProgress | None = Non
         pinned_bytes=None if measured is None else measured.pinned,
         cached_bytes=room.cached_bytes,
         file_bytes=room.file_bytes(),
+        others_bytes=room.others_bytes(),
         quota_bytes=room.quota,
         collected_seconds=None if measured is None else max(0.0, now - measured.at_ms / 1000),
         freed_bytes=0 if measured is None else measured.freed_bytes + measured.evicted_bytes,

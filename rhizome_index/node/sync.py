@@ -26,6 +26,7 @@ from rhizome_index.index.head import Head
 from rhizome_index.index.manifest import Manifest
 from rhizome_index.index.record import decode_record, parse_path
 from rhizome_index.index.schema import Collection, primary_key
+from rhizome_index.index.size import say_size
 from rhizome_index.index.write import RecordWalk, Sorter, add_index, apply_changes, rebuild
 from rhizome_index.limits import ANSWER_SILENCE_SECONDS, SEGMENTS_MAX, SORT_BYTES_MAX
 from rhizome_index.node.accuse import find_fraud
@@ -176,6 +177,15 @@ class _OneSync:
         self._room = Room(store)
         self._cost = cost
         self._progress = progress
+        self._leaf_bytes = self._leaf_entries = 0  # of records that came
+
+    def _needs(self) -> str:
+        """How much all the records need, as far as that can be told by those that came."""
+        total, done = self._progress.entries_total, self._progress.entries_done
+        if not self._leaf_entries:
+            return ""
+        about = say_size(self._leaf_bytes * total // self._leaf_entries)
+        return f"{done:,} of {total:,} records of {self._head.address} are here, and all of them need about {about}"
 
     def manifest(self, cid: Cid) -> Manifest:
         return self._gatherer.local.manifest(cid)
@@ -276,8 +286,14 @@ class _OneSync:
         missing = [cid for cid in cids if not self._store.has(cid)]
 
         def take(blocks: Sequence[Block]) -> None:
-            self._room.check()
+            self._room.check(self._needs)
             self._store.put_fetched(blocks)
+            for cid, data in blocks:
+                if cid in counts:
+                    self._leaf_bytes, self._leaf_entries = (
+                        self._leaf_bytes + len(data),
+                        self._leaf_entries + counts[cid],
+                    )
             self._progress.entries_done += sum(counts.get(cid, 0) for cid, _ in blocks)
             self._progress.bytes_received = self._cost.bytes_received
 

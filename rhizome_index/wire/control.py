@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rhizome_index.blocks import cbor
-from rhizome_index.errors import IntegrityError, RhizomeError, StoreError, UnavailableError, UsageError
+from rhizome_index.errors import IntegrityError, QuotaError, RhizomeError, StoreError, UnavailableError, UsageError
 from rhizome_index.limits import (
     CONTROL_ANSWER_BYTES_MAX,
     CONTROL_WAIT_MS_MAX,
@@ -132,6 +132,7 @@ _NAMES = {request: name for name, (request, _) in _KINDS.items()}
 
 _ERRORS: dict[str, type[RhizomeError]] = {  # the first that fits
     "usage": UsageError,
+    "quota": QuotaError,
     "store": StoreError,
     "unavailable": UnavailableError,
     "integrity": IntegrityError,

@@ -188,7 +188,7 @@ def test_what_is_followed_is_brought_as_long_as_there_is_room(
     room.quota = 1000
     room.check()
     room.quota = 999
-    with pytest.raises(StoreError, match="more than the quota of 999"):
+    with pytest.raises(StoreError, match="more than the quota of 999 B"):
         room.check()
     room.add_cached(1)  # which will make room
     room.check()
