@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import select
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,8 +34,9 @@ from rhizome_index.limits import (
     HANDSHAKE_TIMEOUT_SECONDS,
     HANDSHAKES_MAX,
     HANDSHAKES_PER_ADDRESS_MAX,
+    SUSPECT_HANDSHAKES_WAITING,
 )
-from rhizome_index.node.suspects import Suspects
+from rhizome_index.node.suspects import PAUSE_SECONDS, Suspects
 
 Stage = Literal["waiting", "shaking", "finished"]  # for its turn; hands; for good
 
@@ -47,7 +48,7 @@ class Arrival:
     origin      stands for the machine that it comes from
     has_unread  whether something has come from it that we have not got round to
     make_room   is called when its handshake is over
-    not_before  when its turn may come
+    is_suspect  whether it comes from where things went wrong
     heard_at    when we last heard of it
     is_blamed   whether it has to end for what is done on it
     """
@@ -55,7 +56,7 @@ class Arrival:
     origin: str
     has_unread: Callable[[], bool]
     make_room: Callable[[], None]
-    not_before: float
+    is_suspect: bool
     heard_at: float = 0.0
     is_blamed: bool = False
     stage: Stage = "waiting"
@@ -98,14 +99,15 @@ class Arrivals:
         self, origin: str, serve: Callable[[], Awaitable[None]], has_unread: Callable[[], bool]
     ) -> None:
         """The same for whatever else stands for where connections come from: a relay, say."""
-        stages = Counter(arrival.stage for arrival in self._present if arrival.origin == origin)
-        if stages.total() - stages["waiting"] >= CONNECTIONS_PER_ADDRESS_MAX:
+        here = [arrival for arrival in self._present if arrival.origin == origin]
+        waiting = [arrival for arrival in here if arrival.is_at("waiting")]
+        if sum(arrival.stage != "waiting" for arrival in here) >= CONNECTIONS_PER_ADDRESS_MAX:
             return
-        delay_seconds = self._suspects.admit(origin, stages["waiting"], trio.current_time())
-        if delay_seconds is None:
+        is_suspect = self._suspects.is_one(origin, trio.current_time())
+        if is_suspect and len(waiting) >= SUSPECT_HANDSHAKES_WAITING and not _send_away(waiting):
             return
         self._bound_waiting()
-        arrival = Arrival(origin, has_unread, self._hand_out, trio.current_time() + delay_seconds)
+        arrival = Arrival(origin, has_unread, self._hand_out, is_suspect)
         arrival.enter("waiting")
         self._present.append(arrival)
         token = _CURRENT.set(arrival)
@@ -125,20 +127,25 @@ class Arrivals:
     async def _wait_turn(self, arrival: Arrival) -> None:
         self._hand_out()
         while not arrival.turn.is_set():
-            now = trio.current_time()
-            look_at = now + HANDSHAKE_SILENCE_SECONDS
-            with trio.move_on_at(min(look_at, arrival.not_before) if arrival.not_before > now else look_at):
+            look_at = trio.current_time() + HANDSHAKE_SILENCE_SECONDS
+            if arrival.is_suspect:
+                suspects = [other for other in self._all_at("waiting") if other.is_suspect]
+                turn_at = self._suspects.next_turn + PAUSE_SECONDS * suspects.index(arrival)
+                look_at = min(look_at, max(turn_at, trio.current_time() + PAUSE_SECONDS))
+            with trio.move_on_at(look_at):
                 await arrival.turn.wait()
             self._hand_out()
 
     def _hand_out(self) -> None:
         """Let those begin, in their order, for whom there is room, be it that of who has long been silent."""
         now = trio.current_time()
-        waiting = [arrival for arrival in self._all_at("waiting") if arrival.not_before <= now]
+        waiting = self._all_at("waiting")
         shaking = self._all_at("shaking") if waiting else []
         numbers = Counter(arrival.origin for arrival in shaking)
         silent: list[Arrival] | None = None
         for arrival in waiting:
+            if arrival.is_suspect and (now < self._suspects.next_turn or not arrival.has_unread()):
+                continue
             is_one_too_many = numbers[arrival.origin] >= HANDSHAKES_PER_ADDRESS_MAX
             if is_one_too_many or numbers.total() >= HANDSHAKES_MAX:
                 if not arrival.has_unread():
@@ -153,6 +160,8 @@ class Arrivals:
                 numbers[leaving.origin] -= 1
                 leaving.scope.cancel()
             numbers[arrival.origin] += 1
+            if arrival.is_suspect:
+                self._suspects.begin(now)
             arrival.enter("shaking")
             arrival.turn.set()
 
@@ -165,6 +174,15 @@ class Arrivals:
 
     def _all_at(self, stage: Stage) -> list[Arrival]:
         return [arrival for arrival in self._present if arrival.is_at(stage)]
+
+
+def _send_away(waiting: Sequence[Arrival]) -> bool:
+    """Whether one of those who wait has said nothing, and goes: the first."""
+    for arrival in waiting:
+        if not arrival.has_unread():
+            arrival.scope.cancel()
+            return True
+    return False
 
 
 _ARRIVALS: trio.lowlevel.RunVar[Arrivals] = trio.lowlevel.RunVar("arrivals")

@@ -12,21 +12,20 @@ seconds.
 
 from __future__ import annotations
 
-from rhizome_index.limits import (
-    HANDSHAKE_TIMEOUT_SECONDS,
-    SUSPECT_HANDSHAKES_PER_SECOND,
-    SUSPECT_HANDSHAKES_WAITING,
-    SUSPECT_SECONDS,
-    SUSPECTS_MAX,
-)
+from rhizome_index.limits import SUSPECT_HANDSHAKES_PER_SECOND, SUSPECT_SECONDS, SUSPECTS_MAX
+
+PAUSE_SECONDS = 1 / SUSPECT_HANDSHAKES_PER_SECOND
 
 
 class Suspects:
-    """Who is one, and when the next of them may have its turn."""
+    """Who is one.
+
+    next_turn  when another of them may begin
+    """
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}  # in the order of these times
-        self._next_turn = 0.0
+        self.next_turn = 0.0
 
     def note(self, origin: str, now: float) -> None:
         """A machine's handshake came to nothing, or its connection was cut for a reason."""
@@ -35,15 +34,9 @@ class Suspects:
             del self._until[next(iter(self._until))]
         self._until[origin] = now + SUSPECT_SECONDS
 
-    def admit(self, origin: str, waiting: int, now: float) -> float | None:
-        """How long a new connection has to wait for its turn, at least; None if that is too long to be let in.
+    def is_one(self, origin: str, now: float) -> bool:
+        return self._until.get(origin, 0.0) > now
 
-        waiting  how many of the same machine wait already
-        """
-        if self._until.get(origin, 0.0) <= now:
-            return 0.0
-        turn = max(now, self._next_turn)
-        if waiting >= SUSPECT_HANDSHAKES_WAITING or turn - now >= HANDSHAKE_TIMEOUT_SECONDS:
-            return None
-        self._next_turn = turn + 1 / SUSPECT_HANDSHAKES_PER_SECOND
-        return turn - now
+    def begin(self, now: float) -> None:
+        """One of them begins a handshake, now that it is its turn."""
+        self.next_turn = now + PAUSE_SECONDS

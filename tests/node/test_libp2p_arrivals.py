@@ -17,6 +17,7 @@ from rhizome_index.limits import (
     HANDSHAKES_MAX,
     HANDSHAKES_PER_ADDRESS_MAX,
     SUSPECT_HANDSHAKES_PER_SECOND,
+    SUSPECT_HANDSHAKES_WAITING,
 )
 from rhizome_index.node import libp2p_arrivals
 from rhizome_index.node.libp2p_arrivals import Arrivals, arrivals, blame, finish_handshake
@@ -195,6 +196,28 @@ async def test_whoever_comes_from_where_things_went_wrong_comes_in_at_a_pace(
         assert found.present == [1, "other", 2]
         await trio.sleep(pause)
         assert found.present == [1, "other", 2, 3]
+
+
+async def test_silent_suspects_take_no_turns_and_make_room(autojump_clock: MockClock) -> None:
+    async with guests() as found:
+        await found.arrive(AWAY, "bad", finishes=True, misbehaves=True)
+        await found.arrive(AWAY, *range(SUSPECT_HANDSHAKES_WAITING))
+        await found.arrive("203.0.113.1", "worse", finishes=True, misbehaves=True)
+        assert found.present == []
+        await found.arrive(AWAY, "honest", says=True)
+        await found.arrive("203.0.113.1", "other", says=True)
+        await trio.sleep(2.02 / SUSPECT_HANDSHAKES_PER_SECOND)
+        assert found.present == ["honest", "other"]
+
+
+async def test_so_many_of_a_suspects_wait_and_one_more_is_sent_away(autojump_clock: MockClock) -> None:
+    async with guests() as found:
+        await found.arrive(AWAY, "bad", finishes=True, misbehaves=True)
+        everybody = range(SUSPECT_HANDSHAKES_WAITING + 1)  # the first begins at once
+        await found.arrive(AWAY, *everybody, "one more", says=True)
+        for _ in everybody:
+            await trio.sleep(1.01 / SUSPECT_HANDSHAKES_PER_SECOND)
+        assert found.present == [*everybody]
 
 
 @pytest.mark.parametrize("for_cause", [True, False])
