@@ -127,11 +127,12 @@ class Arrivals:
     async def _wait_turn(self, arrival: Arrival) -> None:
         self._hand_out()
         while not arrival.turn.is_set():
-            look_at = trio.current_time() + HANDSHAKE_SILENCE_SECONDS
+            now = trio.current_time()
+            look_at = now + HANDSHAKE_SILENCE_SECONDS
             if arrival.is_suspect:
                 suspects = [other for other in self._all_at("waiting") if other.is_suspect]
                 turn_at = self._suspects.next_turn + PAUSE_SECONDS * suspects.index(arrival)
-                look_at = min(look_at, max(turn_at, trio.current_time() + PAUSE_SECONDS))
+                look_at = min(look_at, turn_at if turn_at > now else now + PAUSE_SECONDS)
             with trio.move_on_at(look_at):
                 await arrival.turn.wait()
             self._hand_out()
