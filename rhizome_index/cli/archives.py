@@ -164,8 +164,8 @@ def evidence_command(settings: Settings, save: Path | None) -> None:
     if save is not None:
         _save(found, save)
     print_rows(map(_as_row, found), as_json=settings.as_json)
-    if not found and not settings.as_json and sys.stdout.isatty():
-        print("nobody has been found out", file=sys.stderr)
+    if not found and not settings.as_json:
+        print("none: nobody has been found to lie", file=sys.stderr)
 
 
 def _save(frauds: list[Fraud], folder: Path) -> None:

@@ -120,8 +120,8 @@ def follows_command(settings: Settings) -> None:
                 }
             )
     print_rows(rows, as_json=settings.as_json)
-    if not rows and not settings.as_json and sys.stdout.isatty():
-        print("nothing is followed; rhizome follow ADDRESS", file=sys.stderr)
+    if not rows and not settings.as_json:
+        print("none: nothing is followed; rhizome follow ADDRESS", file=sys.stderr)
 
 
 @click.command("sync", epilog="\b\nExample:\n  rhizome sync --peer /ip4/10.0.0.7/tcp/4711/p2p/12D3KooW...")

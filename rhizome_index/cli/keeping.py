@@ -112,8 +112,8 @@ def pins_command(settings: Settings) -> None:
         heads = Pins(store).all()
         rows = [{**_as_row(head), "bytes": bytes_held(store, head, Policy())} for head in heads]
     print_rows(rows, as_json=settings.as_json)
-    if not rows and not settings.as_json and sys.stdout.isatty():
-        print("nothing is pinned; rhizome pin ADDRESS", file=sys.stderr)
+    if not rows and not settings.as_json:
+        print("none: nothing is pinned; rhizome pin ADDRESS", file=sys.stderr)
 
 
 @click.command(

@@ -18,7 +18,7 @@ from rhizome_index.cli.json_text import TOO_LONG, Flaw, parse_object
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.reading import Reading
 from rhizome_index.cli.records import open_records
-from rhizome_index.cli.show import print_hints, print_rows, room_lines, say_expiry, size, to_json
+from rhizome_index.cli.show import print_hints, print_rows, printable, room_lines, say_expiry, size, to_json
 from rhizome_index.errors import RecordError, UsageError
 from rhizome_index.index.freshness import expires_in
 from rhizome_index.index.head import Head
@@ -161,8 +161,10 @@ def _describe(store: DiskStore, head: Head, policy: Policy | None, *, is_own: bo
         for name, collection in sorted(manifest.collections.items()):
             collections[name] = {
                 "records": collection.primary.count,
-                "indexes": {index.name: list(map(str, index.paths)) for index in collection.indexes.values()},
-                "proof": {label: str(one) for label, one in ladder.of_collection(rule, collection).items() if label},
+                "indexes": {name: describe_index(one.definition) for name, one in sorted(collection.indexes.items())},
+                "proof": {
+                    label: str(one) for label, one in sorted(ladder.of_collection(rule, collection).items()) if label
+                },
             }
     return {
         "address": str(head.address),
@@ -182,8 +184,8 @@ def _dataset_lines(dataset: dict[str, Any]) -> Iterator[str]:
     yield f"{dataset['address']}  head {dataset['sequence']}{whose}{say_expiry(dataset['expires_in_seconds'])}{held}"
     for name, content in dataset["collections"].items():
         yield f"  {name}: {content['records']:,} records"
-        for label, paths in content["indexes"].items():
-            yield f"    {label} = {','.join(paths)}  {content['proof'][label]}"
+        for label, definition in content["indexes"].items():
+            yield f"    {label} = {printable(definition)}  {content['proof'][label]}"
 
 
 @click.command(
@@ -342,12 +344,15 @@ def delete_command(
     """Delete records by primary key and publish."""
     with open_publisher(settings, valid_seconds) as publisher:
         wanted: list[Any] = []
+        missing: list[str] = []
         for key in keys:
             there = publisher.get(dataset, collection, parse_key(key)) is not None
             wanted.append(parse_key(key) if there else key)
+            missing += [] if there or publisher.get(dataset, collection, key) is not None else [key]
         head, deleted = publisher.delete_many(dataset, collection, wanted)
-    found = {"address": str(head.address), "sequence": head.sequence, "deleted": deleted}
-    say(settings, found, f"{head.address} head {head.sequence}: {deleted} deleted")
+    found = {"address": str(head.address), "sequence": head.sequence, "deleted": deleted, "missing": missing}
+    none = f", no record {', '.join(map(repr, missing))}" if missing else ""
+    say(settings, found, f"{head.address} head {head.sequence}: {deleted} deleted{none}")
 
 
 @click.group("index")

@@ -130,6 +130,14 @@ HOME = click.Path(path_type=Path, readable=False)  # whoever uses it says better
 PASSPHRASE_FILE = click.Path(path_type=Path, readable=False, dir_okay=False)
 
 
+GO_ON = {
+    "follow": "it is followed, and goes on from there: rhizome sync",
+    "sync": "it goes on from there: rhizome sync",
+    "pin": "the same command goes on from there",
+}
+WRITE_ALL = {"import", "put", "delete", "renew", "key", "index", "export", "restore"}  # or nothing
+
+
 def common(command: Callable[..., Any]) -> Any:
     """Gives a command its Settings, and the options that make them on its own line too."""
 
@@ -147,7 +155,7 @@ def common(command: Callable[..., Any]) -> Any:
         try:
             return command(settings, **options)
         except KeyboardInterrupt:
-            raise _interrupted() from None
+            raise _interrupted(context.command_path.split()[1]) from None
         except BrokenPipeError:
             raise _NobodyReadsError from None
 
@@ -221,10 +229,13 @@ def _command(error: click.ClickException) -> str:
     return context.command_path if context else "rhizome"
 
 
-def _interrupted() -> RhizomeError:
+def _interrupted(command: str = "") -> RhizomeError:
+    """What is true of a command that was interrupted: most leave nothing, or have nothing to leave."""
     if sys.stderr.isatty():
         print(file=sys.stderr)  # behind the ^C
-    return InterruptedByUser("interrupted; nothing half-done was kept")
+    if command in GO_ON:
+        return InterruptedByUser("interrupted; what was fetched is kept", hint=GO_ON[command])
+    return InterruptedByUser("interrupted; nothing half-done was kept" if command in WRITE_ALL else "interrupted")
 
 
 def _abandon_output() -> None:

@@ -161,7 +161,7 @@ def primary_key(record: Record, path: Path) -> bytes:
         name = ".".join(path)
         raise UsageError(
             f"no primary key: {name!r} must be text, a number or bytes" if name else "not a primary key",
-            hint="another field can be the key: --key",
+            hint="which field is the key is said where a collection is made: rhizome import --key FIELD",
         )
     try:
         key = encode_component(values[0])
