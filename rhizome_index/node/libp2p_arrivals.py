@@ -22,6 +22,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv6Address, IPv6Network, ip_address
+from itertools import takewhile
 from typing import Any, Literal
 
 import trio
@@ -130,8 +131,8 @@ class Arrivals:
             now = trio.current_time()
             look_at = now + HANDSHAKE_SILENCE_SECONDS
             if arrival.is_suspect:
-                suspects = [other for other in self._all_at("waiting") if other.is_suspect]
-                turn_at = self._suspects.next_turn + PAUSE_SECONDS * suspects.index(arrival)
+                ahead = takewhile(lambda other: other is not arrival, self._all_at("waiting"))
+                turn_at = self._suspects.next_turn + PAUSE_SECONDS * sum(other.is_suspect for other in ahead)
                 look_at = min(look_at, turn_at if turn_at > now else now + PAUSE_SECONDS)
             with trio.move_on_at(look_at):
                 await arrival.turn.wait()
