@@ -16,7 +16,7 @@ import click
 
 from rhizome_index.blocks.cid import format_cid
 from rhizome_index.cli.main import Settings, common
-from rhizome_index.cli.show import print_rows, say_expiry, size, to_json
+from rhizome_index.cli.show import many, print_rows, say_expiry, size, to_json
 from rhizome_index.errors import IntegrityError, StoreError, UnavailableError, UsageError
 from rhizome_index.index.address import Address, public_key_of
 from rhizome_index.index.freshness import expires_in
@@ -119,8 +119,10 @@ def verify_command(settings: Settings, file: Path, publisher: str | None) -> Non
 def _print_answer(settings: Settings, found: Verified) -> None:
     from rhizome_index.query.expr import COUNT
 
+    rows = len(found.rows)
     if found.query.kind == COUNT:
         print(to_json({"count": found.answer.count}))
+        rows = 1
     else:
         print_rows([row.record for row in found.rows], as_json=settings.as_json)
     told = {
@@ -132,14 +134,14 @@ def _print_answer(settings: Settings, found: Verified) -> None:
             "age_seconds": round(max(0.0, time.time() - found.head.time_ms / 1000), 3),
             "expires_in_seconds": expires_in(found.head, time.time()),
         },
-        "rows": len(found.rows),
+        "rows": rows,
         "entries_scanned": found.answer.entries,
         "blocks": found.blocks,
         "bytes": found.bytes,
     }
     text = (
         f"L1: complete and right for head {found.head.sequence} of {found.head.address}"
-        f"{say_expiry(expires_in(found.head, time.time()))} · {len(found.rows)} rows · "
+        f"{say_expiry(expires_in(found.head, time.time()))} · {many(rows, 'row')} · "
         f"{found.blocks} blocks, {size(found.bytes)}"
     )
     print(to_json(told) if settings.as_json else text, file=sys.stderr)

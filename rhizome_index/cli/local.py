@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -18,8 +19,8 @@ from rhizome_index.cli.json_text import TOO_LONG, Flaw, parse_object
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.reading import Reading
 from rhizome_index.cli.records import open_records
-from rhizome_index.cli.show import print_hints, print_rows, printable, room_lines, say_expiry, size, to_json
-from rhizome_index.errors import RecordError, UsageError
+from rhizome_index.cli.show import many, print_hints, print_rows, printable, room_lines, say_expiry, size, to_json
+from rhizome_index.errors import RecordError, UnknownCollectionError, UsageError
 from rhizome_index.index.freshness import expires_in
 from rhizome_index.index.head import Head
 from rhizome_index.index.keys import decode_key, encode_component
@@ -225,31 +226,47 @@ def import_command(
         open_records(file) as reader,
         Reading(reader) as reading,
     ):
-        if collection in publisher.manifest(dataset).collections and not (order or time_path or indexes):
-            known = publisher.manifest(dataset).collection(collection)
+        before = publisher.manifest(dataset)
+        if collection in before.collections and not (order or time_path or indexes):
+            known = before.collection(collection)
             same = {index.name: index.definition for index in known.indexes.values()}
             declaration = Declaration(known.key if key == "id" else key, known.time, known.order, same)
         with _progress(settings, reading) as records:
             try:
                 head, count = publisher.put_many(
-                    dataset, collection, records, declaration, big=True, on_read=reading.note
+                    dataset,
+                    collection,
+                    records,
+                    declaration,
+                    big=True,
+                    on_read=reading.note,
+                    on_sorted=reading.note_kept,
                 )
             except UsageError as error:
                 raise reading.placed(error) from None
         hints = publisher.hints(dataset, collection)
+        changed = publisher.manifest(dataset) != before
     seconds = time.perf_counter() - started
     found = {
         "address": str(head.address),
         "sequence": head.sequence,
-        "records": reading.count,
+        "records": reading.kept,
+        "replaced": reading.count - reading.kept,
+        "changed": changed,
         "seconds": round(seconds, 3),
         "indexes": sorted(declaration.indexes),
         "records_in_collection": count,
         "hints": hints,
     }
     rate = reading.count / seconds if seconds else 0
-    text = f"{head.address} head {head.sequence}: {reading.count:,} records in {seconds:.1f} s ({rate:,.0f}/s)"
-    say(settings, found, text)
+    text = f"{many(reading.kept, 'record')} in {seconds:.1f} s ({rate:,.0f}/s)"
+    if reading.count > reading.kept:
+        text += f"; {many(reading.count - reading.kept, 'record')} of {reading.reader.name} gave way to a later one "
+        text += f"of the same {declaration.key}"
+    if count != reading.kept:
+        text += f"; {many(count, 'record')} in {collection} now"
+    text += "" if changed else "; nothing has changed"
+    say(settings, found, f"{head.address} head {head.sequence}: {text}")
     if not settings.as_json:
         print_hints(hints)
 
@@ -301,7 +318,11 @@ def put_command(settings: Settings, collection: str, record: str, dataset: str, 
     except Flaw as flaw:
         raise UsageError(str(flaw), hint=flaw.hint) from None
     with open_publisher(settings, valid_seconds) as publisher:
-        head, count = publisher.put_many(dataset, collection, [value])
+        try:
+            head, count = publisher.put_many(dataset, collection, [value])
+        except UnknownCollectionError as error:
+            hint = f"{error.hint}; a new one is made with: rhizome import {shlex.quote(collection)} FILE"
+            raise UsageError(str(error), hint=hint.removeprefix("; ")) from None
     found = {"address": str(head.address), "sequence": head.sequence, "records": count}
     say(settings, found, f"{head.address} head {head.sequence}: {count:,} records")
 

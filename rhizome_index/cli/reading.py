@@ -25,11 +25,13 @@ class Reading:
     """A reader's records, iterated once, and where they stand.
 
     count  how many have been read
+    kept   how many of those are left when of each primary key only the last counts; known at the end
     """
 
     def __init__(self, reader: RecordReader) -> None:
         self.reader = reader
         self.count = 0
+        self.kept = 0
         self._lines = array("q")  # of the records read since the last note
         self._notes = SpooledTemporaryFile(max_size=_NOTES_AT_ONCE * _NOTE_BYTES)  # noqa: SIM115
         self._is_at_record = False
@@ -61,6 +63,10 @@ class Reading:
             self._notes.write(notes.tobytes())
         except OSError as error:
             raise StoreError(f"cannot write a temporary file: {error.strerror}", hint="free some space") from None
+
+    def note_kept(self, count: int) -> None:
+        """So many of the records are left."""
+        self.kept = count
 
     def placed(self, error: UsageError) -> UsageError:
         """An error of a record, with the line it stands on, unless it says so itself."""

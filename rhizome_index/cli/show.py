@@ -112,6 +112,7 @@ def summary(results: Results, rows: int, now: float) -> dict[str, Any]:
 
     if resolution.query.kind == COUNT and resolution.answer is not None:
         found["count"] = resolution.answer.count
+        found["rows"] = 1  # which says it
     return found
 
 

@@ -105,11 +105,13 @@ class Publisher:
         *,
         big: bool = False,
         on_read: Callable[[Sequence[bytes]], None] | None = None,
+        on_sorted: Callable[[int], None] | None = None,
     ) -> tuple[Head, int]:
         """Put records, later ones over earlier ones of the same key; make the collection if it is declared.
 
         big      sort on disk: for imports
         on_read  told the primary keys of the records, in their order, a batch at a time
+        on_sorted  told how many records are left where of those of one key only the last counts
 
         Returns the new head and how many records the collection has now. Raises UsageError for a record while
         that is the last one taken, or RecordError, with its primary key, after all have been taken.
@@ -119,6 +121,8 @@ class Publisher:
             made = _with_declared(manifest, collection, declaration)
             new_sorter = self._spilling(1 + len(made.indexes)) if big else MemorySorter
             changes = self._sorted_changes(made, records, new_sorter, on_read)
+            if on_sorted is not None:
+                changes = _counted(changes, on_sorted)
             head, changed = self._write(
                 dataset, manifest, lambda sink: apply_changes(manifest.rule, made, changes, sink, new_sorter)
             )
@@ -290,6 +294,14 @@ class Publisher:
         if newest is None or newest.expires_ms is None:
             return None
         return time_ms + newest.expires_ms - newest.time_ms
+
+
+def _counted(changes: Iterator[tuple[bytes, bytes]], tell: Callable[[int], None]) -> Iterator[tuple[bytes, bytes]]:
+    """The changes; at their end it is told how many they were."""
+    count = 0
+    for count, change in enumerate(changes, 1):  # noqa: B007
+        yield change
+    tell(count)
 
 
 def _as_change(record: Record, path: Path) -> tuple[bytes, bytes]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rhizome_index.cli import asking, following
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import POSTS, Terminal
 
 INDEXES = (
     "by_u=id unique",
@@ -76,3 +77,31 @@ def test_a_list_with_nothing_in_it_says_so(published: Terminal, command: str) ->
     out, err = published(command)
     assert out == "" and err.startswith("none: ")
     assert published(command, "--json") == ("", "")
+
+
+def test_an_import_counts_records_not_lines(rhizome: Terminal) -> None:
+    lines = b"".join(b'{"id": %d, "kind": %d}\n' % (n % 20, n % 8) for n in range(21))
+    out, _ = rhizome("import", "birds", "-", stdin=lines)
+    assert "head 1: 20 records in" in out and "1 record of standard input gave way to a later one of the same id" in out
+    found = json.loads(rhizome("import", "other", "-", "--key", "kind", "--json", stdin=lines)[0])
+    assert (found["records"], found["replaced"], found["records_in_collection"]) == (8, 13, 8)
+    assert json.loads(rhizome("query", "count other", "--json")[0]) == {"count": 8}
+
+
+def test_an_import_that_changes_nothing_says_so(published: Terminal) -> None:
+    out, _ = published("import", "posts", "-", stdin=POSTS)
+    assert "head 1: 2 records in" in out and out.endswith("; nothing has changed\n")
+    out, _ = published("import", "posts", "-", stdin=b'{"id": "c"}')
+    assert "head 2: 1 record in" in out and out.endswith("; 3 records in posts now\n")
+
+
+def test_a_count_is_a_row(published: Terminal, tmp_path: Path) -> None:
+    file = str(tmp_path / "count.car")
+    for words in (("query", "count posts", "--proof", file), ("verify", file), ("query", "max created of posts")):
+        out, told = published(*words)
+        assert out.count("\n") == 1 and "1 row " in told, told
+
+
+def test_put_says_how_a_collection_is_made(published: Terminal) -> None:
+    hint = published("put", "pots", '{"id": "x"}', code=2)[1].splitlines()[1]
+    assert hint.startswith('  did you mean "posts"?') and hint.endswith("rhizome import pots FILE")
