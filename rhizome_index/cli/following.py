@@ -104,7 +104,10 @@ def unfollow_command(settings: Settings, address: str) -> None:
 @click.command("follows", epilog="\b\nExample:\n  rhizome follows --json")
 @common
 def follows_command(settings: Settings) -> None:
-    """List what is followed, and how far behind it is."""
+    """List what is followed, and how far it is behind the newest head that is known here.
+
+    Whether there is a newer one nobody is asked: `rhizome sync` does that.
+    """
     rows = []
     with settings.home.open_store() as store:
         for follow in Register(store).follows():
@@ -114,12 +117,15 @@ def follows_command(settings: Settings) -> None:
                     "address": str(follow.address),
                     "keeps": str(follow.policy),
                     "head": held.sequence if held else None,
-                    "behind": (newest.sequence if newest else 0) - (held.sequence if held else 0),
+                    "newest_known": newest.sequence if newest else None,
+                    "behind": newest.sequence - (held.sequence if held else 0) if newest else None,
                     "age_seconds": round(max(0.0, time.time() - held.time_ms / 1000), 3) if held else None,
                     "proof": str(standing_of(store, held, follow.policy)) if held else None,
                 }
             )
     print_rows(rows, as_json=settings.as_json)
+    if rows and not settings.as_json and sys.stdout.isatty():
+        print("behind: as far as is known here; rhizome sync asks for newer heads", file=sys.stderr)
     if not rows and not settings.as_json:
         print("none: nothing is followed; rhizome follow ADDRESS", file=sys.stderr)
 

@@ -126,7 +126,16 @@ class _NobodyReadsError(Exception):
     """Standard output is a pipe that its reader has left. As BrokenPipeError it would make click exit with 1."""
 
 
-HOME = click.Path(path_type=Path, readable=False)  # whoever uses it says better what is wrong with it
+class _HomePath(click.Path):
+    """A directory that has a name: an empty one would be the current directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the home's directory needs a name; the current one is .", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+HOME = _HomePath(path_type=Path, readable=False)  # whoever uses it says better what is wrong with it
 PASSPHRASE_FILE = click.Path(path_type=Path, readable=False, dir_okay=False)
 
 

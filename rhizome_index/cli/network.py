@@ -88,13 +88,20 @@ def query_command(
     question = read_question(text, sources, scan=scan, fresh=fresh, required=required, proof=proof, watch=watch)
     if offline and peers:
         raise UsageError("--offline and --peer contradict each other")
+    was_there = settings.home.exists
 
     async def ask() -> None:
         async with open_node(settings.home, peers=peers, join=not offline and settings.home.is_running) as node:
             check_reached(node)
             await ask_question(settings, node, question)
 
-    run(ask)
+    try:
+        run(ask)
+    except UnavailableError as error:
+        if not was_there:
+            made = f"{settings.home.path} is a home that was made just now: is --home right?"
+            error.hint = "\n".join(filter(None, [made, error.hint]))
+        raise
 
 
 @click.command(
@@ -229,10 +236,23 @@ async def _scraping(endpoint: str | None) -> AsyncIterator[Scrapes | None]:
         yield scrapes
 
 
+_REACH_HINTS = {
+    "another peer answers": "is what stands behind /p2p/ the peer id that `rhizome id` prints there?",
+    "no libp2p peer": "does its address end in /ws before /p2p/, and should it? TCP and WebSocket have a port each",
+    "no such host": "is the name spelled right?",
+}
+
+
 def check_reached(node: Node) -> None:
     """Raise UnavailableError if of the peers that the user named none could be reached."""
     if node.unreachable and not node.peers:
-        raise UnavailableError("; ".join(node.unreachable.values()), hint="is that peer running?")
+        hints = dict.fromkeys(map(_hint_of, node.unreachable.values()))
+        raise UnavailableError("; ".join(node.unreachable.values()), hint="\n".join(hints))
+
+
+def _hint_of(reason: str) -> str:
+    """What to do about an address that could not be reached."""
+    return next((hint for sign, hint in _REACH_HINTS.items() if sign in reason), "is that peer running?")
 
 
 def run(main: object) -> None:

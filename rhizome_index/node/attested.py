@@ -85,7 +85,7 @@ class Attestations:
         if any(word.attestation.derivation != derivation for word in words):
             return Standing(PROVEN, is_disputed=True)
         networks = {word.network for word in words if word.network is not None}
-        return Standing(ATTESTED, attesters=len(networks)) if len(networks) >= ATTESTERS_MIN else Standing(PROVEN)
+        return Standing(ATTESTED if len(networks) >= ATTESTERS_MIN else PROVEN, attesters=len(networks))
 
 
 def _encode(word: Word) -> bytes:

@@ -8,6 +8,7 @@ see whether it is free.
 from __future__ import annotations
 
 import errno
+import re
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -42,6 +43,10 @@ def _parse_listen(text: str) -> Multiaddr:
         address = Multiaddr(text)
         names = [protocol.name for protocol in address.protocols()]
     except Exception:  # the parser raises nearly anything
+        if (port := re.search(r"/tcp/(\d{5,9})(/|$)", text, re.ASCII)) and int(port[1]) >= 2**16:
+            raise UsageError(
+                f"cannot listen on {text[:_SHOWN]}: port {port[1]} is too large", hint="ports go up to 65535"
+            ) from None
         raise UsageError(f"cannot listen on {text[:_SHOWN]!r}: not a multiaddr", hint=_LISTEN_HINT) from None
     if names[:2] not in (["ip4", "tcp"], ["ip6", "tcp"]) or names[2:] not in ([], ["ws"]):
         raise UsageError(f"cannot listen on {text[:_SHOWN]}: only TCP and WebSocket", hint=_LISTEN_HINT)

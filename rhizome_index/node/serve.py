@@ -82,7 +82,10 @@ class LocalAnswerer(LocalSource):
     def snapshot(self, address: Address, manifest: Cid | None) -> tuple[Head, bytes, Manifest]:
         head = self.newest(address) if manifest is None else self.store.head_of(address, manifest)
         if head is None:
-            raise UnavailableError(f"no such head of {address} here")
+            raise UnavailableError(
+                f"no such head of {address} here",
+                hint="name a dataset, and a peer that has it: --from, --peer; or publish one: rhizome import",
+            )
         if self._leases is not None:
             self._leases.enter_context(self.store.uses.leasing(head.manifest, Kind.ANSWERED))
         data = self.store.get(head.manifest)

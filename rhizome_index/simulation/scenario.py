@@ -23,6 +23,7 @@ import trio
 
 from rhizome_index.api import Page
 from rhizome_index.errors import RhizomeError, UsageError, first_of
+from rhizome_index.index.slips import did_you_mean
 from rhizome_index.node.register import Policy
 from rhizome_index.simulation.backends import SIMULATED, backend
 from rhizome_index.simulation.checkers import CONVERGE_SECONDS, EVERYWHERE, HeadsConverge, Verdict
@@ -314,9 +315,11 @@ def known() -> dict[str, Path]:
 def load(name: str) -> Scenario:
     """A scenario by its name, or from a file. Raises UsageError."""
     path = Path(name) if name.endswith(".py") else known().get(name)
-    if path is None or not path.exists():
-        listed = ", ".join(known()) or "none"
-        raise UsageError(f"no scenario called {name!r}", hint=f"there are: {listed}")
+    if path is None:
+        listed = f"there are: {', '.join(known()) or 'none'}"
+        raise UsageError(f"no scenario called {name!r}", hint=did_you_mean(name, known(), listed))
+    if not path.is_file():
+        raise UsageError(f"no file {name}", hint="a scenario of its own is a Python file: see docs/simulating.md")
     spec = importlib.util.spec_from_file_location(f"simulation_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -104,7 +104,7 @@ class Standing:
     """What is proven.
 
     bound      of AUDITED
-    attesters  peers on different networks that attest it: of ATTESTED
+    attesters  peers on different networks that attest it: of ATTESTED, and of PROVEN where they are too few
     is_disputed  peers attest different indexes of these records: of PROVEN
     """
 
@@ -190,7 +190,7 @@ class Requirement:
         level = {f"L{level}": level for level in LEVELS}.get(name)
         if level is None:
             raise UsageError(
-                f"not a level of proof: {text!r}", hint="levels are L0 to L5; L2:5 asks for five attesters"
+                f"not a level of proof: {text!r}", hint="levels are L1 to L5; L2:5 asks for five attesters"
             )
         if not colon:
             return cls(level)
