@@ -106,16 +106,16 @@ async def _print_answer(settings: Settings, results: Results) -> int:
             batch.append(record)
             rows += 1
             if len(batch) >= 1000:
-                print_rows(batch, as_json=settings.as_json)
+                print_rows(batch, as_json=settings.as_json, key=_key(results))
                 batch = []
         if results.resolution.query.kind == COUNT and results.resolution.answer is not None:
             print(to_json({"count": results.resolution.answer.count}))
         else:
-            print_rows(batch, as_json=settings.as_json)
+            print_rows(batch, as_json=settings.as_json, key=_key(results))
     except UnknownCollectionError:
         raise
     except RhizomeError as error:
-        print_rows(batch, as_json=settings.as_json)
+        print_rows(batch, as_json=settings.as_json, key=_key(results))
         if rows:
             _say_summary(settings, results, rows)
         elif type(error) is UsageError:  # it was not even tried
@@ -123,6 +123,12 @@ async def _print_answer(settings: Settings, results: Results) -> int:
             raise UsageError(str(error), hint=hint) from None
         raise
     return rows
+
+
+def _key(results: Results) -> str | None:
+    """The primary key of what is asked, once it is known."""
+    opening, query = results.resolution.opening, results.resolution.query
+    return opening.manifest.collection(query.collection).key if opening else None
 
 
 async def explain_question(settings: Settings, node: Node, question: Question, *, execute: bool) -> None:
@@ -133,16 +139,23 @@ async def explain_question(settings: Settings, node: Node, question: Question, *
         found, places = await node.explain(query, place, scan=scan)
     except UnknownCollectionError as error:
         raise at_collection(question.text, error) from None
-    print_rows(list(map(asdict, found)), as_json=settings.as_json)
+    print_rows(list(map(asdict, found)), as_json=settings.as_json, key="plan")
     if places:
         rows = [{**asdict(item), "seconds": round(item.seconds, 6)} for item in places]
-        print_rows(rows, as_json=settings.as_json)
+        _print_below(settings, rows)
     if execute:
         results = Results(node, place, query, None, scan=scan)
         count = len([record async for record in results])
         if places:
-            print_rows(beside_actuals(found[0], places[0], results), as_json=settings.as_json)
+            _print_below(settings, beside_actuals(found[0], places[0], results))
         _say_summary(settings, results, count)
+
+
+def _print_below(settings: Settings, rows: list[dict[str, object]]) -> None:
+    """Another table below one."""
+    if not settings.as_json and sys.stdout.isatty():
+        print()
+    print_rows(rows, as_json=settings.as_json)
 
 
 def beside_actuals(plan: Explained, place: Location, results: Results) -> list[dict[str, object]]:

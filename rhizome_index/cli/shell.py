@@ -331,7 +331,7 @@ class Session:
             {"dataset": str(address), "head": head.sequence, "asked": str(address) in self.sources}
             for address, head in sorted(node.catalog.items(), key=lambda item: str(item[0]))
         ]
-        print_rows(rows, as_json=self._settings.as_json)
+        print_rows(rows, as_json=self._settings.as_json, key="dataset")
 
     async def _print_contents(self, node: Node, line: Line) -> None:
         self._asked(node)
@@ -363,4 +363,4 @@ class Session:
                 for item in collections
                 for _, index in sorted(item.indexes.items())
             ]
-        print_rows(rows, as_json=self._settings.as_json)
+        print_rows(rows, as_json=self._settings.as_json, key="collection")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from rhizome_index.blocks.cbor import Link
 from rhizome_index.blocks.cid import format_cid
+from rhizome_index.cli.tables import table_lines
 from rhizome_index.errors import QueryError, RhizomeError
 from rhizome_index.index.duration import say_duration
 from rhizome_index.index.freshness import expires_in
@@ -20,9 +21,6 @@ from rhizome_index.limits import STORE_BYTES_EMPTY
 if TYPE_CHECKING:
     from rhizome_index.api import Results
     from rhizome_index.node.status import RoomStatus
-
-_CELL_LETTERS = 48
-_COLUMNS = 8
 
 
 def to_json(value: Any) -> str:
@@ -38,22 +36,13 @@ def _plain(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
-def rows_as_table(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
-    """Rows for people: the columns they share, shortened to what fits."""
+def rows_as_table(rows: Sequence[dict[str, Any]], file: TextIO, key: str | None = None) -> None:
+    """Rows for people, as wide as the terminal: `tables` says how."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    names: dict[str, None] = {}
-    for row in rows:
-        names |= dict.fromkeys(row)
-    shown = sorted(names, key=lambda name: (name != "id", name in ("text", "body"), list(names).index(name)))[:_COLUMNS]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in shown:
-        table.add_column(Text(name), overflow="ellipsis", no_wrap=True, max_width=_CELL_LETTERS)
-    for row in rows:
-        table.add_row(*(Text(_cell(row.get(name))) for name in shown))
-    Console(file=file).print(table)
+    console = Console(file=file)
+    for line in table_lines(rows, console.width, _cell, key):
+        console.print(line, soft_wrap=True)
 
 
 def _cell(value: Any) -> str:
@@ -69,14 +58,14 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def print_rows(rows: Iterable[dict[str, Any]], *, as_json: bool) -> None:
-    """Rows on stdout: a table on a terminal, otherwise a line of JSON each."""
+def print_rows(rows: Iterable[dict[str, Any]], *, as_json: bool, key: str | None = None) -> None:
+    """Rows on stdout: on a terminal a table with the field `key` first, otherwise a line of JSON each."""
     if as_json or not sys.stdout.isatty():
         for row in rows:
             sys.stdout.write(to_json(row) + "\n")
         sys.stdout.flush()
     elif found := list(rows):
-        rows_as_table(found, sys.stdout)
+        rows_as_table(found, sys.stdout, key)
 
 
 def summary(results: Results, rows: int, now: float) -> dict[str, Any]:
