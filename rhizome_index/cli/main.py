@@ -131,7 +131,7 @@ class _HomePath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
-            self.fail("the home's directory needs a name; the current one is .", param, ctx)
+            self.fail("a home needs a name; . is the current directory", param, ctx)
         return super().convert(value, param, ctx)
 
 
