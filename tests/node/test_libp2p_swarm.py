@@ -188,7 +188,7 @@ async def test_disconnecting_is_seen_by_both_and_dialling_again_works() -> None:
     ("listen", "says"),
     [
         ("nonsense", "not a multiaddr"),
-        ("/ip4/127.0.0.1/tcp/70000", "not a multiaddr"),
+        ("/ip4/127.0.0.1/tcp/70000", "port 70000 is too large"),
         ("/ip4/127.0.0.1/udp/0", "only TCP and WebSocket"),
         (f"/ip4/127.0.0.1/tcp/0/p2p/{NOBODY}", "only TCP and WebSocket"),
         ("/ip4/192.0.2.1/tcp/4711", "/ip4/192.0.2.1/tcp/4711: this machine has no such address"),
