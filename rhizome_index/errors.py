@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from unicodedata import combining, east_asian_width
 
+_SHOWN_LETTERS = 72  # of a query in which something is wrong
+
 
 class RhizomeError(Exception):
     """Base of all errors raised on purpose. `hint` says what to do next."""
@@ -50,12 +52,18 @@ class QueryError(UsageError):
         self.end = max(end, start)
 
     def pointer(self) -> str:
-        """The query, in one line, with carets below the place meant; or an empty text."""
+        """The query, or what of it is around the place meant, in one line, with carets below; or an empty text."""
         if not self.text:
             return ""
         text = "".join(char if char.isprintable() else " " for char in self.text)
-        before, meant = text[: self.start], text[self.start : self.end]
-        return f"{text}\n{' ' * _columns(before)}{'^' * max(1, _columns(meant))}"
+        first, last = 0, len(text)
+        if len(text) > _SHOWN_LETTERS:
+            first = max(0, min(self.start - _SHOWN_LETTERS // 3, len(text) - _SHOWN_LETTERS))
+            last = first + _SHOWN_LETTERS
+        opening, closing = "…" if first else "", "…" if last < len(text) else ""
+        before, meant = opening + text[first : self.start], text[self.start : min(self.end, last)]
+        shown = f"{opening}{text[first:last]}{closing}"
+        return f"{shown}\n{' ' * _columns(before)}{'^' * max(1, _columns(meant))}"
 
 
 def _columns(text: str) -> int:

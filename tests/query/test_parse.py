@@ -286,3 +286,15 @@ def test_random_text(text: str) -> None:
             continue
         except UsageError:  # it is taken for the JSON form, which has no places to point at
             assert (start + text).lstrip().startswith("{")
+
+
+@pytest.mark.parametrize("before", [0, 10, 72, 73, 500])
+@pytest.mark.parametrize("after", [0, 10, 72, 73, 500])
+@pytest.mark.parametrize("size", [0, 1, 71, 72, 400])
+def test_of_a_long_query_the_place_meant_is_shown(before: int, size: int, after: int) -> None:
+    text = "a" * before + "b" * size + "c" * after
+    shown, carets = QueryError("wrong", text=text or "x", start=before, end=before + size).pointer().split("\n")
+    assert len(shown) <= 74 and len(carets) <= 75
+    pointed = shown[carets.find("^") : len(carets)]
+    assert set(pointed) <= ({"b"} if size else {"c", "…", "x"})
+    assert len(carets.strip()) >= min(max(size, 1), 40)
