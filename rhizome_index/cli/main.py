@@ -201,6 +201,7 @@ def cli(context: click.Context, home: Path | None, passphrase_file: Path | None,
 def main() -> None:
     """Run the command line and exit."""
     as_json = "--json" in sys.argv[1:]
+    _fill_closed_streams(as_json=as_json)
     try:
         cli.main(prog_name="rhizome", standalone_mode=False)
         sys.stdout.flush()
@@ -224,6 +225,20 @@ def main() -> None:
         is_full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
         reason = "there is no space left" if is_full else error.strerror or str(error)
         _fail(StoreError(f"cannot write the output: {reason}"), as_json=as_json)
+
+
+def _fill_closed_streams(*, as_json: bool) -> None:
+    """See that no file of ours is taken for a standard stream that was closed. Without an output nothing is begun."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # stays open in the place of the closed one
+        pass
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        _fail(
+            StoreError("cannot write the output: it is closed", hint="to have none: > /dev/null"),
+            as_json=as_json,
+        )
 
 
 def _fail(error: RhizomeError, *, as_json: bool) -> NoReturn:

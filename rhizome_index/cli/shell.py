@@ -85,7 +85,7 @@ def shell_command(settings: Settings, place: str | None, peers: tuple[str, ...],
 
 def is_at_terminal() -> bool:
     """Whether somebody types, and sees what is asked."""
-    return sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())
+    return sys.stdin is not None and sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())
 
 
 class Session:
