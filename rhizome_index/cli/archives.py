@@ -142,7 +142,7 @@ def _print_answer(settings: Settings, found: Verified) -> None:
     text = (
         f"L1: complete and right for head {found.head.sequence} of {found.head.address}"
         f"{say_expiry(expires_in(found.head, time.time()))} · {many(rows, 'row')} · "
-        f"{found.blocks} blocks, {size(found.bytes)}"
+        f"{many(found.blocks, 'block')}, {size(found.bytes)}"
     )
     print(to_json(told) if settings.as_json else text, file=sys.stderr)
 
@@ -206,7 +206,7 @@ def export_command(settings: Settings, file: Path, dataset: str, source: str | N
         with open_for_writing(file) as stream:
             blocks = write_dataset(stream, store, head)
     found = {"address": str(address), "sequence": head.sequence, "blocks": blocks, "bytes": file.stat().st_size}
-    text = f"{address} head {head.sequence}: {blocks:,} blocks, {size(file.stat().st_size)}"
+    text = f"{address} head {head.sequence}: {many(blocks, 'block')}, {size(file.stat().st_size)}"
     print(to_json(found) if settings.as_json else text)
 
 
@@ -240,4 +240,6 @@ def restore_command(settings: Settings, file: Path) -> None:
                 Pins(store).add(head)
     found = {"address": str(head.address), "sequence": head.sequence, "blocks": blocks, "pinned": not is_kept}
     pinned = "" if is_kept else ", pinned"
-    print(to_json(found) if settings.as_json else f"{head.address} head {head.sequence}: {blocks:,} blocks{pinned}")
+    print(
+        to_json(found) if settings.as_json else f"{head.address} head {head.sequence}: {many(blocks, 'block')}{pinned}"
+    )

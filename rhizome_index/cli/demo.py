@@ -21,6 +21,7 @@ from pathlib import Path
 import click
 
 from rhizome_index.cli.main import Settings, common
+from rhizome_index.cli.show import many
 from rhizome_index.errors import UnavailableError
 
 _STEP_SECONDS = 120
@@ -47,7 +48,7 @@ def _ask(home: Path, query: str, reader: str) -> None:
     with _serving(home) as address:
         _rhizome(home, "--home", reader, "query", query, "--peer", address, "--proof", f"{reader}.car")
     saved = _rhizome(home, "verify", f"{reader}.car", show=False)
-    print(f"  the saved answer, checked offline by a fresh process: {len(saved.splitlines())} rows\n")
+    print(f"  the saved answer, checked offline by a fresh process: {many(len(saved.splitlines()), 'row')}\n")
 
 
 @contextmanager

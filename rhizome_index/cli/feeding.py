@@ -96,7 +96,7 @@ def _say_summary(settings: Settings, results: FeedResults, rows: int, *, complet
     parts = [
         proven,
         f"{many(rows, 'row')} from {many(feed.datasets, 'dataset')}",
-        f"{cost.blocks_local:,} blocks local, {cost.blocks_remote:,} remote",
+        f"{many(cost.blocks_local, 'block')} local, {cost.blocks_remote:,} remote",
     ]
     if cost.peers:
         parts.append(f"{size(cost.bytes_received)} in {many(cost.round_trips, 'round trip')}")

@@ -15,7 +15,7 @@ import trio
 from rhizome_index.api import Node, open_node
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import PEERS, check_reached, run
-from rhizome_index.cli.show import print_rows, size, to_json
+from rhizome_index.cli.show import many, print_rows, size, to_json
 from rhizome_index.cli.watching import fetch_status
 from rhizome_index.errors import IntegrityError, PartialError, QuotaError, RhizomeError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
@@ -231,7 +231,7 @@ def _bring(settings: Settings, places: list[Address], peers: tuple[str, ...]) ->
     if failures:
         reasons = "; ".join(f"{place}: {error}" for place, error in failures.items())
         kind = PartialError if len(failures) < len(places) else UnavailableError
-        raise kind(f"{len(failures)} of {len(places)} datasets could not be brought: {reasons}")
+        raise kind(f"{len(failures)} of {many(len(places), 'dataset')} could not be brought: {reasons}")
 
 
 async def _bring_one(settings: Settings, node: Node, place: Address) -> None:
@@ -264,7 +264,7 @@ async def _bring_one(settings: Settings, node: Node, place: Address) -> None:
         "seconds": round(seconds, 3),
     }
     changed = f"head {head.sequence}" if before != head else f"up to date at head {head.sequence}"
-    text = f"{place} {changed}: {size(cost.bytes_received)} in {cost.round_trips} round trips, {seconds:.1f} s"
+    text = f"{place} {changed}: {size(cost.bytes_received)} in {many(cost.round_trips, 'round trip')}, {seconds:.1f} s"
     print(to_json(found) if settings.as_json else text)
 
 

@@ -113,7 +113,7 @@ def _say_cost(settings: Settings, turn: Turn, *, is_first: bool) -> None:
             f"{turn.standing}: {turn.standing.proven}",
             f"head {turn.head.sequence}",
             many(turn.count, "row"),
-            f"{cost.blocks_local:,} blocks local, {cost.blocks_remote:,} remote",
+            f"{many(cost.blocks_local, 'block')} local, {cost.blocks_remote:,} remote",
         ]
         parts += [size(cost.bytes_received)] if cost.peers else []
         parts += [f"{cost.seconds * 1000:.1f} ms", "what changes follows; Ctrl-C ends"]

@@ -122,10 +122,10 @@ def status_command(settings: Settings) -> None:
         "datasets": datasets,
         "node": None,
     }
-    lines = [f"home     {found['home']}", f"peer id  {peer_id}", f"store    {blocks:,} blocks, {size(bytes_)}"]
+    lines = [f"home     {found['home']}", f"peer id  {peer_id}", f"store    {many(blocks, 'block')}, {size(bytes_)}"]
     lines += room_lines(room)
     if damaged:
-        lines.append(f"damaged  {damaged} blocks set aside")
+        lines.append(f"damaged  {many(damaged, 'block')} set aside")
     if settings.home.is_running:
         from rhizome_index.cli.watching import node_status, status_lines
 
@@ -412,7 +412,7 @@ def index_add(settings: Settings, collection: str, definition: str, dataset: str
             raise UsageError(f"the record {to_json(key)}: {error}", hint=error.hint) from None
         hints = publisher.hints(dataset, collection, name)
     found = {"address": str(head.address), "sequence": head.sequence, "index": name, "entries": index.tree.count}
-    text = f"{head.address} head {head.sequence}: {name} has {index.tree.count:,} entries"
+    text = f"{head.address} head {head.sequence}: {name} has {many(index.tree.count, 'entry', 'entries')}"
     say(settings, found | {"hints": hints}, text)
     if not settings.as_json:
         print_hints(hints)

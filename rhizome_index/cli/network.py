@@ -20,7 +20,7 @@ from rhizome_index.cli.durations import FRESH
 from rhizome_index.cli.logs import LOG, LOG_LEVEL, logging_to, tell_listeners, tell_problems
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.passphrase import given
-from rhizome_index.cli.show import to_json
+from rhizome_index.cli.show import many, to_json
 from rhizome_index.cli.sizes import NO_QUOTA, QUOTA
 from rhizome_index.errors import UnavailableError, UsageError, first_of
 from rhizome_index.index.freshness import Freshness
@@ -199,7 +199,7 @@ def node_command(
                 }
                 print(to_json(found), flush=True)
             else:
-                print(f"peer {node.peer_id} serves {len(node.catalog)} datasets on", flush=True)
+                print(f"peer {node.peer_id} serves {many(len(node.catalog), 'dataset')} on", flush=True)
                 for address in node.addresses:
                     print(f"  {address}", flush=True)
                 for dataset in sorted(node.catalog):

@@ -113,7 +113,7 @@ def summary_line(found: dict[str, Any]) -> str:
         f"{found['proof'] or 'unproven'}: {proven}",
         _say_head(head) if head["sequence"] is not None else "no head",
         f"{many(found['rows'], 'row')} from {many(found['entries_scanned'], 'entry', 'entries')}",
-        f"{found['blocks_local']} blocks local, {found['blocks_remote']} remote",
+        f"{many(found['blocks_local'], 'block')} local, {found['blocks_remote']:,} remote",
     ]
     if found["peers"]:
         parts.append(f"{size(found['bytes_received'])} in {many(found['round_trips'], 'round trip')}")

@@ -84,5 +84,6 @@ def key_rotate(settings: Settings, dataset: str | None) -> None:
         key = home.spare_key(used)
         heads = publisher.rotate(key.public_key, dataset)
     found = {"key": key.peer_id, "dataset": dataset, "heads": {str(head.address): head.sequence for head in heads}}
-    text = f"{key.peer_id} signs {dataset or 'all datasets'} from now on; {many(len(heads), 'head')} signed anew"
+    text = f"{key.peer_id} signs {dataset or 'all datasets'} from now on"
+    text += f"; {many(len(heads), 'head')} signed anew" if heads else ", of which there are none yet"
     say(settings, found, f"{text}\nback up {home.identity_path}: it holds the new key, too")

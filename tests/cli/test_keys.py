@@ -73,7 +73,7 @@ def test_one_dataset_has_a_new_key(published: Terminal) -> None:
 
 def test_a_new_key_before_anything_was_published(rhizome: Terminal) -> None:
     rhizome("init")
-    assert "0 heads signed anew" in rhizome("key", "rotate")[0]
+    assert "all datasets from now on, of which there are none yet" in rhizome("key", "rotate")[0]
     rhizome("import", "posts", "-", *DECLARED, stdin=POSTS)
     assert signers(rhizome)["main"] == (1, keys(rhizome)[1]["key"])
 
