@@ -18,7 +18,7 @@ from rhizome_index.simulation import page
 from rhizome_index.simulation.backends import NAMES, SIMULATED
 from rhizome_index.simulation.report import Report
 from rhizome_index.simulation.scenario import Simulation, adapt, known, load, run
-from rhizome_index.simulation.sweep import Point, Run, parse_sweep, sweep
+from rhizome_index.simulation.sweep import Point, Run, parse_sweep, replay_sweep, sweep
 from rhizome_index.simulation.timeline import Timeline
 
 _SHOW_SECONDS = 0.25
@@ -150,6 +150,7 @@ def _sweep(settings: Settings, base: Run, text: str, html: _Page | None) -> None
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     if not settings.as_json:
         _print_curves(setting, points)
+        print(f"again: {replay_sweep(base, setting, values)}")
     if html is not None:
         html.write_sweep(setting, points, quiet=settings.as_json)
     if not all(point.report.holds for point in points):
@@ -172,7 +173,6 @@ def _print_curves(setting: str, points: Sequence[Point]) -> None:
         for verdict in point.report.verdicts:
             if not verdict.holds:
                 print(f"BROKEN at {setting}={point.value}: {verdict.promise}: {verdict.problem.splitlines()[0]}")
-    print(f"again: {points[0].report.replay}")
 
 
 def _curve_row(setting: str, point: Point) -> dict[str, str]:
@@ -249,12 +249,14 @@ def _print(report: Report, seconds: float) -> None:
     answers = found["answers"]
     if report.answered or report.unanswered:
         print(f"  answers: {report.answered:,} whole, {report.unanswered:,} none; seconds {_short(answers['seconds'])}")
-        print(f"           bytes {_short(answers['bytes'])}; round trips {_short(answers['round_trips'])}")
+        print(
+            f"           bytes {_short(answers['bytes'], in_bytes=True)}; round trips {_short(answers['round_trips'])}"
+        )
     if report.head_lag_seconds:
         print(f"  new heads arrive after seconds {_short(found['head_lag_seconds'])}")
-    print(f"  load: gini {found['load']['gini']}")
+    print(f"  load: gini {_figure(found['load']['gini'])}")
     for name, value in report.measured.items():
-        print(f"  {name}: {value}")
+        print(f"  {name.replace('_', ' ')}: {said(value)}")
     print(
         f"  {report.virtual_seconds:.0f} s of its time in {seconds:.1f} s · {report.events:,} events · "
         f"{report.messages:,} messages · {size(report.bytes)} · trace {report.trace[:16]}"
@@ -262,5 +264,19 @@ def _print(report: Report, seconds: float) -> None:
     print(f"  again: {report.replay}")
 
 
-def _short(values: dict[str, float]) -> str:
-    return " ".join(f"{name} {value:g}" for name, value in values.items())
+def _short(values: dict[str, float], *, in_bytes: bool = False) -> str:
+    return ", ".join(f"{name} {size(round(value)) if in_bytes else _figure(value)}" for name, value in values.items())
+
+
+def said(value: Any) -> str:
+    """What a scenario has measured, for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {said(part)}" for name, part in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(said, value)) or "none"
+    return _figure(value) if isinstance(value, int | float) else str(value)
+
+
+def _figure(value: float) -> str:
+    """A number: what is counted whole, what is measured with three significant digits."""
+    return f"{value:,}" if isinstance(value, int) else f"{round(value):,}" if abs(value) >= 100 else f"{value:.3g}"

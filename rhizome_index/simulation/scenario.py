@@ -333,6 +333,9 @@ def load(name: str) -> Scenario:
     return replace(found[0], path=path) if name.endswith(".py") else found[0]
 
 
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
 def adapt(chosen: Scenario, *, peers: int | None, minutes: float | None, values: dict[str, str]) -> Scenario:
     """A scenario with other settings. Raises UsageError for one that it does not have, or of the wrong type."""
     changed: dict[str, Value] = dict(chosen.values)
@@ -343,7 +346,7 @@ def adapt(chosen: Scenario, *, peers: int | None, minutes: float | None, values:
         try:
             changed[name] = type(changed[name])(text)
         except ValueError:
-            raise UsageError(f"{name}={text}: not a {type(changed[name]).__name__}") from None
+            raise UsageError(f"{name}={text}: not {_KINDS[type(changed[name])]}") from None
     return replace(chosen, peers=peers or chosen.peers, minutes=minutes or chosen.minutes, values=changed)
 
 

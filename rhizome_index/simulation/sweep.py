@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -61,6 +62,15 @@ def parse_sweep(text: str) -> tuple[str, list[str]]:
     if not setting or not values:
         raise UsageError(f"not KEY=VALUE,VALUE,...: {text!r}", hint="for example: peers=10,100,1000")
     return setting, values
+
+
+def replay_sweep(base: Run, setting: str, values: Sequence[str]) -> str:
+    """The command that runs a sweep again."""
+    words = [f"rhizome simulate {shlex.quote(base.name)} --seed {base.seed}"]
+    words += [f"--peers {base.peers}"] if base.peers is not None and setting != "peers" else []
+    words += [f"--minutes {base.minutes:g}"] if base.minutes is not None and setting != "minutes" else []
+    words += [f"--set {shlex.quote(f'{name}={value}')}" for name, value in base.values.items() if name != setting]
+    return " ".join([*words, f"--sweep {shlex.quote(f'{setting}=' + ','.join(values))}"])
 
 
 def points_of(base: Run, setting: str, values: Sequence[str]) -> list[Run]:
