@@ -176,13 +176,29 @@ def picture(now: NodeStatus, before: NodeStatus | None, seconds: float) -> Rende
         f"in {rate(now.bytes_received - known.bytes_received, seconds)} · "
         f"out {rate(now.bytes_sent - known.bytes_sent, seconds)} · {answers / max(seconds, 1e-3):.1f} answers/s"
     )
-    parts: list[RenderableType] = [Text(head, style="bold"), *(Text(f"  {address}") for address in now.addresses)]
+    parts: list[RenderableType] = [
+        Text(head, style="bold"),
+        *(Text(f"  {shortened(address)}") for address in now.addresses),
+    ]
     if now.room is not None:
-        parts += [Text(line) for line in room_lines(now.room)]
+        parts.append(_hanging(room_lines(now.room)))
     if now.problem:
         parts.append(Text(printable(now.problem), style="bold red"))
-    parts += [Text(""), _peers_table(now, known, seconds), Text(""), _follows_table(now)]
+    peers = _peers_table(now, known, seconds) if now.peers else Text(many(now.connected, "peer"), style="bold")
+    parts += [Text(""), peers]
+    if now.follows:
+        parts += [Text(""), _follows_table(now)]
     return Group(*parts)
+
+
+def _hanging(lines: list[str]) -> Table:
+    """Lines that begin with a word of nine columns: what does not fit goes on below what stands behind it."""
+    from rich.table import Table
+
+    table = Table.grid()
+    for line in lines:
+        _add_row(table, line[:9], line[9:])
+    return table
 
 
 def _peers_table(now: NodeStatus, before: NodeStatus, seconds: float) -> Table:

@@ -244,12 +244,12 @@ def test_top_is_left_as_one_leaves_it(published: Terminal, leave: str) -> None:
         serving = stack.enter_context(ExitStack())
         address = serving.enter_context(published.serving())
         child, terminal, before = stack.enter_context(top(published.home))
-        shown = read_until(terminal, "follows 0 datasets")
+        shown = read_until(terminal, "0 peers")
         assert "\x1b[?1049h" in shown and address[:25] in shown
         if leave == "node":
             serving.close()
         else:
-            read_until(terminal, "follows 0 datasets")  # again: it is live
+            read_until(terminal, "0 peers")  # again: it is live
             os.write(terminal, leave.encode())
         rest = read_until(terminal, None)
         _, status = os.waitpid(child, 0)
