@@ -16,10 +16,11 @@ import click
 
 from rhizome_index.blocks.cid import format_cid
 from rhizome_index.cli.main import Settings, common
-from rhizome_index.cli.show import many, print_rows, say_expiry, size, to_json
+from rhizome_index.cli.show import many, print_rows, say_expiry, to_json
 from rhizome_index.errors import IntegrityError, StoreError, UnavailableError, UsageError
 from rhizome_index.index.address import Address, public_key_of
 from rhizome_index.index.freshness import expires_in
+from rhizome_index.index.size import say_size
 from rhizome_index.node.archive import read_dataset, verify, write_dataset
 from rhizome_index.trust.evidence import Fraud
 
@@ -142,7 +143,7 @@ def _print_answer(settings: Settings, found: Verified) -> None:
     text = (
         f"L1: complete and right for head {found.head.sequence} of {found.head.address}"
         f"{say_expiry(expires_in(found.head, time.time()))} · {many(rows, 'row')} · "
-        f"{many(found.blocks, 'block')}, {size(found.bytes)}"
+        f"{many(found.blocks, 'block')}, {say_size(found.bytes)}"
     )
     print(to_json(told) if settings.as_json else text, file=sys.stderr)
 
@@ -206,7 +207,7 @@ def export_command(settings: Settings, file: Path, dataset: str, source: str | N
         with open_for_writing(file) as stream:
             blocks = write_dataset(stream, store, head)
     found = {"address": str(address), "sequence": head.sequence, "blocks": blocks, "bytes": file.stat().st_size}
-    text = f"{address} head {head.sequence}: {many(blocks, 'block')}, {size(file.stat().st_size)}"
+    text = f"{address} head {head.sequence}: {many(blocks, 'block')}, {say_size(file.stat().st_size)}"
     print(to_json(found) if settings.as_json else text)
 
 

@@ -10,9 +10,10 @@ from rhizome_index.api import open_node
 from rhizome_index.cli.auditing import parse_index_name
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import PEERS, check_reached, run
-from rhizome_index.cli.show import many, size, to_json
+from rhizome_index.cli.show import many, to_json
 from rhizome_index.errors import UnavailableError
 from rhizome_index.index.address import Address
+from rhizome_index.index.size import say_size
 from rhizome_index.node.attested import Attested, Word
 
 
@@ -91,7 +92,7 @@ def _lines(found: Attested) -> list[str]:
             + ("" if _is_same(found, word) else "  another index")
             for word in found.words
         ),
-        f"  {size(cost.bytes_received)} in {many(cost.round_trips, 'round trip')}, {cost.seconds:.1f} s",
+        f"  {say_size(cost.bytes_received)} in {many(cost.round_trips, 'round trip')}, {cost.seconds:.1f} s",
         f"  proven: {standing.proven}",
         f"  not proven: {standing.open}",
     ]

@@ -11,9 +11,10 @@ from rhizome_index.api import Node, open_node
 from rhizome_index.cli.following import showing
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import PEERS, check_reached, run
-from rhizome_index.cli.show import many, size, to_json
+from rhizome_index.cli.show import many, to_json
 from rhizome_index.errors import UsageError
 from rhizome_index.index.address import Address
+from rhizome_index.index.size import say_size
 from rhizome_index.node.audit import Audited
 from rhizome_index.node.carry import Carried
 from rhizome_index.node.sync import Progress
@@ -108,7 +109,7 @@ def _say_carried(settings: Settings, found: Carried) -> None:
     text = (
         f"{standing}: head {found.head.sequence} of {found.head.address} follows from head {found.base.sequence} by "
         f"{many(found.changes, 'changed record')}: {standing.proven}\n"
-        f"  {size(cost.bytes_received)} in {many(cost.round_trips, 'round trip')}, {cost.seconds:.1f} s\n"
+        f"  {say_size(cost.bytes_received)} in {many(cost.round_trips, 'round trip')}, {cost.seconds:.1f} s\n"
         f"  not proven: {standing.open}"
     )
     print(to_json(row) if settings.as_json else text)
@@ -143,7 +144,7 @@ def _lines(found: Audited) -> list[str]:
         f"L3: head {found.head.sequence} of {found.head.address}, {found.collection}.{found.index}: nothing wrong in "
         f"{many(found.record_samples, 'record')} of {found.records:,} and "
         f"{many(found.entry_samples, 'entry', 'entries')} of {found.entries:,}",
-        f"  {size(cost.bytes_received)} in {many(cost.round_trips, 'round trip')}, {cost.seconds:.1f} s",
+        f"  {say_size(cost.bytes_received)} in {many(cost.round_trips, 'round trip')}, {cost.seconds:.1f} s",
         f"  were {bad} of the records listed wrongly, this would have been missed with a chance of "
         f"{found.escape_records:.3g}; were {bad} of the entries wrong, of {found.escape_entries:.3g}",
         "  not excluded: less than that is wrong, such as a single record left out; that the publisher lies in the "

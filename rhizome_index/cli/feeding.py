@@ -7,10 +7,11 @@ from typing import Any
 
 from rhizome_index.api import FeedResults, Node
 from rhizome_index.cli.main import Settings
-from rhizome_index.cli.show import many, rows_as_table, size, to_json
+from rhizome_index.cli.show import many, rows_as_table, to_json
 from rhizome_index.errors import RhizomeError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.freshness import Freshness
+from rhizome_index.index.size import say_size
 from rhizome_index.query.expr import Query
 from rhizome_index.trust.ladder import Requirement
 
@@ -99,7 +100,7 @@ def _say_summary(settings: Settings, results: FeedResults, rows: int, *, complet
         f"{many(cost.blocks_local, 'block')} local, {cost.blocks_remote:,} remote",
     ]
     if cost.peers:
-        parts.append(f"{size(cost.bytes_received)} in {many(cost.round_trips, 'round trip')}")
+        parts.append(f"{say_size(cost.bytes_received)} in {many(cost.round_trips, 'round trip')}")
         parts.append(f"from {many(len(cost.peers), 'peer')}")
     parts.append(f"{cost.seconds * 1000:.1f} ms")
     print(" · ".join(parts), file=sys.stderr)

@@ -15,10 +15,11 @@ import trio
 from rhizome_index.api import Node, open_node
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import PEERS, check_reached, run
-from rhizome_index.cli.show import many, print_rows, size, to_json
+from rhizome_index.cli.show import many, print_rows, to_json
 from rhizome_index.cli.watching import fetch_status
 from rhizome_index.errors import IntegrityError, PartialError, QuotaError, RhizomeError, UnavailableError, UsageError
 from rhizome_index.index.address import Address
+from rhizome_index.index.size import say_size
 from rhizome_index.node.call import tell_changed
 from rhizome_index.node.cost import Cost
 from rhizome_index.node.directory import CONNECTED, LOCAL, REMEMBERED
@@ -264,7 +265,9 @@ async def _bring_one(settings: Settings, node: Node, place: Address) -> None:
         "seconds": round(seconds, 3),
     }
     changed = f"head {head.sequence}" if before != head else f"up to date at head {head.sequence}"
-    text = f"{place} {changed}: {size(cost.bytes_received)} in {many(cost.round_trips, 'round trip')}, {seconds:.1f} s"
+    text = (
+        f"{place} {changed}: {say_size(cost.bytes_received)} in {many(cost.round_trips, 'round trip')}, {seconds:.1f} s"
+    )
     print(to_json(found) if settings.as_json else text)
 
 
@@ -288,7 +291,7 @@ def showing(settings: Settings, label: str) -> Iterator[Any]:
         task = bar.add_task(label, total=0, phase="asking", received="")
 
         def show(progress: Progress) -> None:
-            received = size(progress.bytes_received)
+            received = say_size(progress.bytes_received)
             total, done = progress.entries_total, progress.entries_done
             bar.update(task, total=total, completed=done, phase=progress.phase, received=received)
 

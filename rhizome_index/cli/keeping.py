@@ -17,11 +17,12 @@ from rhizome_index.blocks.cid import format_cid
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import PEERS, check_reached, run
 from rhizome_index.cli.scrubbing import progress_bar
-from rhizome_index.cli.show import many, print_rows, room_lines, size, to_json
+from rhizome_index.cli.show import many, print_rows, room_lines, to_json
 from rhizome_index.cli.sizes import NO_QUOTA, QUOTA
 from rhizome_index.errors import UnavailableError, UsageError
 from rhizome_index.index.address import Address
 from rhizome_index.index.head import Head
+from rhizome_index.index.size import say_size
 from rhizome_index.node.call import Call, read_collected, read_collecting, tell_changed
 from rhizome_index.node.collect import Collected, collect
 from rhizome_index.node.measure import bytes_held
@@ -65,8 +66,8 @@ def pin_command(settings: Settings, address: str, head_name: str | None, peers: 
         run(lambda: pin(join=True))
     pinned = found[0]
     row = {**_as_row(pinned.head), "bytes": pinned.bytes, "bytes_received": pinned.cost.bytes_received}
-    text = f"pinned head {pinned.head.sequence} of {place}: {size(pinned.bytes)}"
-    received = f", {size(pinned.cost.bytes_received)} received" if pinned.cost.bytes_received else ""
+    text = f"pinned head {pinned.head.sequence} of {place}: {say_size(pinned.bytes)}"
+    received = f", {say_size(pinned.cost.bytes_received)} received" if pinned.cost.bytes_received else ""
     print(to_json(row) if settings.as_json else f"{text}{received}")
     trio.run(tell_changed, settings.home.socket_path)
 
@@ -175,10 +176,10 @@ def gc_command(settings: Settings, dry_run: bool) -> None:
     if settings.as_json:
         print(to_json({"dry_run": dry_run, **asdict(found)}))
         return
-    print(f"{'would free' if dry_run else 'freed'} {many(found.freed_blocks, 'block')}, {size(found.freed_bytes)}")
+    print(f"{'would free' if dry_run else 'freed'} {many(found.freed_blocks, 'block')}, {say_size(found.freed_bytes)}")
     if found.evicted_blocks:
-        print(f"made room: {many(found.evicted_blocks, 'block')} left by queries, {size(found.evicted_bytes)}")
-    print(f"kept {many(found.kept_blocks, 'block')}, {size(found.kept_bytes)}")
+        print(f"made room: {many(found.evicted_blocks, 'block')} left by queries, {say_size(found.evicted_bytes)}")
+    print(f"kept {many(found.kept_blocks, 'block')}, {say_size(found.kept_bytes)}")
 
 
 async def have_collected(

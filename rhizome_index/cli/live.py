@@ -11,10 +11,11 @@ import trio
 
 from rhizome_index.api import Node, Watch
 from rhizome_index.cli.main import Settings
-from rhizome_index.cli.show import many, print_warning, printable, rows_as_table, size, to_json
+from rhizome_index.cli.show import many, print_warning, printable, rows_as_table, to_json
 from rhizome_index.errors import UnavailableError
 from rhizome_index.index.address import Address
 from rhizome_index.index.freshness import Freshness
+from rhizome_index.index.size import say_size
 from rhizome_index.node.live import Turn
 from rhizome_index.query.expr import COUNT, Query
 from rhizome_index.query.live import ADDED, CHANGED, REMOVED
@@ -115,6 +116,6 @@ def _say_cost(settings: Settings, turn: Turn, *, is_first: bool) -> None:
             many(turn.count, "row"),
             f"{many(cost.blocks_local, 'block')} local, {cost.blocks_remote:,} remote",
         ]
-        parts += [size(cost.bytes_received)] if cost.peers else []
+        parts += [say_size(cost.bytes_received)] if cost.peers else []
         parts += [f"{cost.seconds * 1000:.1f} ms", "what changes follows; Ctrl-C ends"]
         print(" · ".join(parts), file=sys.stderr, flush=True)

@@ -19,13 +19,14 @@ from rhizome_index.cli.json_text import TOO_LONG, Flaw, parse_object
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.reading import Reading
 from rhizome_index.cli.records import open_records
-from rhizome_index.cli.show import many, print_hints, print_rows, printable, room_lines, say_expiry, size, to_json
+from rhizome_index.cli.show import many, print_hints, print_rows, printable, room_lines, say_expiry, to_json
 from rhizome_index.errors import RecordError, UnknownCollectionError, UsageError
 from rhizome_index.index.freshness import expires_in
 from rhizome_index.index.head import Head
 from rhizome_index.index.keys import decode_key, encode_component
 from rhizome_index.index.record import Record
 from rhizome_index.index.schema import SortPath, check_order
+from rhizome_index.index.size import say_size
 from rhizome_index.limits import RECORD_TEXT_BYTES_MAX
 from rhizome_index.node.disk import DiskStore
 from rhizome_index.node.ladder import Ladder
@@ -122,7 +123,11 @@ def status_command(settings: Settings) -> None:
         "datasets": datasets,
         "node": None,
     }
-    lines = [f"home     {found['home']}", f"peer id  {peer_id}", f"store    {many(blocks, 'block')}, {size(bytes_)}"]
+    lines = [
+        f"home     {found['home']}",
+        f"peer id  {peer_id}",
+        f"store    {many(blocks, 'block')}, {say_size(bytes_)}",
+    ]
     lines += room_lines(room)
     if damaged:
         lines.append(f"damaged  {many(damaged, 'block')} set aside")
@@ -181,7 +186,7 @@ def _describe(store: DiskStore, head: Head, policy: Policy | None, *, is_own: bo
 
 def _dataset_lines(dataset: dict[str, Any]) -> Iterator[str]:
     whose = "" if dataset["own"] else ", not ours"
-    held = "" if dataset["bytes_held"] is None else f", {dataset['keeps']}, {size(dataset['bytes_held'])}"
+    held = "" if dataset["bytes_held"] is None else f", {dataset['keeps']}, {say_size(dataset['bytes_held'])}"
     yield f"{dataset['address']}  head {dataset['sequence']}{whose}{say_expiry(dataset['expires_in_seconds'])}{held}"
     for name, content in dataset["collections"].items():
         yield f"  {name}: {content['records']:,} records"

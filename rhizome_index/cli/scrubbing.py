@@ -12,8 +12,9 @@ import click
 from rhizome_index.api import open_node
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import PEERS, run
-from rhizome_index.cli.show import many, size, to_json
+from rhizome_index.cli.show import many, to_json
 from rhizome_index.errors import PartialError
+from rhizome_index.index.size import say_size
 from rhizome_index.node.scrub import Scrubbed, mend, scrub
 
 
@@ -78,7 +79,7 @@ def _told(found: Scrubbed) -> dict[str, Any]:
 
 
 def _lines(found: Scrubbed) -> Iterator[str]:
-    yield f"read {many(found.blocks, 'block')}, {size(found.bytes)}"
+    yield f"read {many(found.blocks, 'block')}, {say_size(found.bytes)}"
     if found.damaged or found.damaged_heads:
         yield f"set aside {many(found.damaged, 'damaged block')} and {many(found.damaged_heads, 'damaged head')}"
     for kept in found.kept:

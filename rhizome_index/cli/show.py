@@ -116,7 +116,7 @@ def summary_line(found: dict[str, Any]) -> str:
         f"{many(found['blocks_local'], 'block')} local, {found['blocks_remote']:,} remote",
     ]
     if found["peers"]:
-        parts.append(f"{size(found['bytes_received'])} in {many(found['round_trips'], 'round trip')}")
+        parts.append(f"{say_size(found['bytes_received'])} in {many(found['round_trips'], 'round trip')}")
         parts.append(f"from {', '.join(shortened(peer) for peer in found['peers'])}")
         milliseconds = found["connect_seconds"] * 1000
         over = "over the running node's connections" if found["over_running_node"] else "connected"
@@ -127,11 +127,6 @@ def summary_line(found: dict[str, Any]) -> str:
 
 def _say_head(head: dict[str, Any]) -> str:
     return f"head {head['sequence']}, {say_duration(head['age_seconds'])} old{say_expiry(head['expires_in_seconds'])}"
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    return say_size(count)
 
 
 def many(count: int, one: str, several: str = "") -> str:
@@ -148,7 +143,7 @@ def say_expiry(seconds: float | None) -> str:
 
 def rate(count: int, seconds: float) -> str:
     """Bytes a second for people."""
-    return f"{size(round(max(0, count) / max(seconds, 1e-3)))}/s"
+    return f"{say_size(round(max(0, count) / max(seconds, 1e-3)))}/s"
 
 
 def shortened(name: str) -> str:
@@ -190,19 +185,19 @@ def print_warning(text: str, hint: str, *, as_json: bool) -> None:
 
 def room_lines(room: RoomStatus) -> list[str]:
     """What takes how much, for people."""
-    allowed = "no quota" if room.quota_bytes is None else f"quota {size(room.quota_bytes)}"
+    allowed = "no quota" if room.quota_bytes is None else f"quota {say_size(room.quota_bytes)}"
     parts = [f"{allowed} for what is kept of others"]
     for name, count in (("followed", room.followed_bytes), ("pinned", room.pinned_bytes)):
-        parts += [f"{name} {size(count)}"] if count is not None else []
-    parts.append(f"left by queries {size(room.cached_bytes)}")
+        parts += [f"{name} {say_size(count)}"] if count is not None else []
+    parts.append(f"left by queries {say_size(room.cached_bytes)}")
     named = (room.followed_bytes or 0) + (room.pinned_bytes or 0) + room.cached_bytes
     if (rest := room.others_bytes - named) > STORE_BYTES_EMPTY:  # less may be pages of an empty store
         what = "not yet told apart" if room.own_bytes is None else "unfinished, not needed or half-empty pages"
-        parts.append(f"{what} {size(rest)}")
-    parts += [f"own {size(room.own_bytes)}"] if room.own_bytes is not None else []
+        parts.append(f"{what} {say_size(rest)}")
+    parts += [f"own {say_size(room.own_bytes)}"] if room.own_bytes is not None else []
     lines = [f"room     {', '.join(parts)}"]
     if room.is_collecting:
         lines.append("gc       under way" + (", waits for another command of this home" if room.is_waiting else ""))
     elif room.collected_seconds is not None:
-        lines.append(f"gc       {say_duration(room.collected_seconds)} ago, freed {size(room.freed_bytes)}")
+        lines.append(f"gc       {say_duration(room.collected_seconds)} ago, freed {say_size(room.freed_bytes)}")
     return lines

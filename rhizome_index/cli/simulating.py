@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from rhizome_index.cli.main import Settings, common
-from rhizome_index.cli.show import size, to_json
+from rhizome_index.cli.show import to_json
 from rhizome_index.errors import UsageError
+from rhizome_index.index.size import say_size
 from rhizome_index.simulation import page
 from rhizome_index.simulation.backends import NAMES, SIMULATED
 from rhizome_index.simulation.report import Report
@@ -190,14 +191,14 @@ def _curve_row(setting: str, point: Point) -> dict[str, str]:
         "none": f"{answers['none']:,}",
         "s p50": part(answers["seconds"], "p50"),
         "s p99": part(answers["seconds"], "p99"),
-        "bytes p50": size(int(answers["bytes"]["p50"])) if answers["bytes"] else "-",
+        "bytes p50": say_size(int(answers["bytes"]["p50"])) if answers["bytes"] else "-",
         "trips p50": part(answers["round_trips"], "p50"),
         "head s p50": part(lags, "p50"),
         "head s p99": part(lags, "p99"),
         "gini": f"{found['load']['gini']:.2f}",
-        "bytes": size(point.report.bytes),
+        "bytes": say_size(point.report.bytes),
         "took s": f"{point.real_seconds:.1f}",
-        "memory": size(point.memory_bytes_peak),
+        "memory": say_size(point.memory_bytes_peak),
     }
 
 
@@ -231,7 +232,7 @@ class _Progress:
         received = sum(host.counts.bytes_received for host in hosts)
         faster = virtual / max(now - self._started, 1e-9)
         text = f"{virtual:.0f} s, {faster:.0f} times as fast as the world · {sim.world.trace.events:,} events"
-        print(f"\r{text} · {messages:,} messages · {size(received)}\x1b[K", end="", file=sys.stderr, flush=True)
+        print(f"\r{text} · {messages:,} messages · {say_size(received)}\x1b[K", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
@@ -259,13 +260,15 @@ def _print(report: Report, seconds: float) -> None:
         print(f"  {name.replace('_', ' ')}: {said(value)}")
     print(
         f"  {report.virtual_seconds:.0f} s of its time in {seconds:.1f} s · {report.events:,} events · "
-        f"{report.messages:,} messages · {size(report.bytes)} · trace {report.trace[:16]}"
+        f"{report.messages:,} messages · {say_size(report.bytes)} · trace {report.trace[:16]}"
     )
     print(f"  again: {report.replay}")
 
 
 def _short(values: dict[str, float], *, in_bytes: bool = False) -> str:
-    return ", ".join(f"{name} {size(round(value)) if in_bytes else _figure(value)}" for name, value in values.items())
+    return ", ".join(
+        f"{name} {say_size(round(value)) if in_bytes else _figure(value)}" for name, value in values.items()
+    )
 
 
 def said(value: Any) -> str:

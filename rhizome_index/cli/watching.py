@@ -14,9 +14,10 @@ import trio
 
 from rhizome_index.cli.main import Settings, common
 from rhizome_index.cli.network import run
-from rhizome_index.cli.show import many, print_warning, printable, rate, room_lines, shortened, size, to_json
+from rhizome_index.cli.show import many, print_warning, printable, rate, room_lines, shortened, to_json
 from rhizome_index.errors import IntegrityError, UnavailableError
 from rhizome_index.index.duration import say_duration
+from rhizome_index.index.size import say_size
 from rhizome_index.limits import CONTROL_TIMEOUT_SECONDS
 from rhizome_index.node.call import ask
 from rhizome_index.node.status import FAILING, SYNCING, FollowStatus, NodeStatus
@@ -47,7 +48,7 @@ def node_status(settings: Settings) -> NodeStatus | None:
 
 def status_lines(node: NodeStatus) -> Iterator[str]:
     """A running node for people, below what `status` says of the home."""
-    passed = f"{size(node.bytes_received)} received, {size(node.bytes_sent)} sent"
+    passed = f"{say_size(node.bytes_received)} received, {say_size(node.bytes_sent)} sent"
     doing = f"{many(node.connected, 'peer')}, {many(node.answers_given, 'answer')} given, {passed}"
     yield f"node     pid {node.pid}, up {say_duration(node.uptime_seconds)}: {doing}"
     for address in node.addresses:
@@ -55,7 +56,7 @@ def status_lines(node: NodeStatus) -> Iterator[str]:
     if node.problem:
         yield f"problem  {node.problem}"
     for peer in node.peers:
-        passed = f"{size(peer.bytes_received)} received, {size(peer.bytes_sent)} sent"
+        passed = f"{say_size(peer.bytes_received)} received, {say_size(peer.bytes_sent)} sent"
         where = ", on the local network" if peer.is_local else ""
         where += ", through a relay" if peer.is_relayed else ""
         yield f"  {peer.peer}  {_latency(peer.latency_seconds)}, {passed}, {many(peer.answers, 'answer')}{where}"
@@ -212,8 +213,8 @@ def _peers_table(now: NodeStatus, before: NodeStatus, seconds: float) -> Table:
             _latency(peer.latency_seconds),
             rate(peer.bytes_received - known.bytes_received, seconds),
             rate(peer.bytes_sent - known.bytes_sent, seconds),
-            size(peer.bytes_received),
-            size(peer.bytes_sent),
+            say_size(peer.bytes_received),
+            say_size(peer.bytes_sent),
             f"{peer.answers:,}",
         )
     return found
@@ -222,7 +223,9 @@ def _peers_table(now: NodeStatus, before: NodeStatus, seconds: float) -> Table:
 def _follows_table(now: NodeStatus) -> Table:
     found = _table(f"follows {many(now.followed, 'dataset')}", "head", "age", "behind", "state", "")
     for follow in now.follows:
-        progress = f"{follow.phase} {follow.entries_done:,} of {follow.entries_total:,}, {size(follow.bytes_fetched)}"
+        progress = (
+            f"{follow.phase} {follow.entries_done:,} of {follow.entries_total:,}, {say_size(follow.bytes_fetched)}"
+        )
         _add_row(
             found,
             shortened(follow.address),

@@ -290,11 +290,9 @@ class _OneSync:
             self._store.put_fetched(blocks)
             for cid, data in blocks:
                 if cid in counts:
-                    self._leaf_bytes, self._leaf_entries = (
-                        self._leaf_bytes + len(data),
-                        self._leaf_entries + counts[cid],
-                    )
-            self._progress.entries_done += sum(counts.get(cid, 0) for cid, _ in blocks)
+                    self._leaf_bytes += len(data)
+                    self._leaf_entries += counts[cid]
+                    self._progress.entries_done += counts[cid]
             self._progress.bytes_received = self._cost.bytes_received
 
         if missing:
