@@ -94,7 +94,9 @@ def test_the_queries_of_the_readme_parse() -> None:
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     (program,) = fenced("python")
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["p1", "[{'id': 'p1', 'tags': ['cats'], 'created': 1}] L1 None 1"]
+    record = "{'id': 'p1', 'tags': ['cats'], 'created': 1}"
+    added = f"2 [Change(kind='added', record={record})]"
+    assert done.stdout.splitlines() == ["p1", f"[{record}] L5 None 1", added]
 
 
 def test_every_command_is_in_the_readme() -> None:
